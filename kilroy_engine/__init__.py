@@ -1,0 +1,3 @@
+"""Kilroy Engine: Attractor pipelines (Graphviz DOT) as Prefect flows."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Who does an agent's work."""

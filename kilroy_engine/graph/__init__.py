@@ -1,0 +1,1 @@
+"""DOT text to a checked graph. Pure: no I/O, no Prefect."""

@@ -1,0 +1,42 @@
+"""Readers for attribute values: whole numbers, booleans, durations. Pure text to value; None or the default when it does not fit."""
+
+from __future__ import annotations
+
+import re
+from typing import overload
+
+_INTEGER = re.compile(r"[+-]?\d+\Z")
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ms|s|m|h|d)?\Z")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+TRUE_WORDS = frozenset({"true", "1", "yes", "y", "on"})
+FALSE_WORDS = frozenset({"false", "0", "no", "n", "off"})
+
+
+@overload
+def read_int(text: str, *, default: int) -> int: ...
+@overload
+def read_int(text: str, *, default: None) -> int | None: ...
+def read_int(text: str, *, default: int | None) -> int | None:
+    """A whole number such as ``3`` or ``-1``; ``default`` for anything else."""
+    text = text.strip()
+    return int(text) if _INTEGER.match(text) else default
+
+
+def read_bool(text: str, *, default: bool) -> bool:
+    """``true``/``false`` and the usual words in any case; ``default`` for anything else."""
+    word = text.strip().lower()
+    if word in TRUE_WORDS:
+        return True
+    return False if word in FALSE_WORDS else default
+
+
+@overload
+def read_duration_s(text: str, *, default: float) -> float: ...
+@overload
+def read_duration_s(text: str, *, default: None) -> float | None: ...
+def read_duration_s(text: str, *, default: float | None) -> float | None:
+    """Seconds of ``250ms``, ``15m``, ``900`` (plain numbers are seconds), quoted or not; ``default`` for anything else."""
+    match = _DURATION.match(text.strip())
+    if match is None:
+        return default
+    return float(match["number"]) * _UNIT_S[match["unit"]]

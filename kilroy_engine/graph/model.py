@@ -1,0 +1,241 @@
+"""The checked-in shape of a pipeline: graph, node, edge, attribute. Immutable, picklable, free of I/O.
+
+Attribute values are kept as text together with the place they were written; the typed properties read them. A value that
+does not fit its type is reported by the rule ``attribute_value`` with its line and column, so the properties may answer with
+the default instead of raising.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kilroy_engine.graph.attributes import read_bool, read_duration_s, read_int
+
+SHAPE_TO_TYPE: Mapping[str, str] = {
+    "Mdiamond": "start",
+    "circle": "start",
+    "Msquare": "exit",
+    "doublecircle": "exit",
+    "box": "codergen",
+    "tab": "codergen",
+    "hexagon": "wait.human",
+    "diamond": "conditional",
+    "component": "parallel",
+    "tripleoctagon": "parallel.fan_in",
+    "parallelogram": "tool",
+    "house": "stack.manager_loop",
+    "folder": "stack.manager_loop",
+    "trapezium": "loop.begin",
+    "invtrapezium": "loop.end",
+    "pentagon": "concurrent.split",
+    "cylinder": "concurrent.join",
+}
+"""Shape to handler type: Spec 2.8, Kilroy's circle, doublecircle, trapezium …, fabro's tab, amplifier's folder."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the source; ``line`` and ``column`` count from 1, columns in characters."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One ``key=value``. ``value`` is unescaped text; ``quoted`` tells ``"42"`` from ``42``.
+
+    ``position`` is where the key stands, ``value_position`` where the value begins. ``key`` is the name after aliases were
+    resolved; ``written_as`` is the name in the source.
+    """
+
+    key: str
+    value: str
+    position: Position
+    value_position: Position
+    quoted: bool = True
+    written_as: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the pipeline. ``declared`` is false when only an edge names it. ``classes`` are its stylesheet classes."""
+
+    id: str
+    position: Position
+    attributes: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
+    classes: tuple[str, ...] = ()
+    declared: bool = True
+
+    def text(self, key: str, default: str = "") -> str:
+        """Value of attribute ``key`` as written, or ``default`` where it is absent."""
+        attribute = self.attributes.get(key)
+        return default if attribute is None else attribute.value
+
+    def has(self, key: str) -> bool:
+        """Whether the attribute is written and not blank."""
+        return bool(self.text(key).strip())
+
+    @property
+    def label(self) -> str:
+        return self.text("label") or self.id
+
+    @property
+    def shape(self) -> str:
+        return self.text("shape") or "box"
+
+    @property
+    def type(self) -> str:
+        """Handler type: the ``type`` attribute, else by shape, else ``start``/``exit`` by id, else codergen (Spec 2.8, 3.2).
+
+        ``agent`` is Kilroy's name for codergen.
+        """
+        explicit = self.text("type").strip()
+        if explicit:
+            return "codergen" if explicit == "agent" else explicit
+        if "shape" not in self.attributes:
+            by_id = {"start": "start", "exit": "exit", "end": "exit"}.get(self.id.lower())
+            if by_id:
+                return by_id
+        return SHAPE_TO_TYPE.get(self.shape, "codergen")
+
+    @property
+    def is_start(self) -> bool:
+        return self.type == "start"
+
+    @property
+    def is_exit(self) -> bool:
+        return self.type == "exit"
+
+    @property
+    def prompt(self) -> str:
+        return self.text("prompt")
+
+    @property
+    def tool_command(self) -> str:
+        return self.text("tool_command")
+
+    @property
+    def goal_gate(self) -> bool:
+        return read_bool(self.text("goal_gate"), default=False)
+
+    @property
+    def allow_partial(self) -> bool:
+        return read_bool(self.text("allow_partial"), default=False)
+
+    @property
+    def auto_status(self) -> bool:
+        return read_bool(self.text("auto_status"), default=False)
+
+    @property
+    def max_retries(self) -> int | None:
+        """Additional attempts, or None where the node sets none (Spec 2.6)."""
+        return read_int(self.text("max_retries"), default=None)
+
+    @property
+    def max_node_visits(self) -> int | None:
+        return read_int(self.text("max_node_visits"), default=None)
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Limit of one attempt in seconds, or None (Spec 2.6)."""
+        return read_duration_s(self.text("timeout"), default=None)
+
+    @property
+    def retry_targets(self) -> tuple[str, ...]:
+        """The node's own ``retry_target`` and ``fallback_retry_target``, in that order, without blanks."""
+        return tuple(t for t in (self.text("retry_target").strip(), self.text("fallback_retry_target").strip()) if t)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A directed edge. ``index`` is its place in the file, counted from 0."""
+
+    source: str
+    target: str
+    position: Position
+    index: int = 0
+    attributes: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
+
+    def text(self, key: str, default: str = "") -> str:
+        """Value of attribute ``key`` as written, or ``default`` where it is absent."""
+        attribute = self.attributes.get(key)
+        return default if attribute is None else attribute.value
+
+    @property
+    def label(self) -> str:
+        return self.text("label")
+
+    @property
+    def condition(self) -> str:
+        return self.text("condition").strip()
+
+    @property
+    def weight(self) -> int:
+        return read_int(self.text("weight"), default=0) or 0
+
+    @property
+    def loop_restart(self) -> bool:
+        return read_bool(self.text("loop_restart"), default=False)
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A pipeline. ``nodes`` keep the order of the file. ``source`` is the text it was read from, ``filename`` names it."""
+
+    name: str
+    nodes: Mapping[str, Node]
+    edges: tuple[Edge, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
+    source: str = ""
+    filename: str = ""
+
+    def text(self, key: str, default: str = "") -> str:
+        """Value of graph attribute ``key`` as written, or ``default`` where it is absent."""
+        attribute = self.attributes.get(key)
+        return default if attribute is None else attribute.value
+
+    def integer(self, key: str, default: int) -> int:
+        """Graph attribute ``key`` as a whole number, or ``default`` where it is absent or no number."""
+        value = read_int(self.text(key), default=None)
+        return default if value is None else value
+
+    @property
+    def goal(self) -> str:
+        return self.text("goal")
+
+    @cached_property
+    def _outgoing(self) -> Mapping[str, tuple[Edge, ...]]:
+        grouped: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            grouped.setdefault(edge.source, []).append(edge)
+        return {source: tuple(edges) for source, edges in grouped.items()}
+
+    @cached_property
+    def _incoming(self) -> Mapping[str, tuple[Edge, ...]]:
+        grouped: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            grouped.setdefault(edge.target, []).append(edge)
+        return {target: tuple(edges) for target, edges in grouped.items()}
+
+    def outgoing(self, node_id: str) -> tuple[Edge, ...]:
+        """Edges that leave the node, in the order of the file."""
+        return self._outgoing.get(node_id, ())
+
+    def incoming(self, node_id: str) -> tuple[Edge, ...]:
+        """Edges that enter the node, in the order of the file."""
+        return self._incoming.get(node_id, ())
+
+    @cached_property
+    def start(self) -> Node | None:
+        """The start node: the only one of type ``start`` (Spec 3.2); None where there is none."""
+        return next((node for node in self.nodes.values() if node.is_start), None)
+
+    @cached_property
+    def exits(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes.values() if node.is_exit)

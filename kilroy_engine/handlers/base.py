@@ -1,0 +1,108 @@
+"""The seam between the walk and the work: what a handler is asked, what it may answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.traversal.outcome import Json, Outcome
+
+
+class Cancellation:
+    """A request to stop that every wait of the engine watches. Set once; the first source wins."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._source = ""
+
+    def request(self, source: str) -> bool:
+        """Asks the run to stop. ``source`` completes ``canceled: …``. False when it was asked before."""
+        with self._lock:
+            if self._event.is_set():
+                return False
+            self._source = source
+            self._event.set()
+            return True
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    @property
+    def source(self) -> str:
+        """Who asked; empty while nobody did."""
+        return self._source
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleeps up to ``timeout_s`` seconds; True as soon as a stop is requested."""
+        return self._event.wait(timeout_s)
+
+
+OutputSink: TypeAlias = Callable[[str, str], None]
+"""Called with (stream, line): stream is ``stdout`` or ``stderr``, the line has no newline and is not empty."""
+
+
+def discard_output(stream: str, line: str) -> None:
+    """A sink for output that nobody follows."""
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """One attempt at one stage.
+
+    ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists; ``work_dir`` is
+    the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
+    included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
+    """
+
+    graph: Graph
+    node: Node
+    visit: int
+    attempt: int
+    run_id: str
+    context: Mapping[str, Json]
+    stage_dir: Path
+    work_dir: Path
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    timeout_s: float | None = None
+    simulate: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    output: OutputSink = discard_output
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer that a human gate offers: an outgoing edge. ``key`` is its accelerator."""
+
+    key: str
+    label: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question for a person, to be asked by the engine. The gate's outcome follows from the choice made."""
+
+    question: str
+    choices: tuple[Choice, ...]
+    default_choice: str = ""
+    timeout_s: float | None = None
+
+
+StageResult: TypeAlias = Outcome | Ask
+"""What a handler may answer: the outcome itself, or an effect for the engine to carry out. Closed on purpose."""
+
+
+class Handler(Protocol):
+    """Carries out one stage. It has no way back to the engine: it gets a request and returns a value.
+
+    Expected failures are returned as outcomes. An exception is turned into a failed outcome by the engine
+    (Spec 4.12); raise :class:`~kilroy_engine.errors.TransientStageError` when another attempt may help.
+    """
+
+    def __call__(self, request: StageRequest, /) -> StageResult: ...

@@ -1,0 +1,1 @@
+"""Pipelines as Prefect flows: with cli/, the only place that imports Prefect."""

@@ -1,0 +1,1 @@
+"""The run directory: the file contract that Kilroy's tools read."""

@@ -1,0 +1,107 @@
+"""What a stage came to: status words, their aliases, and the outcome value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
+
+
+class Status(StrEnum):
+    """The statuses of a stage (Spec 5.2). Any other word is a custom status: it routes, but satisfies no gate."""
+
+    SUCCESS = "success"
+    PARTIAL_SUCCESS = "partial_success"
+    RETRY = "retry"
+    FAIL = "fail"
+    SKIPPED = "skipped"
+
+
+class FinalStatus(StrEnum):
+    """How a run ended. ``canceled`` on disk, ``Cancelled`` when naming Prefect's state."""
+
+    SUCCESS = "success"
+    FAIL = "fail"
+    CANCELED = "canceled"
+
+
+STATUS_ALIASES: Mapping[str, Status] = {
+    "ok": Status.SUCCESS,
+    "succeeded": Status.SUCCESS,
+    "partialsuccess": Status.PARTIAL_SUCCESS,
+    "partial-success": Status.PARTIAL_SUCCESS,
+    "partially_succeeded": Status.PARTIAL_SUCCESS,
+    "degraded_success": Status.PARTIAL_SUCCESS,
+    "degradedsuccess": Status.PARTIAL_SUCCESS,
+    "degraded-success": Status.PARTIAL_SUCCESS,
+    "failure": Status.FAIL,
+    "failed": Status.FAIL,
+    "error": Status.FAIL,
+    "skip": Status.SKIPPED,
+}
+"""Other spellings that are read (Kilroy's status parser, fabro's words)."""
+
+
+def read_status(text: str) -> str:
+    """Status word of ``text``: trimmed, lower case, aliases resolved; a custom word is kept. Empty text stays empty."""
+    word = text.strip().lower()
+    return str(STATUS_ALIASES.get(word, word))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a stage (Spec 5.2). Also the content of ``status.json`` in Kilroy's field names.
+
+    ``failure_class`` is one of :class:`kilroy_engine.traversal.failure.FailureClass` or empty. ``meta`` is for engine and
+    handler bookkeeping such as ``failure_signature`` or ``timeout``. ``from_exception`` (the handler raised instead of
+    answering) is not written to ``status.json``.
+    """
+
+    status: str
+    preferred_label: str = ""
+    suggested_next_ids: tuple[str, ...] = ()
+    context_updates: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    notes: str = ""
+    failure_reason: str = ""
+    failure_class: str = ""
+    verification: Json = None
+    details: Json = None
+    meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    from_exception: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Failure-like: ``fail`` or ``retry``."""
+        return self.status in (Status.FAIL, Status.RETRY)
+
+    @property
+    def succeeded(self) -> bool:
+        """Success-like for retries: success, partial_success or skipped."""
+        return self.status in (Status.SUCCESS, Status.PARTIAL_SUCCESS, Status.SKIPPED)
+
+    @property
+    def satisfies_gate(self) -> bool:
+        """Whether a goal gate accepts it: success or partial_success (Spec 3.4)."""
+        return self.status in (Status.SUCCESS, Status.PARTIAL_SUCCESS)
+
+    @property
+    def custom(self) -> bool:
+        """Whether the status is a word of the pipeline's own."""
+        return self.status not in tuple(Status)
+
+    def with_updates(self, **changes: object) -> Outcome:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def success(notes: str = "", **context_updates: Json) -> Outcome:
+    """Shorthand for a plain success."""
+    return Outcome(Status.SUCCESS, notes=notes, context_updates=context_updates)
+
+
+def failure(reason: str, *, failure_class: str = "", **context_updates: Json) -> Outcome:
+    """Shorthand for a plain failure with a reason."""
+    return Outcome(Status.FAIL, failure_reason=reason, failure_class=failure_class, context_updates=context_updates)

@@ -1,0 +1,1 @@
+"""Where stages work: a git worktree or a plain folder."""
