@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kilroy_engine.graph.attributes import read_bool, read_duration_s, read_int
+from kilroy_engine.graph.diagnostics import Diagnostic
 
 SHAPE_TO_TYPE: Mapping[str, str] = {
     "Mdiamond": "start",
@@ -33,6 +34,8 @@ SHAPE_TO_TYPE: Mapping[str, str] = {
     "cylinder": "concurrent.join",
 }
 """Shape to handler type: Spec 2.8, Kilroy's circle, doublecircle, trapezium …, fabro's tab, amplifier's folder."""
+
+_MARKER_IDS: Mapping[str, str] = {"start": "start", "exit": "exit", "end": "exit"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,15 +91,20 @@ class Node:
 
     @property
     def type(self) -> str:
-        """Handler type: the ``type`` attribute, else by shape, else ``start``/``exit`` by id, else codergen (Spec 2.8, 3.2).
-
-        ``agent`` is Kilroy's name for codergen.
-        """
+        """Handler type: the ``type`` attribute, else what :attr:`type_by_shape` says (Spec 2.8). ``agent`` is Kilroy's codergen."""
         explicit = self.text("type").strip()
         if explicit:
             return "codergen" if explicit == "agent" else explicit
-        if "shape" not in self.attributes:
-            by_id = {"start": "start", "exit": "exit", "end": "exit"}.get(self.id.lower())
+        return self.type_by_shape
+
+    @property
+    def type_by_shape(self) -> str:
+        """Handler type by shape; a plain box called ``start``, ``exit`` or ``end`` is that marker (Spec 3.2, 7.2).
+
+        Also what an unknown ``type`` falls back to (Spec 4.2).
+        """
+        if self.shape == "box":
+            by_id = _MARKER_IDS.get(self.id.lower())
             if by_id:
                 return by_id
         return SHAPE_TO_TYPE.get(self.shape, "codergen")
@@ -186,7 +194,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """A pipeline. ``nodes`` keep the order of the file. ``source`` is the text it was read from, ``filename`` names it."""
+    """A pipeline. ``nodes`` keep the order of the file. ``source`` is the text it was read from, ``filename`` names it.
+
+    ``findings`` are what reading and transforming noticed and a later look at the graph cannot see, such as an attribute
+    written twice; validation reports them with its own.
+    """
 
     name: str
     nodes: Mapping[str, Node]
@@ -194,6 +206,7 @@ class Graph:
     attributes: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
     source: str = ""
     filename: str = ""
+    findings: tuple[Diagnostic, ...] = ()
 
     def text(self, key: str, default: str = "") -> str:
         """Value of graph attribute ``key`` as written, or ``default`` where it is absent."""
