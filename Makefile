@@ -1,0 +1,48 @@
+# Everything that a person or a machine runs here. Each target works alone, from a clean clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test unit lint types layers docs bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.dev  ## virtual environment with the tested versions
+
+demo: $(VENV)/.run  ## a real pipeline builds and tests a small project
+	$(BIN)/python examples/demo.py
+
+test: lint types layers $(VENV)/.dev  ## lint, types, layers and all tests
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.dev  ## the fast tests: no server
+	$(BIN)/python -m pytest tests/unit tests/contract
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev  ## writes the generated reference pages
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.dev  ## cost per stage, written to docs/explanation/performance.md
+	$(BIN)/python benchmarks/stage_cost.py
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

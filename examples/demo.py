@@ -1,0 +1,56 @@
+"""Runs the example pipeline on a copy of the example project: ``make demo``.
+
+The copy is a fresh git repository below ``.demo/``, where the run directory and the local server's files go as well; nothing
+outside this checkout is written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRATCH = ROOT / ".demo"
+KILROY = Path(sys.executable).with_name("kilroy")
+
+
+def main() -> int:
+    """Copies the project, runs the pipeline, shows the path taken and the last event. Returns the run's exit code."""
+    project = SCRATCH / "textstats"
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(ROOT / "examples" / "textstats", project)
+    git("init", "--quiet", "--initial-branch=main", cwd=project)
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message=A small project with a bug", cwd=project)
+
+    environment = {**os.environ, "XDG_STATE_HOME": str(SCRATCH / "state")}
+    run = subprocess.run(
+        [KILROY, "run", ROOT / "flows/pipelines/build-test.dot", "--repo", project, "--label", "example=demo"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    print(run.stdout, end="", flush=True)
+    facts = dict(line.split("=", 1) for line in run.stdout.splitlines() if "=" in line)
+    if "logs_root" not in facts:
+        return run.returncode or 1
+
+    print("\nThe path taken:", flush=True)
+    subprocess.run([KILROY, "runs", "show", facts["logs_root"], "--path"], env=environment, check=True)
+    print("\nThe last line of progress.ndjson:")
+    print((Path(facts["logs_root"]) / "progress.ndjson").read_text(encoding="utf-8").splitlines()[-1])
+    return run.returncode
+
+
+def git(*arguments: str, cwd: Path) -> None:
+    """Runs git with an identity of its own, so that it works on a machine that has none."""
+    identity = ("-c", "user.name=Demo", "-c", "user.email=demo@localhost")
+    subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
