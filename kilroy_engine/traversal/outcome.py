@@ -25,7 +25,8 @@ class Outcome:
 
     ``failure_class`` is one of :class:`kilroy_engine.traversal.failure.FailureClass` or empty. ``meta`` is for engine and
     handler bookkeeping such as ``failure_signature`` or ``timeout``. ``from_exception`` (the handler raised instead of
-    answering) is not written to ``status.json``.
+    answering) and ``verdict`` (an agent judged so itself: a FAIL of this kind is never retried) are not written to
+    ``status.json``.
     """
 
     status: str
@@ -39,6 +40,7 @@ class Outcome:
     details: Json = None
     meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
     from_exception: bool = False
+    verdict: bool = False
 
     @property
     def failed(self) -> bool:

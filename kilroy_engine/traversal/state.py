@@ -105,7 +105,8 @@ class RunState:
     ``completed`` holds node ids in the order of completion, with repetitions. ``outcomes`` is the last outcome per node,
     ``visits`` the arrivals per node, ``retries`` the retry counter per node (0 after a success), ``failure_signatures`` how
     often each failure signature was seen since the node's last success. ``routing_outcome`` is what edge conditions call
-    ``outcome``: the last stage's, which a conditional node carries on instead of its own.
+    ``outcome``: the last stage's, which a conditional node carries on instead of its own. ``jump_to`` is where the walk goes
+    next when something other than routing decides it (a branch's first node, a node to run again); entering a node clears it.
     """
 
     run_id: str
@@ -116,6 +117,7 @@ class RunState:
     retries: Mapping[str, int] = field(default_factory=dict[str, int])
     failure_signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     routing_outcome: Outcome | None = None
+    jump_to: str = ""
     logs: tuple[str, ...] = ()
 
     @property

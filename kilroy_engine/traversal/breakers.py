@@ -1,0 +1,92 @@
+"""Limits that end a walk which goes round in circles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.traversal.failure import CYCLE_CLASSES, classify, signature
+from kilroy_engine.traversal.outcome import Outcome
+from kilroy_engine.traversal.state import FailureCycle, RunState, StuckCycle
+
+DEFAULT_SIGNATURE_LIMIT = 3
+DEFAULT_VISIT_LIMIT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCycleCheck:
+    """One counted failure. Becomes ``deterministic_failure_cycle_check``."""
+
+    node_id: str
+    signature: str
+    signature_count: int
+    signature_limit: int
+    failure_class: str
+    failure_reason: str
+
+    @property
+    def tripped(self) -> bool:
+        return self.signature_count >= self.signature_limit
+
+
+def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, int]:
+    """The failure counts after ``outcome``: one more for a failure that repeats itself, none of the node's after a success."""
+    counts = dict(state.failure_signatures)
+    if outcome.succeeded:
+        return {seen: count for seen, count in counts.items() if not seen.startswith(f"{node_id}|")}
+    if classify(outcome) in CYCLE_CLASSES:
+        key = signature(node_id, outcome)
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def failure_cycle_check(graph: Graph, state: RunState, node_id: str, outcome: Outcome) -> FailureCycleCheck | None:
+    """How often this failure was seen, once ``outcome`` is part of ``state``; None for an outcome that is not counted."""
+    failure_class = classify(outcome)
+    if failure_class not in CYCLE_CLASSES:
+        return None
+    key = signature(node_id, outcome)
+    return FailureCycleCheck(
+        node_id=node_id,
+        signature=key,
+        signature_count=state.failure_signatures.get(key, 0),
+        signature_limit=signature_limit(graph),
+        failure_class=failure_class,
+        failure_reason=outcome.failure_reason,
+    )
+
+
+def signature_limit(graph: Graph) -> int:
+    """How many equal failures end the run: ``loop_restart_signature_limit``, 3 where it is absent or below 1."""
+    limit = graph.integer("loop_restart_signature_limit", DEFAULT_SIGNATURE_LIMIT)
+    return limit if limit >= 1 else DEFAULT_SIGNATURE_LIMIT
+
+
+def visit_limit(graph: Graph, node_id: str) -> int:
+    """The arrival that is one too many: ``max_node_visits`` of the node, of the graph, else 50. Below 1 means no limit."""
+    of_node = graph.nodes[node_id].max_node_visits
+    return of_node if of_node is not None else graph.integer("max_node_visits", DEFAULT_VISIT_LIMIT)
+
+
+def stuck_cycle(graph: Graph, node_id: str, visit_number: int) -> StuckCycle | None:
+    """The breaker for arrival ``visit_number`` at the node, or None. A limit of 3 allows two visits (Kilroy's counting)."""
+    limit = visit_limit(graph, node_id)
+    return StuckCycle(node_id, visit_number, limit) if 0 < limit <= visit_number else None
+
+
+def failure_cycle_reason(cycle: FailureCycle) -> str:
+    """Why the run failed, in Kilroy's words, and how to allow more."""
+    return (
+        f'run aborted: deterministic failure cycle detected — signature "{cycle.signature}" repeated '
+        f"{cycle.signature_count} times (limit {cycle.signature_limit}); likely a persistent provider or auth error; "
+        f"to allow more, raise loop_restart_signature_limit on the graph"
+    )
+
+
+def stuck_cycle_reason(stuck: StuckCycle) -> str:
+    """Why the run failed, in Kilroy's words, and how to allow more."""
+    return (
+        f'run aborted: node "{stuck.node_id}" visited {stuck.visit_count} times in this iteration '
+        f"(limit {stuck.visit_limit}); pipeline is stuck in a cycle; "
+        f"to allow more, raise max_node_visits on the node or on the graph"
+    )

@@ -1,0 +1,86 @@
+"""How a run's state comes about: the first one, on arrival at a node, after its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.traversal.breakers import count_failure
+from kilroy_engine.traversal.failure import classify
+from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.traversal.state import RunState, Visit
+
+CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failure_class"})
+"""Context keys that tell about the last stage. A conditional node leaves them as they are."""
+
+_UNCOUNTED_TYPES = frozenset({"exit", "conditional"})
+
+
+def initial_state(graph: Graph, *, run_id: str, inputs: Mapping[str, str], base_sha: str = "") -> RunState:
+    """The state before the first node: graph attributes, goal, inputs and base commit are in the context (Kilroy's keys)."""
+    context: dict[str, Json] = {f"graph.{key}": attribute.value for key, attribute in graph.attributes.items()}
+    context["graph.goal"] = graph.goal
+    context["base_sha"] = base_sha
+    if inputs:
+        context |= {f"input.{key}": value for key, value in inputs.items()}
+        context["inputs"] = dict(inputs)
+    return RunState(run_id=run_id, context=context)
+
+
+def enter(state: RunState, visit: Visit) -> RunState:
+    """The state in which ``visit`` works: the arrival is counted, the context says where the run is and comes from."""
+    node_id = visit.node_id
+    context = {
+        **state.context,
+        "previous_node": state.last_node,
+        "previous_outcome": str(state.routing_outcome.status) if state.routing_outcome else "",
+        "current_node": node_id,
+        "completed_nodes": list[Json](state.completed),
+        f"internal.retry_count.{node_id}": state.retries.get(node_id, 0),
+    }
+    return replace(state, context=context, visits={**state.visits, node_id: visit.number}, jump_to="")
+
+
+def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome, *, retries: int = 0) -> RunState:
+    """The state after ``visit`` came to ``outcome``; ``retries`` is how many attempts there were beyond the first.
+
+    A conditional node that did its duty carries on the outcome that led to it: what edges call ``outcome`` and the context
+    keys of ``CARRIED_KEYS`` stay as they are.
+    """
+    node = graph.nodes[visit.node_id]
+    carries = node.type == "conditional" and outcome.succeeded and state.routing_outcome is not None
+    return replace(
+        state,
+        context=_context_after(state, outcome, carries=carries),
+        completed=(*state.completed, node.id),
+        outcomes={**state.outcomes, node.id: outcome},
+        retries=state.retries if node.type in _UNCOUNTED_TYPES else _retries_after(state, node.id, outcome, retries),
+        failure_signatures=state.failure_signatures if carries else count_failure(state, node.id, outcome),
+        routing_outcome=_carried(state.routing_outcome) if carries else outcome,
+    )
+
+
+def _context_after(state: RunState, outcome: Outcome, *, carries: bool) -> dict[str, Json]:
+    if carries:
+        return {**state.context, **{k: v for k, v in outcome.context_updates.items() if k not in CARRIED_KEYS}}
+    return {
+        **state.context,
+        **outcome.context_updates,
+        "outcome": str(outcome.status),
+        "preferred_label": outcome.preferred_label,
+        "failure_reason": outcome.failure_reason,
+        "failure_class": classify(outcome),
+    }
+
+
+def _carried(outcome: Outcome | None) -> Outcome | None:
+    """What a conditional node hands on: all but the suggested ids, which were meant for the edges of the stage itself."""
+    return outcome.with_updates(suggested_next_ids=()) if outcome else None
+
+
+def _retries_after(state: RunState, node_id: str, outcome: Outcome, retries: int) -> Mapping[str, int]:
+    """Retry counters in Kilroy's way: 0 after a success, the number spent after a failure, no entry before either."""
+    if outcome.succeeded and not retries:
+        return {**state.retries, node_id: 0}
+    return {**state.retries, node_id: retries} if retries else state.retries

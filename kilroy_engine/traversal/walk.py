@@ -1,0 +1,165 @@
+"""The walk through the pipeline: what happens next, and the loop that makes it happen (Spec 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kilroy_engine.errors import CheckpointMismatch, InvalidPipeline
+from kilroy_engine.graph.diagnostics import Diagnostic, Severity
+from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.traversal.breakers import failure_cycle_check, failure_cycle_reason, stuck_cycle, stuck_cycle_reason
+from kilroy_engine.traversal.fold import apply_outcome, enter
+from kilroy_engine.traversal.goals import gate_retry_target, stage_retry_target, unsatisfied_gates
+from kilroy_engine.traversal.outcome import FinalStatus, Outcome
+from kilroy_engine.traversal.retry import RETRIES_KEY
+from kilroy_engine.traversal.routing import JUMP, select_edge
+from kilroy_engine.traversal.state import (
+    Decision,
+    FailureCycle,
+    Finish,
+    GoalGateRetried,
+    RetryTargetTaken,
+    RunState,
+    Step,
+    Visit,
+)
+
+PARALLEL = "parallel"
+JOIN_NODE_KEY = "parallel.join_node"
+
+
+class Recorder(Protocol):
+    """Is told what the walk does, in order. Decisions travel on the visit and on the finish."""
+
+    def visit_started(self, visit: Visit, state: RunState, /) -> None:
+        """The walk arrived at a node; ``state`` is the one in which it works."""
+        ...
+
+    def outcome_recorded(self, visit: Visit, outcome: Outcome, state: RunState, /) -> None:
+        """The visit is over; ``state`` includes its outcome."""
+        ...
+
+    def finished(self, finish: Finish, state: RunState, /) -> None:
+        """The walk is over."""
+        ...
+
+
+def walk(graph: Graph, state: RunState, *, perform: Callable[[Visit, RunState], Outcome], recorder: Recorder) -> Finish:
+    """Goes from ``state`` to the end: asks ``perform`` for the outcome of every visit and tells ``recorder`` about it."""
+    while True:
+        step = next_step(graph, state)
+        if isinstance(step, Finish):
+            recorder.finished(step, state)
+            return step
+        state = enter(state, step)
+        recorder.visit_started(step, state)
+        outcome = perform(step, state)
+        state = apply_outcome(graph, state, step, outcome, retries=retries_spent(outcome))
+        recorder.outcome_recorded(step, outcome, state)
+
+
+def retries_spent(outcome: Outcome) -> int:
+    """How many retries an outcome used up in vain, as :func:`kilroy_engine.traversal.retry.judge` noted it."""
+    spent = outcome.meta.get(RETRIES_KEY)
+    return spent if isinstance(spent, int) else 0
+
+
+def next_step(graph: Graph, state: RunState) -> Step:
+    """What follows ``state``: a visit or the end. Depends on nothing else.
+
+    Raises:
+        InvalidPipeline: The graph has no start node.
+        CheckpointMismatch: The state names a node that the graph does not have.
+    """
+    if state.jump_to:
+        return _arrive(graph, state, _known(graph, state.jump_to).id)
+    if not state.completed:
+        return _arrive(graph, state, _start(graph).id)
+    node = _known(graph, state.last_node)
+    if node.is_exit:
+        return Finish(FinalStatus.SUCCESS, node_id=node.id)
+    if cycle := _failure_cycle(graph, state, node):
+        return Finish(FinalStatus.FAIL, failure_cycle_reason(cycle), node.id, (cycle,))
+    outcome = state.routing_outcome or state.outcomes[node.id]
+    if node.type == PARALLEL:
+        return _after_fan_out(graph, state, node, outcome)
+    edge, decisions = select_edge(graph, node, outcome, state.context)
+    if edge is None:
+        return _no_edge(graph, state, node, outcome, decisions)
+    return _arrive(graph, state, edge.target, decisions, edge=None if edge.index == JUMP else edge.index)
+
+
+def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Decision, ...] = (), edge: int | None = None) -> Step:
+    """A visit to the node, unless it is an exit with an unsatisfied gate or has been visited too often."""
+    if graph.nodes[node_id].is_exit and (gates := unsatisfied_gates(graph, state)):
+        return _back_from_exit(graph, state, gates[0], decisions)
+    number = state.visits.get(node_id, 0) + 1
+    if stuck := stuck_cycle(graph, node_id, number):
+        return Finish(FinalStatus.FAIL, stuck_cycle_reason(stuck), node_id, (*decisions, stuck))
+    return Visit(node_id, number, edge, decisions)
+
+
+def _back_from_exit(graph: Graph, state: RunState, gate: str, decisions: tuple[Decision, ...]) -> Step:
+    target = gate_retry_target(graph, graph.nodes[gate])
+    if not target:
+        reason = f"goal gate unsatisfied ({gate}) and no retry target"
+        return Finish(FinalStatus.FAIL, reason, gate, decisions)
+    return _arrive(graph, state, target, (*decisions, GoalGateRetried(gate, target)))
+
+
+def _after_fan_out(graph: Graph, state: RunState, node: Node, outcome: Outcome) -> Step:
+    """The join that the branches ended at: the edges of a fan-out node are its branches and never routed over."""
+    if outcome.failed:
+        target = stage_retry_target(graph, node)
+        if not target:
+            return Finish(FinalStatus.FAIL, _failed_without_edge(node, outcome), node.id)
+        return _arrive(graph, state, target, (RetryTargetTaken(node.id, target, outcome.failure_reason),))
+    join = state.context.get(JOIN_NODE_KEY)
+    if not isinstance(join, str) or join not in graph.nodes:
+        reason = f"parallel node missing {JOIN_NODE_KEY} in context (at node {node.id})"
+        return Finish(FinalStatus.FAIL, reason, node.id)
+    return _arrive(graph, state, join)
+
+
+def _no_edge(graph: Graph, state: RunState, node: Node, outcome: Outcome, decisions: tuple[Decision, ...]) -> Step:
+    if outcome.failed:
+        reason = _failed_without_edge(node, outcome)
+        if any(not edge.condition and graph.nodes[edge.target].is_exit for edge in graph.outgoing(node.id)):
+            reason += "; a failed stage reaches an exit only over an edge whose condition holds, such as outcome=fail"
+        return Finish(FinalStatus.FAIL, reason, node.id, decisions)
+    if graph.outgoing(node.id) or outcome.custom:
+        reason = f'no outgoing edge matched (at node {node.id}, outcome "{outcome.status}"); add an edge without a condition'
+        return Finish(FinalStatus.FAIL, reason, node.id, decisions)
+    if gates := unsatisfied_gates(graph, state):
+        return _back_from_exit(graph, state, gates[0], decisions)
+    return Finish(FinalStatus.SUCCESS, node_id=node.id, decisions=decisions)
+
+
+def _failed_without_edge(node: Node, outcome: Outcome) -> str:
+    lines = (line.strip() for line in outcome.failure_reason.splitlines())
+    reason = "; ".join(line for line in lines if line) or "no reason given"
+    return f"stage failed with no outgoing fail edge: {reason} (at node {node.id})"
+
+
+def _failure_cycle(graph: Graph, state: RunState, node: Node) -> FailureCycle | None:
+    check = failure_cycle_check(graph, state, node.id, state.outcomes[node.id])
+    if check is None or not check.tripped:
+        return None
+    return FailureCycle(check.node_id, check.signature, check.signature_count, check.signature_limit)
+
+
+def _start(graph: Graph) -> Node:
+    if graph.start is None:
+        missing = Diagnostic(
+            "start_node", Severity.ERROR, "the pipeline has no start node", fix="add a node with shape=Mdiamond"
+        )
+        raise InvalidPipeline(diagnostics=(missing,))
+    return graph.start
+
+
+def _known(graph: Graph, node_id: str) -> Node:
+    try:
+        return graph.nodes[node_id]
+    except KeyError:
+        raise CheckpointMismatch(f'the saved run is at node "{node_id}", which the pipeline does not have') from None
