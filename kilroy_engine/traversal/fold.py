@@ -56,7 +56,7 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
         completed=(*state.completed, node.id),
         outcomes={**state.outcomes, node.id: outcome},
         retries=state.retries if node.type in _UNCOUNTED_TYPES else _retries_after(state, node.id, outcome, retries),
-        failure_signatures=state.failure_signatures if carries else count_failure(state, node.id, outcome),
+        failure_signatures=count_failure(state, node.id, outcome),
         routing_outcome=_carried(state.routing_outcome) if carries else outcome,
     )
 

@@ -74,6 +74,7 @@ def test_a_declared_signature_stands_for_the_reason() -> None:
     outcome = Outcome(Status.FAIL, failure_reason="all parallel branches failed", meta={"failure_signature": declared})
     expected = "j|deterministic|parallel_all_failed|deterministic|branches=<n>|b1:exit status <n>;b2:exit status <n>"
     assert signature("j", outcome) == expected
+    assert signature("j", outcome.with_updates(context_updates={"tool.output": "noise"})) == expected
 
 
 def test_a_long_reason_is_cut_to_240_bytes_without_breaking_a_character() -> None:

@@ -112,6 +112,24 @@ def test_a_failed_stage_goes_to_its_retry_target_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("case", "script", "here", "there", "method"),
+    [
+        ("17c-tool-status-fail-but-exit0", {"a": [failure("self-reported")]}, "a", "x", "lexical_tiebreak"),
+        ("19a-weights", {}, "s", "y", "weight"),
+    ],
+)
+def test_several_edges_without_a_condition_do_not_fan_out(
+    case: str, script: dict[str, list[Outcome]], here: str, there: str, method: str
+) -> None:
+    """Kilroy runs them all in parallel where they meet again; here one is chosen, as the spec has it."""
+    assert any(event["event"] == "implicit_fan_out" for event in recorded(case)["events"])
+    stages = Stages(graph_of_case(case), script)
+    assert stages.run().status == recorded(case)["final"]["status"]
+    assert stages.visits == ["start", here, there, "exit"]
+    assert stages.named("edge_selected")[1]["selection_method"] == method
+
+
 @pytest.mark.parametrize("case", GATE_CASES, ids=lambda case: case["name"])
 def test_goal_gate_conformance(case: dict[str, Any]) -> None:
     """Every shared case on goal gates: status and order of visits."""
