@@ -1,1 +1,27 @@
-"""Where stages work: a git worktree or a plain folder."""
+"""Where a run works: git worktrees and plain folders behind one protocol."""
+
+from __future__ import annotations
+
+from kilroy_engine.workspace.base import KeepWorktree, PushResult, Workspace, WorkspaceFacts
+from kilroy_engine.workspace.git_worktree import GitPlan, GitWorkspace, find_repository, plan_git
+from kilroy_engine.workspace.plain import PlainWorkspace, open_in_place, open_scratch
+
+__all__ = [
+    "GitPlan",
+    "GitWorkspace",
+    "KeepWorktree",
+    "PlainWorkspace",
+    "PushResult",
+    "Workspace",
+    "WorkspaceFacts",
+    "find_repository",
+    "open_in_place",
+    "open_scratch",
+    "plan_git",
+    "reopen_workspace",
+]
+
+
+def reopen_workspace(facts: WorkspaceFacts) -> Workspace:
+    """The workspace of an earlier process, from what the manifest keeps. Looks at nothing: its folder may be gone."""
+    return GitWorkspace(facts) if facts.base_sha else PlainWorkspace(facts.worktree)

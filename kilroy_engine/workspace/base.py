@@ -1,0 +1,93 @@
+"""Where a run works: one protocol for git worktrees and plain folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from kilroy_engine.traversal.outcome import FinalStatus
+
+
+class KeepWorktree(StrEnum):
+    """Which worktrees outlive their run. ``never`` removes also what was not committed."""
+
+    ON_FAILURE = "on_failure"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What came of a push. ``error`` is empty when it worked, else what git said, in one paragraph."""
+
+    remote: str
+    branch: str
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFacts:
+    """What ``manifest.json`` keeps of a workspace, so that any process can open it again. No ``base_sha``: a plain folder."""
+
+    run_id: str
+    worktree: Path
+    repo_path: Path | None = None
+    run_branch: str = ""
+    base_sha: str = ""
+
+
+class Workspace(Protocol):
+    """The folder that stages work in. Every method may be called again, and from another process than the first."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        ...
+
+    @property
+    def base_sha(self) -> str:
+        """The commit that the run began with; empty for a plain folder."""
+        ...
+
+    @property
+    def branch(self) -> str:
+        """The run's branch; empty for a plain folder."""
+        ...
+
+    def commit_stage(self, node_id: str, status: str) -> str:
+        """Records the folder as the stage left it. Returns the commit's id, empty for a plain folder.
+
+        Raises:
+            WorkspaceError: The state could not be recorded.
+        """
+        ...
+
+    def head(self) -> str:
+        """Id of the last commit, empty where there is none."""
+        ...
+
+    def restore(self, sha: str) -> None:
+        """Brings the folder back to a recorded state; what came after it is dropped. Nothing for a plain folder.
+
+        Raises:
+            WorkspaceError: There is no such state, or it cannot be brought back.
+        """
+        ...
+
+    def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
+        """Sends the run's branch to ``remote``; never asks anybody for a password. A failure is a value."""
+        ...
+
+    def tidy(self, status: FinalStatus, keep: KeepWorktree) -> bool:
+        """Removes what the end of the run leaves without use. True when the folder is gone."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what this process holds open; the folder stays."""
+        ...

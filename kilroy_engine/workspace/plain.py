@@ -1,0 +1,62 @@
+"""A plain folder as a place of work: a scratch folder of the run's own, or a folder of the user's."""
+
+# ruff: noqa: ARG002  # a folder without history needs little of what the protocol hands it
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.traversal.outcome import FinalStatus
+from kilroy_engine.workspace.base import KeepWorktree, PushResult
+
+
+@dataclass(frozen=True, slots=True)
+class PlainWorkspace:
+    """A folder without history. It is never removed: nothing else holds what was made in it."""
+
+    path: Path
+    base_sha: str = ""
+    branch: str = ""
+
+    def commit_stage(self, node_id: str, status: str) -> str:
+        return ""
+
+    def head(self) -> str:
+        return ""
+
+    def restore(self, sha: str) -> None:
+        return
+
+    def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
+        return PushResult(remote, "", error="a plain folder has no branch to push")
+
+    def tidy(self, status: FinalStatus, keep: KeepWorktree) -> bool:
+        return False
+
+    def close(self) -> None:
+        return
+
+
+def open_scratch(folder: Path) -> PlainWorkspace:
+    """A scratch folder of the run's own, made where it is missing.
+
+    Raises:
+        WorkspaceError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"cannot make the work folder {folder}: {error.strerror or error}") from error
+    return PlainWorkspace(folder.resolve())
+
+
+def open_in_place(folder: Path) -> PlainWorkspace:
+    """A folder of the user's (``--workdir``), which must exist.
+
+    Raises:
+        WorkspaceError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise WorkspaceError(f"work folder {folder} is not a folder; make it first or name another one")
+    return PlainWorkspace(folder.resolve())

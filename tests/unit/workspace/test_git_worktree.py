@@ -1,0 +1,374 @@
+"""Git runs: the branch, the worktree, one commit per stage, and a checkout that nobody touches."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.traversal.outcome import FinalStatus
+from kilroy_engine.workspace import GitWorkspace, KeepWorktree, WorkspaceFacts, plan_git, reopen_workspace
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+
+GitRunner = Callable[..., str]
+
+
+@pytest.fixture
+def workspace(repo: Path, tmp_path: Path) -> GitWorkspace:
+    """A run's worktree, just begun."""
+    return plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+
+
+def test_a_run_gets_a_branch_from_head_and_a_worktree_with_the_committed_files(
+    repo: Path, workspace: GitWorkspace, git: GitRunner
+) -> None:
+    """The branch is ``attractor/run/<run id>`` (Kilroy: branch names)."""
+    assert workspace.branch == "attractor/run/R1"
+    assert workspace.base_sha == git(repo, "rev-parse", "main") == git(repo, "rev-parse", "attractor/run/R1")
+    assert (workspace.path / "src" / "app.py").read_text() == "print('hello')\n"
+    assert git(workspace.path, "symbolic-ref", "HEAD") == "refs/heads/attractor/run/R1"
+    assert git(workspace.path, "status", "--porcelain") == ""
+
+
+def test_every_stage_is_one_commit_even_when_nothing_changed(workspace: GitWorkspace, git: GitRunner) -> None:
+    """The subject is ``attractor(<run id>): <node> (<status>)``, newest first as Kilroy's recorded runs show it."""
+    (workspace.path / "new.txt").write_text("new")
+    (workspace.path / "README.md").unlink()
+    first = workspace.commit_stage("build", "success")
+    second = workspace.commit_stage("check", "fail")
+
+    subjects = git(workspace.path, "log", "--format=%s").splitlines()
+    assert subjects == ["attractor(R1): check (fail)", "attractor(R1): build (success)", "first"]
+    assert git(workspace.path, "log", "--format=%H").splitlines()[:2] == [second, first]
+    assert git(workspace.path, "show", "--name-status", "--format=", first).splitlines() == ["D\tREADME.md", "A\tnew.txt"]
+    assert workspace.head() == second
+
+
+def test_the_checkout_its_index_and_its_uncommitted_work_stay_as_they_are(repo: Path, tmp_path: Path, git: GitRunner) -> None:
+    """Neither the files nor the index nor HEAD of the user's checkout change, and their work is not carried over."""
+    (repo / "README.md").write_text("# Unfinished\n")
+    (repo / "staged.txt").write_text("staged")
+    git(repo, "add", "staged.txt")
+    (repo / "untracked.txt").write_text("untracked")
+    index = repo / ".git" / "index"
+    before = (git(repo, "status", "--porcelain"), index.read_bytes(), index.stat().st_mtime_ns, git(repo, "rev-parse", "HEAD"))
+
+    workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+    (workspace.path / "made.txt").write_text("made")
+    workspace.commit_stage("build", "success")
+    workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+
+    # The index goes first: a plain status may rewrite it.
+    assert (index.read_bytes(), index.stat().st_mtime_ns) == before[1:3]
+    assert git(repo, "status", "--porcelain") == before[0]
+    assert git(repo, "rev-parse", "HEAD") == before[3]
+    assert not (workspace.path / "untracked.txt").exists()
+
+
+def test_a_stage_commit_takes_at_most_three_git_processes(
+    workspace: GitWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git itself counts them, those that it starts included."""
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
+    (workspace.path / "new.txt").write_text("new")
+    workspace.commit_stage("build", "success")
+    monkeypatch.delenv("GIT_TRACE2_EVENT")
+
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    started = [event["argv"] for event in events if event["event"] == "start"]
+    assert 0 < len(started) <= 3, started
+
+
+def test_a_stage_commit_among_5000_files_costs_no_more_than_add_and_commit(tmp_path: Path, git: GitRunner) -> None:
+    """Measured against git alone in the same worktree, best of three; the allowance is for the start of processes."""
+    repo = tmp_path / "large"
+    for number in range(5000):
+        file = repo / f"d{number // 100}" / f"f{number}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(number))
+    git(repo, "init", "--quiet")
+    git(repo, "add", "-A")
+    git(repo, "commit", "--quiet", "-m", "first")
+    workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+
+    ours_s, plain_s = [], []
+    for attempt in range(3):
+        (workspace.path / "d1" / "f100").write_text(f"ours {attempt}")
+        began = time.perf_counter()
+        workspace.commit_stage("build", "success")
+        ours_s.append(time.perf_counter() - began)
+        (workspace.path / "d1" / "f100").write_text(f"plain {attempt}")
+        began = time.perf_counter()
+        git(workspace.path, "add", "-A")
+        git(workspace.path, "commit", "--quiet", "--allow-empty", "-m", "plain")
+        plain_s.append(time.perf_counter() - began)
+
+    assert min(ours_s) < min(plain_s) * 1.5 + 0.02
+
+
+def test_commits_carry_the_identity_that_git_is_set_to(workspace: GitWorkspace, git: GitRunner) -> None:
+    """A person's runs are a person's commits."""
+    workspace.commit_stage("build", "success")
+
+    assert git(workspace.path, "log", "-1", "--format=%an <%ae> %cn") == "Ada <ada@example.org> Ada"
+
+
+def test_commits_fall_back_to_an_identity_of_ours_where_git_has_none(
+    workspace: GitWorkspace, known_git_settings: Path, git: GitRunner
+) -> None:
+    """Kilroy's fallback identity, for machines where nobody told git a name."""
+    known_git_settings.write_text("[user]\n\tuseConfigOnly = true\n")
+    workspace.commit_stage("build", "success")
+    workspace.commit_stage("check", "success")
+
+    assert git(workspace.path, "log", "-2", "--format=%an <%ae>").splitlines() == [
+        "kilroy-attractor <kilroy-attractor@local>",
+        "kilroy-attractor <kilroy-attractor@local>",
+    ]
+
+
+def test_a_refusing_hook_stops_the_commit_and_its_words_reach_the_user(repo: Path, workspace: GitWorkspace) -> None:
+    """The repository's hooks apply (Kilroy); a commit that fails is an error, not a silent gap in the history."""
+    hook = repo / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'no commits on Sundays' >&2\nexit 1\n")
+    hook.chmod(0o755)
+
+    with pytest.raises(WorkspaceError, match="git commit failed: no commits on Sundays") as caught:
+        workspace.commit_stage("build", "success")
+    assert caught.value.stderr == "no commits on Sundays"
+
+
+def test_a_commit_waits_for_a_lock_that_another_git_holds(workspace: GitWorkspace, git: GitRunner) -> None:
+    """A stage may leave a git at work for a moment; its lock is no reason to fail the run."""
+    lock = Path(git(workspace.path, "rev-parse", "--git-path", "index.lock"))
+    lock.touch()
+    release = threading.Timer(0.3, lock.unlink)
+    release.start()
+
+    assert workspace.commit_stage("build", "success") == workspace.head()
+    release.join()
+
+
+def test_kilroy_files_reach_no_commit_and_no_file_of_the_project(repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
+    """``.kilroy`` hides itself: neither ``.gitignore`` nor the repository's exclude file is edited for it."""
+    exclude = repo / ".git" / "info" / "exclude"
+    before = exclude.read_text() if exclude.exists() else ""
+    KilroyFolder(workspace.path).prepare({"name": "Ada"})
+    workspace.commit_stage("start", "success")
+
+    assert git(workspace.path, "ls-files") == "README.md\nsrc/app.py"
+    assert git(workspace.path, "status", "--porcelain") == ""
+    assert (exclude.read_text() if exclude.exists() else "") == before
+
+
+def test_excluded_globs_reach_no_commit(repo: Path, tmp_path: Path, git: GitRunner) -> None:
+    """The defaults are Kilroy's; a list of one's own replaces them."""
+    workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree", exclude_globs=("**/build/**",))
+    for name in ("build/a.o", "src/build/b.o", "src/c.py"):
+        target = workspace.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("x")
+    workspace.commit_stage("compile", "success")
+
+    assert git(workspace.path, "show", "--name-only", "--format=").splitlines() == ["src/c.py"]
+
+
+def test_default_excludes_keep_cargo_targets_out(workspace: GitWorkspace, git: GitRunner) -> None:
+    """Kilroy's artifact policy: private build folders of agents are no work."""
+    (workspace.path / ".cargo-target-1" / "debug").mkdir(parents=True)
+    (workspace.path / ".cargo-target-1" / "debug" / "app").write_text("x")
+    workspace.commit_stage("compile", "success")
+
+    assert git(workspace.path, "show", "--name-only", "--format=") == ""
+
+
+def test_ignored_files_are_not_copied_into_the_worktree(repo: Path, tmp_path: Path, git: GitRunner) -> None:
+    """What git ignores (secrets, dependencies) stays where it is."""
+    (repo / ".gitignore").write_text(".env\n")
+    git(repo, "add", ".gitignore")
+    git(repo, "commit", "--quiet", "-m", "ignore")
+    (repo / ".env").write_text("TOKEN=secret")
+    workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+
+    assert not (workspace.path / ".env").exists()
+
+
+def test_eight_runs_at_once_over_one_repository_all_begin_and_commit(repo: Path, tmp_path: Path, git: GitRunner) -> None:
+    """Neither the list of worktrees nor the branches get in each other's way."""
+
+    def one_run(number: int) -> str:
+        workspace = plan_git(repo, run_id=f"R{number}").open(tmp_path / f"run{number}" / "worktree")
+        shas = []
+        for stage in ("start", "build", "exit"):
+            (workspace.path / f"{number}-{stage}").write_text(stage)
+            shas.append(workspace.commit_stage(stage, "success"))
+        assert workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+        return shas[-1]
+
+    with ThreadPoolExecutor(8) as pool:
+        last = list(pool.map(one_run, range(8)))
+
+    assert [git(repo, "rev-parse", f"attractor/run/R{number}") for number in range(8)] == last
+    assert len(git(repo, "worktree", "list").splitlines()) == 1
+
+
+def test_a_worktree_that_lost_its_git_never_lets_a_commit_loose_on_a_repository_around_it(repo: Path, git: GitRunner) -> None:
+    """With run directories inside a checkout, a stage that deletes ``.git`` must not make us commit to that checkout."""
+    workspace = plan_git(repo, run_id="R1").open(repo / "runs" / "R1" / "worktree")
+    (workspace.path / ".git").unlink()
+    before = git(repo, "rev-parse", "HEAD")
+
+    with pytest.raises(WorkspaceError, match="not a git repository"):
+        workspace.commit_stage("build", "success")
+    assert git(repo, "rev-parse", "HEAD") == before
+    assert git(repo, "diff", "--cached", "--name-only") == ""
+
+
+def test_git_variables_of_a_surrounding_hook_lead_no_command_astray(
+    repo: Path, tmp_path: Path, git: GitRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started from a git hook, the engine inherits GIT_DIR and GIT_INDEX_FILE of another repository."""
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+    (workspace.path / "new.txt").write_text("new")
+    sha = workspace.commit_stage("build", "success")
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name)
+
+    assert git(repo, "rev-parse", "attractor/run/R1") == sha
+    assert not (other / ".git" / "index").exists()
+
+
+def test_head_is_right_when_refs_are_packed(repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
+    """git may pack refs at any time; then no file of the branch's name holds its commit."""
+    sha = workspace.commit_stage("build", "success")
+    git(repo, "pack-refs", "--all")
+
+    assert workspace.head() == sha
+
+
+def test_a_fresh_process_goes_on_from_the_manifests_facts(workspace: GitWorkspace, git: GitRunner) -> None:
+    """Commits, head and tidying need nothing but what the manifest keeps."""
+    facts = WorkspaceFacts("R1", workspace.path, workspace.facts.repo_path, workspace.branch, workspace.base_sha)
+    again = reopen_workspace(facts)
+
+    sha = again.commit_stage("build", "success")
+    assert again.head() == sha
+    assert git(workspace.path, "log", "-1", "--format=%s") == "attractor(R1): build (success)"
+    assert again.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+
+
+class TestTidy:
+    """What is left of a worktree at the end of its run."""
+
+    @pytest.mark.parametrize(
+        ("status", "keep", "gone"),
+        [
+            (FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE, True),
+            (FinalStatus.FAIL, KeepWorktree.ON_FAILURE, False),
+            (FinalStatus.CANCELED, KeepWorktree.ON_FAILURE, False),
+            (FinalStatus.SUCCESS, KeepWorktree.ALWAYS, False),
+            (FinalStatus.FAIL, KeepWorktree.NEVER, True),
+        ],
+    )
+    def test_keep_worktree_decides(
+        self, workspace: GitWorkspace, git: GitRunner, repo: Path, status: FinalStatus, keep: KeepWorktree, gone: bool
+    ) -> None:
+        """``on_failure`` keeps what did not succeed, ``always`` all, ``never`` none; the branch stays in any case."""
+        sha = workspace.commit_stage("exit", "success")
+
+        assert workspace.tidy(status, keep) is gone
+        assert workspace.path.exists() is not gone
+        assert workspace.head() == git(repo, "rev-parse", "attractor/run/R1") == sha
+        assert len(git(repo, "worktree", "list").splitlines()) == (1 if gone else 2)
+
+    def test_uncommitted_work_keeps_the_worktree(self, workspace: GitWorkspace) -> None:
+        """Work that exists nowhere else is not thrown away."""
+        workspace.commit_stage("exit", "success")
+        (workspace.path / "late.txt").write_text("late")
+
+        assert not workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+        assert (workspace.path / "late.txt").exists()
+
+    def test_ignored_files_do_not_keep_the_worktree(self, workspace: GitWorkspace) -> None:
+        """Ignored and excluded files are by-products."""
+        (workspace.path / ".gitignore").write_text("*.pyc\n")
+        workspace.commit_stage("exit", "success")
+        (workspace.path / "a.pyc").write_text("x")
+        KilroyFolder(workspace.path).prepare({})
+
+        assert workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+        assert not workspace.path.exists()
+
+    def test_another_branch_checked_out_keeps_the_worktree(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """An agent that switched branches left its commits there: the run's branch does not hold them."""
+        git(workspace.path, "checkout", "--quiet", "--detach")
+        workspace.commit_stage("exit", "success")
+
+        assert not workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+
+    def test_a_second_tidy_changes_nothing(self, workspace: GitWorkspace) -> None:
+        """A finalizer that died half-way is finished by the next one."""
+        assert workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+        assert workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+
+    def test_a_worktree_that_somebody_locked_is_kept(self, workspace: GitWorkspace, git: GitRunner, repo: Path) -> None:
+        """``git worktree lock`` is a person's word."""
+        git(repo, "worktree", "lock", str(workspace.path))
+
+        assert not workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.NEVER)
+        assert (workspace.path / "README.md").exists()
+
+
+class TestRestore:
+    """A resume goes back to the commit of the checkpoint."""
+
+    def test_later_commits_and_half_done_work_are_dropped(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """Branch and files are as the stage of the checkpoint left them."""
+        (workspace.path / "good.txt").write_text("good")
+        sha = workspace.commit_stage("build", "success")
+        (workspace.path / "good.txt").write_text("bad")
+        workspace.commit_stage("check", "success")
+        (workspace.path / "half.txt").write_text("half")
+        workspace.restore(sha)
+
+        assert workspace.head() == sha == git(workspace.path, "rev-parse", "attractor/run/R1")
+        assert (workspace.path / "good.txt").read_text() == "good"
+        assert not (workspace.path / "half.txt").exists()
+        assert workspace.commit_stage("check", "success") == workspace.head()
+
+    def test_a_removed_worktree_is_made_anew(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """Also when the folder went away without git's knowledge."""
+        sha = workspace.commit_stage("build", "success")
+        workspace.path.rename(workspace.path.with_name("elsewhere"))
+        workspace.restore(sha)
+
+        assert (workspace.path / "src" / "app.py").exists()
+        assert git(workspace.path, "symbolic-ref", "HEAD") == "refs/heads/attractor/run/R1"
+
+    def test_a_lock_of_a_killed_git_is_broken(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """A SIGKILL in the middle of a commit leaves ``index.lock`` behind for good."""
+        sha = workspace.commit_stage("build", "success")
+        for name in ("index.lock", "HEAD.lock", "refs/heads/attractor/run/R1.lock"):
+            Path(workspace.path / git(workspace.path, "rev-parse", "--git-path", name)).touch()
+        workspace.restore(sha)
+
+        assert workspace.commit_stage("check", "success") == workspace.head()
+
+    def test_a_commit_that_the_repository_does_not_have_is_an_error(self, workspace: GitWorkspace) -> None:
+        """A checkpoint of another repository is not applied."""
+        with pytest.raises(WorkspaceError, match="commit 0123456789abcdef0123456789abcdef01234567 of run R1 is not in"):
+            workspace.restore("0123456789abcdef0123456789abcdef01234567")

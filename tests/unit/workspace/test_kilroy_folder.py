@@ -1,0 +1,82 @@
+"""The files in ``.kilroy`` that tools and agents read (Kilroy: ``.kilroy`` files)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from kilroy_engine.graph.model import Attribute, Node, Position
+from kilroy_engine.traversal.outcome import failure, success
+from kilroy_engine.traversal.state import RunState
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+
+PLACE = Position(1, 1)
+
+
+def node(node_id: str, **attributes: str) -> Node:
+    """A node with text attributes."""
+    return Node(node_id, PLACE, {key: Attribute(key, value, PLACE, PLACE) for key, value in attributes.items()})
+
+
+def test_inputs_are_listed_by_name(tmp_path: Path) -> None:
+    """``# Input``, then one section per input; values that are no text are JSON."""
+    folder = KilroyFolder(tmp_path)
+    folder.prepare({"name": "Ada", "count": 3, "a.b": ["x"]})
+
+    text = (tmp_path / ".kilroy" / "INPUT.md").read_text()
+    assert text == '# Input\n\n## a.b\n\n["x"]\n\n## count\n\n3\n\n## name\n\nAda\n'
+    assert folder.data.is_dir()
+
+
+def test_a_run_without_inputs_says_so(tmp_path: Path) -> None:
+    """The file is there in any case, so that a command may read it."""
+    KilroyFolder(tmp_path).prepare({})
+
+    assert (tmp_path / ".kilroy" / "INPUT.md").read_text().startswith("# Input\n\nThis run")
+
+
+def test_a_stage_finds_what_was_done_and_what_it_is_to_do(tmp_path: Path) -> None:
+    """Completed nodes in order, each once with its latest outcome and reason; then the node and its task."""
+    state = RunState(
+        "R1",
+        completed=("start", "build", "check", "build"),
+        outcomes={"start": success("start"), "build": success(), "check": failure("exit status 1")},
+    )
+    folder = KilroyFolder(tmp_path)
+    folder.begin_stage(node("fix", label="Fix it", prompt="Mend the test."), state)
+
+    context = (folder.path / "CONTEXT.md").read_text()
+    assert context.startswith("# Run Context\n")
+    assert "- **start**: success\n- **build**: success\n- **check**: fail — exit status 1\n" in context
+    assert "## Current Node\n\n**fix**" in context
+    assert (folder.path / "TASK.md").read_text() == "# Task: fix\n\nMend the test.\n"
+
+
+def test_a_node_without_a_prompt_has_its_label_for_a_task(tmp_path: Path) -> None:
+    """Kilroy: prompt or label."""
+    folder = KilroyFolder(tmp_path)
+    folder.begin_stage(node("check", label="Check it"), RunState("R1"))
+
+    assert (folder.path / "TASK.md").read_text() == "# Task: check\n\nCheck it\n"
+
+
+def test_feedback_lasts_until_the_next_stage_begins(tmp_path: Path) -> None:
+    """It is for the next attempt at the same node alone."""
+    folder = KilroyFolder(tmp_path)
+    folder.write_feedback("check", attempt=1, reason="exit status 1", details="line 3")
+    text = (folder.path / "FEEDBACK.md").read_text()
+    folder.begin_stage(node("next"), RunState("R1"))
+
+    assert text == "# Feedback: check (attempt 1)\n\n## Failure Reason\n\nexit status 1\n\n## Details\n\nline 3\n"
+    assert not (folder.path / "FEEDBACK.md").exists()
+
+
+def test_a_folder_that_a_stage_cleaned_away_comes_back(tmp_path: Path) -> None:
+    """``git clean -fdx`` in a stage must not stop the run; the folder still hides itself afterwards."""
+    folder = KilroyFolder(tmp_path)
+    folder.prepare({})
+    shutil.rmtree(folder.path)
+    folder.begin_stage(node("next"), RunState("R1"))
+
+    assert (folder.path / "TASK.md").exists()
+    assert (folder.path / ".gitignore").read_text() == "*\n"
