@@ -128,6 +128,13 @@ class ServerStart:
         )
 
 
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """``kilroy/server`` in the XDG state home: what callers give as ``state_dir`` unless they have a reason."""
+    state_home = environ.get("XDG_STATE_HOME", "").strip()
+    base = Path(state_home) if state_home else Path(environ.get("HOME", "").strip() or Path.home()) / ".local" / "state"
+    return base.absolute() / "kilroy" / "server"
+
+
 def begin_server(*, state_dir: Path, on_status: Callable[[str], None]) -> ServerStart:
     """Finds the local server of the installed Prefect version, or starts one, and comes back at once.
 
