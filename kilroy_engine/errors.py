@@ -18,6 +18,7 @@
     ├── RunDirectoryError (path)
     │   ├── RunAlreadyOwned (pid)
     │   ├── RunAlreadyFinished
+    │   ├── RunSuperseded (owner)
     │   ├── RunEnded
     │   └── CorruptRecord
     ├── CheckpointMismatch
@@ -176,6 +177,15 @@ class RunAlreadyOwned(RunDirectoryError):
 
 class RunAlreadyFinished(RunDirectoryError):
     """The run directory already holds the end of a run."""
+
+
+class RunSuperseded(RunDirectoryError):
+    """The run directory belongs to another start, so this one may not end it. ``owner`` names the flow run that owns it."""
+
+    def __init__(self, message: str, *, path: Path, owner: str = "") -> None:
+        super().__init__(message, path=path)
+        self._facts["owner"] = owner
+        self.owner = owner
 
 
 class RunEnded(RunDirectoryError):

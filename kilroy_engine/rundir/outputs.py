@@ -1,0 +1,69 @@
+"""The outputs that a pipeline declares: copied out of the work folder at the end of the run, and indexed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, write_json
+from kilroy_engine.rundir.layout import RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An entry of ``outputs.json``. ``path`` is the absolute path of the copy and ``size_bytes`` its size, if it was found."""
+
+    name: str
+    path: str = ""
+    found: bool = False
+    size_bytes: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """Kilroy's keys; path and size only of an output that was found."""
+        entry: dict[str, object] = {"name": self.name, "found": self.found}
+        return {**entry, "path": self.path, "size_bytes": self.size_bytes} if self.found else entry
+
+
+def declared_outputs(text: str) -> tuple[str, ...]:
+    """Names in an ``outputs`` attribute: a comma-separated list of paths relative to the work folder."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def collect_outputs(run: RunDirectory, names: Sequence[str], work_dir: Path) -> tuple[Output, ...]:
+    """Copies the declared files and folders to ``outputs/`` and writes ``outputs.json``; nothing when none is declared.
+
+    A name that leads out of the work folder, by ``..`` or by a link, counts as not found.
+    """
+    if not names:
+        return ()
+    outputs = tuple(_collect(run, name, work_dir) for name in names)
+    write_json(run.outputs_index, [output.to_json() for output in outputs], durable=False)
+    return outputs
+
+
+def _collect(run: RunDirectory, name: str, work_dir: Path) -> Output:
+    relative = PurePosixPath(name)
+    source = work_dir / relative
+    if relative.is_absolute() or ".." in relative.parts or not source.exists():
+        return Output(name)
+    if not source.resolve().is_relative_to(work_dir.resolve()):
+        return Output(name)
+    target = run.outputs / relative
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
+    if source.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary, symlinks=True)
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        shutil.copyfile(source, temporary)
+    temporary.rename(target)
+    return Output(name, str(target), found=True, size_bytes=_size(target))
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    return path.stat().st_size

@@ -1,0 +1,210 @@
+"""``progress.ndjson``: appending events and reading them back.
+
+Every writer appends under ``commit.lock``, one whole line by one ``write`` on an ``O_APPEND`` descriptor, and looks for the end
+of the run first: nothing follows the terminal line but ``run_resumed``. A torn last line (crash, full disk) is closed with a
+newline by the next writer and never edited.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from kilroy_engine.errors import RunDirectoryError, RunEnded
+from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, replace_quickly, write_all
+from kilroy_engine.rundir.events import TERMINAL_EVENTS, Event, RunResumed, to_line
+from kilroy_engine.rundir.failpoints import die, failpoint, reached
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.locks import FileLock
+
+EventListener: TypeAlias = Callable[[Event], None]
+"""Called with each event after it was appended, in the appending thread, outside of all locks."""
+
+_TAIL_BYTES = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+class ProgressLog:
+    """The event stream of one run directory, for one start. Safe for threads and for several processes at once.
+
+    A log that has seen the run's end stays ended: a thread left over from that start cannot write into the next one's lines.
+    """
+
+    def __init__(self, run: RunDirectory, run_id: str) -> None:
+        self._run = run
+        self._run_id = run_id
+        self._lock = FileLock(run.commit_lock)
+        self._listeners: list[EventListener] = []
+        self._descriptor = -1
+        self._pid = 0
+        self._seen_bytes = -1
+        self._ended = False
+        self._closed = False
+
+    def listen(self, listener: EventListener) -> None:
+        """Adds a listener: a live view, a watchdog's clock, a relay."""
+        self._listeners.append(listener)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Holds ``commit.lock``, so that nobody writes between several steps. Appends inside it are allowed."""
+        return self._lock.held()
+
+    def append(self, event: Event, *, durable: bool = False) -> None:
+        """Appends one event and replaces ``live.json``. ``durable`` waits until the line is on the disk.
+
+        Raises:
+            RunEnded: the run is over and the event is not ``run_resumed``.
+            RunDirectoryError: the disk refused.
+        """
+        with self._lock.held():
+            self._refuse_after_end(event)
+            line = to_line(event, self._run_id)
+            try:
+                self._write(event, line)
+                if durable:
+                    os.fsync(self._descriptor)
+                self._show(line)
+            except OSError as error:
+                self._seen_bytes = -1
+                raise RunDirectoryError(
+                    f"cannot append to {self._run.progress}: {error.strerror}", path=self._run.path
+                ) from error
+            self._ended = event.event in TERMINAL_EVENTS
+        failpoint(event.event, "after")
+        for listener in self._listeners:
+            listener(event)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal line is written."""
+        with self._lock.held():
+            self._catch_up()
+            return self._ended
+
+    def close(self) -> None:
+        """Gives the descriptors back and refuses later appends."""
+        with self._lock.held():
+            self._closed = True
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+        self._lock.close()
+
+    def _refuse_after_end(self, event: Event) -> None:
+        if not self._closed:
+            self._catch_up()
+            if not self._ended or isinstance(event, RunResumed):
+                return
+        _log.warning("%s: %s came after the end of the run and is left out", self._run.path, event.event)
+        raise RunEnded(f"the run in {self._run.path} has ended; {event.event} is not appended", path=self._run.path)
+
+    def _write(self, event: Event, line: bytes) -> None:
+        failpoint(event.event, "before")
+        if reached(event.event, "torn"):
+            write_all(self._descriptor, line[: len(line) // 2])
+            die()
+        write_all(self._descriptor, line)
+        self._seen_bytes += len(line)
+
+    def _show(self, line: bytes) -> None:
+        temporary = self._run.path / f"{TEMPORARY_PREFIX}live-{os.getpid()}.json"
+        # One name per process is enough under the lock; a file left by a crash is overwritten.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(descriptor, line)
+        finally:
+            os.close(descriptor)
+        replace_quickly(temporary, self._run.live)
+
+    def _catch_up(self) -> None:
+        """Looks at what others have appended; costs one ``fstat`` when nobody did."""
+        if self._descriptor < 0 or self._pid != os.getpid():
+            self._descriptor = os.open(self._run.progress, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._pid = os.getpid()
+            self._seen_bytes = -1
+        size = os.fstat(self._descriptor).st_size
+        if size == self._seen_bytes:
+            return
+        if 0 <= self._seen_bytes < size:
+            news = os.pread(self._descriptor, size - self._seen_bytes, self._seen_bytes)
+        else:
+            news = read_last_line(self._descriptor, size)
+        if news and not news.endswith(b"\n"):
+            write_all(self._descriptor, b"\n")
+            size += 1
+        self._seen_bytes = size
+        if any(terminal_event(line) for line in news.split(b"\n")):
+            self._ended = True
+
+
+def terminal_event(line: bytes) -> Mapping[str, object] | None:
+    """The event of a line when it is a terminal one."""
+    if b'"run_completed"' not in line and b'"run_failed"' not in line:
+        return None
+    event = parse_line(line)
+    return event if event is not None and event.get("event") in TERMINAL_EVENTS else None
+
+
+def parse_line(line: bytes) -> dict[str, object] | None:
+    """The event of a line, None where the line is torn or blank."""
+    try:
+        value: object = json.loads(line)
+    except ValueError:
+        return None
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def read_last_line(descriptor: int, size_bytes: int) -> bytes:
+    """The last line of a file of ``size_bytes``, with its newline if it has one."""
+    window = _TAIL_BYTES
+    while True:
+        begin = max(0, size_bytes - window)
+        tail = os.pread(descriptor, size_bytes - begin, begin)
+        newline = tail.rfind(b"\n", 0, len(tail) - 1)
+        if newline >= 0 or begin == 0:
+            return tail[newline + 1 :]
+        window *= 2
+
+
+def read_events(path: Path) -> Iterator[dict[str, object]]:
+    """Events of a ``progress.ndjson``, oldest first. Torn lines are skipped; a missing file has none."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        for line in stream:
+            # A line without its newline may still be growing.
+            event = parse_line(line) if line.endswith(b"\n") else None
+            if event is not None:
+                yield event
+
+
+def last_event(path: Path) -> dict[str, object] | None:
+    """The last event of a ``progress.ndjson``, None where there is none. A torn last line is passed over."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        end = os.fstat(descriptor).st_size
+        while end > 0:
+            line = read_last_line(descriptor, end)
+            event = parse_line(line) if line.endswith(b"\n") else None
+            if event is not None:
+                return event
+            end -= len(line)
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def is_ended(path: Path) -> bool:
+    """Whether the last event of a ``progress.ndjson`` is a terminal one."""
+    event = last_event(path)
+    return event is not None and event.get("event") in TERMINAL_EVENTS

@@ -1,0 +1,183 @@
+"""Reading a run from outside: what it is doing, how it ended, and its events as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.events import TERMINAL_EVENTS, LoopRestart, RunResumed
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.ownership import find_record, owner_alive
+from kilroy_engine.rundir.progress import last_event, parse_line, read_events
+from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.times import read_rfc3339
+
+RunStatus: TypeAlias = Literal["running", "success", "fail", "canceled", "unknown"]
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run at a glance.
+
+    ``status`` is the end's where there is one, ``running`` while the owner lives, ``unknown`` when the owner is gone and
+    nobody has ended the run yet. ``complete`` is true once the terminal line is there: only then is everything written.
+    ``node_id``, ``attempt`` and ``max_attempts`` are those of the latest stage, blank and 0 before the first.
+    """
+
+    path: Path
+    run_id: str
+    status: RunStatus
+    complete: bool
+    node_id: str
+    attempt: int
+    max_attempts: int
+    last_event: str
+    last_event_at: datetime | None
+    started_at: datetime | None
+    pid: int
+    owner_alive: bool
+    final: FinalOutcome | None
+    manifest: Manifest | None
+
+    @property
+    def graph_name(self) -> str:
+        """Name of the pipeline."""
+        return self.manifest.graph_name if self.manifest else ""
+
+    @property
+    def failure_reason(self) -> str:
+        """Why it failed or was canceled; empty otherwise."""
+        return self.final.failure_reason if self.final else ""
+
+
+def read_run(path: Path | str) -> RunSummary:
+    """What the run directory at ``path`` says now.
+
+    Raises:
+        RunDirectoryError: there is no run directory.
+        CorruptRecord: one of its records is damaged.
+    """
+    run = RunDirectory(Path(path))
+    if not run.path.is_dir():
+        raise RunDirectoryError(f"{run.path} is no run directory", path=run.path)
+    current = run.attempts()[0]
+    latest = last_event(run.progress)
+    complete = latest is not None and latest.get("event") in TERMINAL_EVENTS
+    recent = latest if complete else last_event(current.progress) or latest
+    manifest, record, final, alive = Manifest.find(run), find_record(run), FinalOutcome.find(run), owner_alive(run)
+    if final is not None and record is not None and final.start != record.start and not complete:
+        final = None  # the end of an earlier start, about to be moved aside
+    stage = _latest_stage(current.progress)
+    return RunSummary(
+        path=run.path,
+        run_id=(record.run_id if record else "") or (manifest.run_id if manifest else "") or run.path.name,
+        status=final.status.value if final else ("running" if alive else "unknown"),
+        complete=complete,
+        node_id=_text(stage, "node_id"),
+        attempt=_whole(stage, "attempt"),
+        max_attempts=_whole(stage, "max"),
+        last_event=_text(recent, "event"),
+        last_event_at=_moment(recent),
+        started_at=_moment(next(read_events(run.progress), None)),
+        pid=record.pid if record else 0,
+        owner_alive=alive,
+        final=final,
+        manifest=manifest,
+    )
+
+
+def tail_events(
+    path: Path | str, *, follow: bool = False, poll_s: float = _POLL_S, stop: Callable[[], bool] | None = None
+) -> Iterator[dict[str, object]]:
+    """Events of the run directory at ``path``, oldest first, those of its ``restart-N`` directories in their place.
+
+    With ``follow`` it goes on as events come, looking every ``poll_s`` seconds, and returns after the terminal line, or when
+    there is nothing new and ``stop`` says so. The terminal line is yielded once, last.
+    """
+    run = RunDirectory(Path(path))
+    tails = [_Tail(run.progress)]
+    held: dict[str, object] | None = None
+    while True:
+        got = False
+        for number, tail in enumerate(tails):  # grows while a restart is met
+            for event in tail.read():
+                got = True
+                name = event.get("event")
+                if name == LoopRestart.event:
+                    tails.append(_Tail(run.path / Path(str(event.get("new_logs_root"))).name / run.progress.name))
+                if number > 0 and name in _REPEATED:
+                    continue  # the run directory has the same line
+                if held is not None:
+                    yield held  # a later start went on after it
+                    held = None
+                if name in TERMINAL_EVENTS:
+                    held = event
+                else:
+                    yield event
+        if held is not None:
+            yield held
+            return
+        if not follow or (not got and stop is not None and stop()):
+            return
+        if not got:
+            time.sleep(poll_s)
+
+
+_REPEATED = TERMINAL_EVENTS | {RunResumed.event}
+
+
+class _Tail:
+    """Whole lines of a growing file, from where the last look ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> Iterator[dict[str, object]]:
+        try:
+            stream = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with stream:
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                event = parse_line(line)
+                if event is not None:
+                    yield event
+
+
+def _latest_stage(path: Path) -> Mapping[str, object] | None:
+    found = b""
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                if b'"stage_attempt_start"' in line and line.endswith(b"\n"):
+                    found = line
+    except FileNotFoundError:
+        return None
+    return parse_line(found)
+
+
+def _text(event: Mapping[str, object] | None, key: str) -> str:
+    return str(event.get(key, "")) if event else ""
+
+
+def _whole(event: Mapping[str, object] | None, key: str) -> int:
+    value = event.get(key) if event else None
+    return value if isinstance(value, int) else 0
+
+
+def _moment(event: Mapping[str, object] | None) -> datetime | None:
+    try:
+        return read_rfc3339(_text(event, "ts"))
+    except ValueError:
+        return None

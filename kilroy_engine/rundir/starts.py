@@ -1,0 +1,103 @@
+"""How a start of a run begins: it takes the directory, answers for the start before, and tells that it is there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from kilroy_engine.errors import RunAlreadyFinished
+from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.rundir.events import RunResumed, RunStarted
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.locks import turn
+from kilroy_engine.rundir.ownership import Owner, RunLock
+from kilroy_engine.rundir.progress import ProgressLog, last_event
+from kilroy_engine.rundir.records import FinalOutcome, RunLockRecord
+from kilroy_engine.rundir.terminal import Finalizer, Limits, end_of, set_aside
+from kilroy_engine.traversal.outcome import FinalStatus
+
+
+@dataclass(frozen=True)
+class OpenStart:
+    """A start that owns its run directory. ``previous`` is how the start before ended, None for the first.
+
+    Keep it for the life of the flow process: it holds the lock. Touch the lock every
+    :data:`~kilroy_engine.rundir.ownership.TOUCH_INTERVAL_S`.
+    """
+
+    run: RunDirectory
+    run_id: str
+    owner: Owner
+    lock: RunLock
+    progress: ProgressLog
+    previous: FinalOutcome | None
+
+    def close(self) -> None:
+        """Gives the run free; appends of threads left over are refused from now on."""
+        self.progress.close()
+        self.lock.release()
+
+
+def open_start(run: RunDirectory, opening: RunStarted, *, run_id: str, from_node: str = "") -> OpenStart:
+    """Begins a start of the run: the first creates the directory and writes ``run_started``, a later one ``run_resumed``.
+
+    A start before that nobody has ended is ended first, from what it left on disk. ``from_node`` is where the resume goes on.
+
+    Raises:
+        RunAlreadyOwned: a live process owns the directory; nothing was changed.
+        RunAlreadyFinished: the run has succeeded; nothing was changed.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    lock = RunLock.acquire(run)
+    try:
+        with turn(run.end_lock, wait_s=Limits().total_s):
+            previous = _end_previous(run, lock.previous)
+            owner = Owner(opening.flow_run_id, lock.previous.start + 1 if lock.previous else 1)
+            progress = _take_over(run, lock, owner, run_id=run_id, opening=opening, from_node=from_node)
+        write_text(run.pid, str(os.getpid()))
+    except BaseException:
+        lock.release()
+        raise
+    return OpenStart(run, run_id, owner, lock, progress, previous)
+
+
+def _end_previous(run: RunDirectory, record: RunLockRecord | None) -> FinalOutcome | None:
+    """How the start of ``record`` ended; its end is written if it has none. None when it told nothing at all."""
+    if record is None or last_event(run.progress) is None:
+        return None
+    finalizer = Finalizer(run, Owner(record.flow_run_id, record.start))
+    try:
+        final = finalizer.ended()
+        if final is None:
+            final = finalizer.commit_final(end_of(run, flow_run_id=record.flow_run_id))
+            finalizer.commit_line(final)
+    finally:
+        finalizer.close()
+    if final.status is FinalStatus.SUCCESS:
+        raise RunAlreadyFinished(f"the run in {run.path} has succeeded; there is nothing to resume", path=run.path)
+    return final
+
+
+def _take_over(
+    run: RunDirectory, lock: RunLock, owner: Owner, *, run_id: str, opening: RunStarted, from_node: str
+) -> ProgressLog:
+    progress = ProgressLog(run, run_id)
+    with progress.exclusive():
+        # From this record on, a late finalizer of the start before changes nothing.
+        lock.record(owner, run_id)
+        if last_event(run.progress) is None:
+            progress.append(opening)
+        for directory in run.attempts():
+            log = progress if directory == run else ProgressLog(directory, run_id)
+            _resume(directory, log, owner, from_node)
+            if log is not progress:
+                log.close()
+    return progress
+
+
+def _resume(directory: RunDirectory, log: ProgressLog, owner: Owner, from_node: str) -> None:
+    old = FinalOutcome.find(directory)
+    if old is not None:
+        set_aside(directory, log, old, start=owner.start, from_node=from_node)
+    elif log.ended:
+        log.append(RunResumed(start=owner.start, from_node=from_node, previous_status=""))
