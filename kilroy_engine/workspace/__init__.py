@@ -5,6 +5,7 @@ from __future__ import annotations
 from kilroy_engine.workspace.base import KeepWorktree, PushResult, Workspace, WorkspaceFacts
 from kilroy_engine.workspace.git_worktree import GitPlan, GitWorkspace, find_repository, plan_git
 from kilroy_engine.workspace.plain import PlainWorkspace, open_in_place, open_scratch
+from kilroy_engine.workspace.reopen import reopen_workspace
 
 __all__ = [
     "GitPlan",
@@ -20,8 +21,3 @@ __all__ = [
     "plan_git",
     "reopen_workspace",
 ]
-
-
-def reopen_workspace(facts: WorkspaceFacts) -> Workspace:
-    """The workspace of an earlier process, from what the manifest keeps. Looks at nothing: its folder may be gone."""
-    return GitWorkspace(facts) if facts.base_sha else PlainWorkspace(facts.worktree)

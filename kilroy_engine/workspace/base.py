@@ -88,6 +88,14 @@ class Workspace(Protocol):
         """Removes what the end of the run leaves without use. True when the folder is gone."""
         ...
 
+    def abandon(self) -> None:
+        """Takes back that the workspace was made, for a run that cannot begin after all. A folder of the user's stays.
+
+        Raises:
+            WorkspaceError: git refused.
+        """
+        ...
+
     def close(self) -> None:
         """Lets go of what this process holds open; the folder stays."""
         ...

@@ -173,6 +173,11 @@ class GitWorkspace:
             _remove_tree(self.path)
         return True
 
+    def abandon(self) -> None:
+        """Removes worktree and branch, so that the run id is free again."""
+        self.discard()
+        run_git_patiently(self._repo_path, "branch", "--quiet", "-D", self.branch)
+
     def close(self) -> None:
         return
 

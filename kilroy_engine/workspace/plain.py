@@ -34,6 +34,9 @@ class PlainWorkspace:
     def tidy(self, status: FinalStatus, keep: KeepWorktree) -> bool:
         return False
 
+    def abandon(self) -> None:
+        return  # a scratch folder goes with the run directory that holds it
+
     def close(self) -> None:
         return
 

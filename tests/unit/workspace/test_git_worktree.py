@@ -372,3 +372,12 @@ class TestRestore:
         """A checkpoint of another repository is not applied."""
         with pytest.raises(WorkspaceError, match="commit 0123456789abcdef0123456789abcdef01234567 of run R1 is not in"):
             workspace.restore("0123456789abcdef0123456789abcdef01234567")
+
+
+def test_an_abandoned_run_leaves_its_id_free(repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
+    """A run that cannot begin after all leaves neither worktree nor branch."""
+    workspace.abandon()
+
+    assert git(repo, "branch", "--list", "attractor/*") == ""
+    assert not workspace.path.exists()
+    assert plan_git(repo, run_id="R1").branch == workspace.branch

@@ -1,0 +1,76 @@
+"""The seam to whoever does an agent's work: a coding CLI, an API, a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.base import Cancellation, OutputSink, discard_output
+from kilroy_engine.traversal.outcome import Json, Outcome
+
+
+@dataclass(frozen=True)
+class AgentRequest:
+    """One task for an agent.
+
+    ``node`` carries model, provider and effort as attributes. ``environment`` is complete. Logs go to ``stage_dir``, work
+    happens in ``work_dir``. ``timeout_s`` limits the task, None for the agent's default. ``session`` continues an earlier
+    conversation of the same agent, empty for a new one. ``output`` gets what the agent says while it works, line by line.
+    """
+
+    node: Node
+    prompt: str
+    stage_dir: Path
+    work_dir: Path
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    timeout_s: float | None = None
+    session: str = ""
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    output: OutputSink = discard_output
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a task consumed of one model: the fields of the event ``llm_usage``. ``cost_usd`` is None where nobody says."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        fields: dict[str, Json] = {
+            "model": self.model,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+        }
+        return fields if self.cost_usd is None else fields | {"cost_usd": self.cost_usd}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """What came of a task.
+
+    ``response`` is the agent's last word. ``outcome`` is set where the agent itself knows how it went, an expected failure
+    above all (timed out, canceled, refused by its provider); without it the stage's status file decides. ``session`` is what
+    continues this conversation, empty where it cannot be.
+    """
+
+    response: str
+    outcome: Outcome | None = None
+    usage: tuple[Usage, ...] = ()
+    session: str = ""
+
+
+class Agent(Protocol):
+    """Does one task to its end. Stops within seconds when ``request.cancellation`` asks, leaving no process behind.
+
+    Raises:
+        TransientStageError: Another attempt may help: network, rate limit, provider trouble.
+        PermanentStageError: Another attempt will not help: authentication, a bad request, a missing program.
+    """
+
+    def run(self, request: AgentRequest, /) -> AgentResult: ...

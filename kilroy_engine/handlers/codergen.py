@@ -1,0 +1,79 @@
+"""Agent nodes: assemble the prompt, let the agent work, read its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
+from kilroy_engine.agents.simulate import SimulatedAgent
+from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.base import StageRequest
+from kilroy_engine.handlers.prompt import assemble_prompt
+from kilroy_engine.handlers.stage_status import Ingestion, ingest_status, status_contract, with_stage_status
+from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
+
+RESPONSE_EXCERPT = 200
+"""Characters of the response that go into the context (Spec 4.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodergenHandler:
+    """Hands a node to the agent that ``agent_for`` names; a node without one fails, it never succeeds in silence.
+
+    The outcome's ``meta`` tells the engine what to report: ``status_ingestion`` (the fields of the event
+    ``status_ingestion_decision``), ``usage`` (a list of the fields of ``llm_usage``), ``session``.
+    """
+
+    agent_for: Callable[[Node], Agent | None]
+
+    def __call__(self, request: StageRequest, /) -> Outcome:
+        node = request.node
+        agent = SimulatedAgent() if request.simulate else self.agent_for(node)
+        if agent is None:
+            reason = (
+                f'no agent is configured for node "{node.id}"; name one in the settings, or choose "simulate" to run without'
+            )
+            return failure(reason, failure_class=FailureClass.DETERMINISTIC)
+        contract = status_contract(request.run_id, request.work_dir)
+        contract.clear()
+        prompt = assemble_prompt(request, contract)
+        write_text(request.stage_dir / "prompt.md", prompt)
+        result = agent.run(
+            AgentRequest(
+                node=node,
+                prompt=prompt,
+                stage_dir=request.stage_dir,
+                work_dir=request.work_dir,
+                environment={**request.environment, **contract.environment},
+                timeout_s=request.timeout_s if request.timeout_s is not None else node.timeout_s,
+                cancellation=request.cancellation,
+                output=request.output,
+            )
+        )
+        if result.response.strip():
+            write_text(request.stage_dir / "response.md", result.response)
+        ingestion = ingest_status(contract, request.stage_dir)
+        return with_stage_status(_reported(node, result, ingestion), request.stage_dir)
+
+
+def _reported(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
+    """What the stage comes to without a valid status file, with everything that the engine is to report."""
+    outcome = _without_status(node, result, ingestion)
+    meta: dict[str, Json] = {**outcome.meta, "status_ingestion": ingestion.as_json()}
+    if result.usage:
+        meta["usage"] = [usage.as_json() for usage in result.usage]
+    if result.session:
+        meta["session"] = result.session
+    updates = {**outcome.context_updates, "last_stage": node.id, "last_response": result.response[:RESPONSE_EXCERPT]}
+    return outcome.with_updates(meta=meta, context_updates=updates)
+
+
+def _without_status(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
+    if result.outcome is not None:
+        return result.outcome
+    if node.auto_status:
+        return success("auto-status: handler completed without writing status")
+    return failure("; ".join(part for part in ("missing status.json (auto_status=false)", ingestion.diagnostic) if part))

@@ -1,0 +1,89 @@
+"""The environment of a stage's child processes: the engine's own minus stale variables, plus Kilroy's facts about the stage."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilroy_engine.traversal.outcome import Json
+
+_NOT_INHERITED = frozenset(
+    {
+        # An agent that finds this refuses to start inside what it takes for itself.
+        "CLAUDECODE",
+        # Facts about another stage, when the engine itself runs inside one.
+        "KILROY_RUN_ID",
+        "KILROY_NODE_ID",
+        "KILROY_LOGS_ROOT",
+        "KILROY_STAGE_LOGS_DIR",
+        "KILROY_WORKTREE_DIR",
+        "KILROY_INPUTS_MANIFEST_PATH",
+        "KILROY_STAGE_STATUS_PATH",
+        "KILROY_STAGE_STATUS_FALLBACK_PATH",
+        "KILROY_DATA_DIR",
+        "KILROY_PREDECESSOR_NODE",
+        "KILROY_PREDECESSOR_OUTCOME",
+        # Set while a git hook runs the engine: with them a stage's git would write to the user's repository and index.
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_PREFIX",
+        "GIT_NAMESPACE",
+    }
+)
+_NOT_IN_A_NAME = re.compile(r"[^A-Z0-9_]")
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlace:
+    """Which stage it is and where it works. ``logs_root`` is the run directory (a branch's own in a branch)."""
+
+    run_id: str
+    node_id: str
+    logs_root: Path
+    stage_dir: Path
+    work_dir: Path
+
+
+def stage_environment(base: Mapping[str, str], place: StagePlace, context: Mapping[str, Json]) -> dict[str, str]:
+    """The complete environment for the tool or agent of a stage (Kilroy: node environment).
+
+    ``base`` is the environment of the engine's process. From ``context`` come the goal, the run's inputs and the previous
+    stage. An input ``a.b-c`` becomes ``KILROY_INPUT_A_B_C``; a value that is no text is given as JSON.
+    """
+    environment = {name: value for name, value in base.items() if name not in _NOT_INHERITED}
+    environment |= {
+        "KILROY_RUN_ID": place.run_id,
+        "KILROY_NODE_ID": place.node_id,
+        "KILROY_LOGS_ROOT": str(place.logs_root),
+        "KILROY_STAGE_LOGS_DIR": str(place.stage_dir),
+        "KILROY_WORKTREE_DIR": str(place.work_dir),
+        "KILROY_DATA_DIR": str(place.work_dir / ".kilroy"),
+        "KILROY_GOAL": _as_text(context.get("graph.goal")),
+        "KILROY_PREDECESSOR_NODE": _as_text(context.get("previous_node")),
+        "KILROY_PREDECESSOR_OUTCOME": _as_text(context.get("previous_outcome")),
+    }
+    inputs = context.get("inputs")
+    if isinstance(inputs, dict):
+        environment |= {f"KILROY_INPUT_{_as_name(key)}": _as_text(value) for key, value in sorted(inputs.items())}
+    return environment
+
+
+def _as_name(key: str) -> str:
+    return _NOT_IN_A_NAME.sub("_", key.upper())
+
+
+def _as_text(value: Json) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value.replace("\0", "")  # no environment can hold it
+        case _:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,109 @@
+"""Human gates: the question is a value, what the answer means is a function. Who asks, and how, is the engine's business."""
+
+from __future__ import annotations
+
+import re
+
+from kilroy_engine.graph.attributes import read_duration_s
+from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.handlers.base import Ask, Choice, StageRequest
+from kilroy_engine.traversal.outcome import Outcome, Status, failure
+
+_ACCELERATOR = re.compile(r"\s*(?:\[\s*(?P<bracket>[^\]\s])[^\]]*\]|(?P<paren>\w)\)|(?P<dash>\w)\s+-\s)")
+
+
+def wait_human(request: StageRequest, /) -> Ask | Outcome:
+    """The question of a gate: one choice per outgoing edge, in the order of the file (Spec 4.6).
+
+    ``human.default_choice`` answers when nobody does within ``human.timeout``, or else the node's ``timeout``. A default
+    that names no choice is a failure at once: found only after hours of waiting it would be too late.
+    """
+    node = request.node
+    choices = choices_of(request.graph, node)
+    if not choices:
+        return failure("no outgoing edges for human gate")
+    ask = Ask(
+        question=node.text("question").strip() or node.label,
+        choices=choices,
+        default_choice=node.text("human.default_choice").strip(),
+        timeout_s=_timeout_s(request),
+    )
+    if ask.default_choice and choose(ask, ask.default_choice) is None:
+        offered = ", ".join(f"{choice.key} ({choice.target})" for choice in choices)
+        return failure(f'human.default_choice "{ask.default_choice}" names no choice of the gate; it offers {offered}')
+    return ask
+
+
+def choices_of(graph: Graph, node: Node) -> tuple[Choice, ...]:
+    """The answers that a gate offers, each with a key of its own."""
+    taken: set[str] = set()
+    choices: list[Choice] = []
+    for number, edge in enumerate(graph.outgoing(node.id), start=1):
+        label = edge.label.strip() or edge.target
+        key = _free_key(_accelerator(label), number, taken)
+        taken.add(key)
+        choices.append(Choice(key, label, edge.target))
+    return tuple(choices)
+
+
+def choose(ask: Ask, answer: str) -> Choice | None:
+    """The choice that ``answer`` means: its key, its target or its label, in that order and in any case; None for no match."""
+    word = answer.strip().casefold()
+    if not word:
+        return None
+    for field in ("key", "target", "label"):
+        for choice in ask.choices:
+            if getattr(choice, field).casefold() == word:
+                return choice
+    return None
+
+
+def answer_outcome(choice: Choice, *, notes: str = "human gate selected") -> Outcome:
+    """What a made choice comes to: success, and the way to the chosen target (Spec 4.6, Kilroy's context values)."""
+    return Outcome(
+        Status.SUCCESS,
+        preferred_label=choice.label,
+        suggested_next_ids=(choice.target,),
+        context_updates={"human.gate.selected": choice.target, "human.gate.label": choice.label},
+        notes=notes,
+    )
+
+
+def approve(ask: Ask) -> Outcome:
+    """What an unattended run makes of a gate when it was told to approve: the first choice (Spec 6.4)."""
+    return answer_outcome(ask.choices[0], notes="human gate auto-approved")
+
+
+def timeout_outcome(ask: Ask) -> Outcome:
+    """What a gate comes to when nobody answered in time: its default choice, else ``retry`` (Spec 6.5)."""
+    choice = choose(ask, ask.default_choice)
+    if choice is None:
+        return Outcome(Status.RETRY, failure_reason="human gate timeout, no default")
+    return answer_outcome(choice, notes="human gate timeout, used default choice")
+
+
+def skipped_outcome() -> Outcome:
+    """What a gate comes to when the person declines to answer (Spec 4.6)."""
+    return failure("human gate skipped interaction")
+
+
+def _accelerator(label: str) -> str:
+    """The key that a label suggests: ``[Y] Yes``, ``Y) Yes``, ``Y - Yes``, else its first character (Spec 4.6)."""
+    match = _ACCELERATOR.match(label)
+    found = next((group for group in match.groups() if group), "") if match else label[:1]
+    return found.upper()
+
+
+def _free_key(key: str, number: int, taken: set[str]) -> str:
+    """``key`` if it is free, else the edge's number, else the next free number."""
+    if key and key not in taken:
+        return key
+    while str(number) in taken:
+        number += 1
+    return str(number)
+
+
+def _timeout_s(request: StageRequest) -> float | None:
+    own = read_duration_s(request.node.text("human.timeout"), default=None)
+    limit = own if own is not None else request.timeout_s
+    return limit if limit and limit > 0 else None
