@@ -1,0 +1,109 @@
+"""The run's summary in Prefect: one markdown artifact with the end, the picture of the path and the visits.
+
+The newer UI draws mermaid and the older one does not; both show a table and an SVG given as a data URI (they strip inline
+SVG, and one breaks on folded sections). The state stands in the text too, not only in the colour.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from shutil import which
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun
+
+from kilroy_engine.errors import PipelineSourceError
+from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.render import to_dot, to_mermaid
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.progress import read_events
+from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.visits import VisitRecord, last_statuses, read_visits, taken_edges
+
+ROW_LIMIT = 200
+
+
+def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -> None:
+    """Creates the artifact ``run-<run id>`` of the flow run.
+
+    Raises:
+        httpx.HTTPError: The server does not take it.
+    """
+    artifact = ArtifactCreate(
+        key=artifact_key(final.run_id),
+        type="markdown",
+        description=f"How the run ended: {final.status}",
+        data=summary(run, final),
+        flow_run_id=flow_run.id,
+    )
+    with get_client(sync_client=True) as client:
+        client.create_artifact(artifact)
+
+
+def artifact_key(run_id: str) -> str:
+    """The artifact's key: Prefect allows lower case letters, digits and dashes."""
+    return f"run-{run_id.lower().replace('_', '-')}"
+
+
+def summary(run: RunDirectory, final: FinalOutcome) -> str:
+    """The artifact's markdown."""
+    manifest = Manifest.read(run)
+    visits = read_visits(read_events(run.progress))
+    facts = [
+        ("Status", f"**{final.status}**"),
+        ("Reason", _cell(final.failure_reason or "")),
+        ("Goal", _cell(manifest.goal)),
+        ("Run directory", f"`{run.path}`"),
+        ("Branch", f"`{manifest.run_branch}`" if manifest.run_branch else ""),
+        ("Commit", f"`{final.final_git_commit_sha}`" if final.final_git_commit_sha else ""),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts if value)
+    return "\n\n".join(
+        part
+        for part in (f"# {manifest.graph_name}", f"| | |\n|---|---|\n{table}", _picture(run, visits), _visits(visits))
+        if part
+    )
+
+
+def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
+    try:
+        graph = parse_dot(run.graph_dot.read_text(encoding="utf-8"), "graph.dot")
+    except (OSError, PipelineSourceError):
+        return ""  # a picture is no reason to lose the summary
+    statuses, taken = last_statuses(visits), taken_edges(visits)
+    parts = ["## Path", f"```mermaid\n{to_mermaid(graph, statuses=statuses, taken=taken)}\n```"]
+    image = _svg(to_dot(graph, statuses=statuses, taken=taken))
+    if image:
+        parts.append(f"![path](data:image/svg+xml;base64,{base64.b64encode(image).decode()})")
+    return "\n\n".join(parts)
+
+
+def _svg(dot_text: str) -> bytes:
+    program = which("dot")
+    if program is None:
+        return b""
+    drawn = subprocess.run(
+        [program, "-Tsvg", "-Gbgcolor=white"], input=dot_text.encode(), capture_output=True, timeout=20, check=False
+    )
+    return drawn.stdout if drawn.returncode == 0 else b""
+
+
+def _visits(visits: tuple[VisitRecord, ...]) -> str:
+    rows = [
+        f"| {visit.node_id} | {visit.number} | {visit.status or 'not finished'} | {visit.attempts} | "
+        f"{_seconds(visit.duration_s)} | {_cell(visit.failure_reason)} |"
+        for visit in visits[-ROW_LIMIT:]
+    ]
+    left_out = f"\n\n{len(visits) - ROW_LIMIT} earlier visits are in progress.ndjson." if len(visits) > ROW_LIMIT else ""
+    head = "| Node | Visit | Status | Attempts | Time | Reason |\n|---|---|---|---|---|---|"
+    return "## Visits\n\n" + "\n".join([head, *rows]) + left_out if rows else ""
+
+
+def _seconds(duration_s: float | None) -> str:
+    return "" if duration_s is None else f"{duration_s:.2f} s"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())[:300]

@@ -1,0 +1,122 @@
+"""The ``attractor`` flow: one pipeline run, from parameters to a Prefect state. Its state hooks write the end."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import State, flow, get_run_logger
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run as current
+from prefect.states import Failed
+from pydantic import Field
+
+from kilroy_engine.errors import KilroyError, PipelineNotFound, RunCanceled
+from kilroy_engine.orchestration.hooks import finalize
+from kilroy_engine.orchestration.interrupts import interrupts_cancel
+from kilroy_engine.orchestration.locate import Identity
+from kilroy_engine.orchestration.opening import OpenRun, open_run
+from kilroy_engine.orchestration.perform import TaskPerformer
+from kilroy_engine.orchestration.preparation import RunParameters, prepare_run, read_pipeline
+from kilroy_engine.orchestration.recorder import RunRecorder
+from kilroy_engine.orchestration.settings import Options
+from kilroy_engine.orchestration.setup import SetupFailed, run_setup_commands
+from kilroy_engine.orchestration.states import to_flow_state
+from kilroy_engine.orchestration.watch import DEADLINE, watching
+from kilroy_engine.traversal.fold import initial_state
+from kilroy_engine.traversal.outcome import FinalStatus
+from kilroy_engine.traversal.walk import walk
+
+_GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
+
+
+def flow_run_name() -> str:
+    """Name of the flow run: the graph's name and the end of the flow run's id."""
+    graph = str(current.parameters.get("graph", ""))
+    try:
+        source, filename = read_pipeline(graph)
+    except PipelineNotFound:
+        source, filename = "", graph
+    match = _GRAPH_NAME.search(source)
+    name = (match["quoted"] or match["bare"]) if match else Path(filename).stem
+    return f"{name or 'pipeline'}-{str(current.id)[-6:]}"
+
+
+@flow(
+    name="attractor",
+    flow_run_name=flow_run_name,
+    persist_result=False,
+    on_completion=[finalize],
+    on_failure=[finalize],
+    on_crashed=[finalize],
+    on_cancellation=[finalize],
+)
+def attractor(
+    graph: Annotated[str, Field(description="Path of a DOT file, or DOT text itself.")],
+    inputs: Annotated[
+        dict[str, str],
+        Field(
+            description="Inputs of the pipeline. secret:NAME names a Prefect Secret block, env:NAME an environment variable."
+        ),
+    ] = {},  # noqa: B006 - a literal default shows as {} in the run form; a factory shows as a required, empty field
+    repo: Annotated[
+        str, Field(description="Repository to work on. Empty: the one around the flow's working directory, if any.")
+    ] = "",
+    options: Annotated[Options, Field(description="Everything that is rarely changed.")] = Options(),  # noqa: B008 - the same
+    labels: Annotated[dict[str, str], Field(description="Labels of the run, for finding it again.")] = {},  # noqa: B006
+) -> Any:
+    """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    try:
+        parameters = RunParameters(graph=graph, inputs=inputs, repo=repo, options=options, labels=labels)
+        prepared = prepare_run(parameters, environ=os.environ)
+        run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ)
+    except KilroyError as refusal:
+        get_run_logger().error("The run was refused: %s", refusal)
+        return Failed(message=str(refusal))
+    return conduct(run)
+
+
+def conduct(run: OpenRun) -> State:
+    """Walks the pipeline of an opened run, stages its conclusion on disk and returns the flow's final state.
+
+    Whatever passes through here, a termination signal included, leaves no child process behind.
+    """
+    supervised = run.identity.deployment_id is not None
+    try:
+        with (
+            interrupts_cancel(run.cancellation, enabled=not supervised),
+            watching(
+                run.cancellation,
+                touch=run.started.lock.touch,
+                stop_requested=run.stop_requested,
+                deadline_s=run.prepared.settings.run_timeout_s,
+                poll_flow_run=None if supervised else run.identity.flow_run_id,
+            ),
+        ):
+            status, reason = _walk(run)
+    except BaseException:
+        run.end_processes()
+        raise
+    conclusion = run.conclude(status, reason)
+    source = run.cancellation.source
+    return to_flow_state(conclusion, deadline=source.startswith(DEADLINE), by_signal=source.startswith("by "))
+
+
+def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
+    prepared = run.prepared
+    recorder = RunRecorder(run)
+    recorder.run_opened()
+    state = initial_state(prepared.graph, run_id=run.run_id, inputs=prepared.inputs.shown, base_sha=run.workspace.base_sha)
+    try:
+        run_setup_commands(run)
+        finish = walk(prepared.graph, state, perform=TaskPerformer(run), recorder=recorder)
+    except RunCanceled as canceled:
+        return FinalStatus.CANCELED, str(canceled)
+    except SetupFailed as failed:
+        return FinalStatus.FAIL, str(failed)
+    return finish.status, finish.reason

@@ -1,0 +1,77 @@
+"""The state hooks of the flow: all four are ``finalize``, which writes the end of the run.
+
+Prefect calls a hook in the flow's process, in the runner's, or in a fresh one, positionally or by keyword, and swallows what
+it raises. So the hook relies on its arguments and on the disk, never on memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, TypeAlias
+
+import httpx
+from prefect import Flow, State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+from prefect.logging.loggers import flow_run_logger
+from prefect.states import Cancelled
+
+from kilroy_engine.errors import RunDirectoryError, RunSuperseded
+from kilroy_engine.orchestration.artifacts import publish_summary
+from kilroy_engine.orchestration.closing import closing_of
+from kilroy_engine.orchestration.locate import locate
+from kilroy_engine.orchestration.opening import live_run
+from kilroy_engine.orchestration.states import final_status_of
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run
+
+Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
+
+
+def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
+    """Writes ``final.json`` and then the terminal line of the run that ``flow_run`` owns.
+
+    Safe to call again and from several processes at once: the first end stands. A flow run that was refused before its start
+    owns no directory, so there is nothing to write.
+    """
+    logger = flow_run_logger(flow_run, flow)
+    run = locate(flow_run, os.environ)
+    if run is None:
+        logger.info("No run directory belongs to this flow run, so there is no end to write.")
+        return
+    live = live_run(flow_run.id)
+    try:
+        final = end_of(run, flow_run_id=flow_run.id, observed=final_status_of(state), message=_message(state))
+        final = finalize_run(run, final, owner=Owner(str(flow_run.id), final.start), closing=closing_of(run))
+    except RunSuperseded as superseded:
+        logger.warning("%s", superseded)
+        return
+    finally:
+        if live is not None:
+            live.close()
+    reason = f": {final.failure_reason}" if final.failure_reason else ""
+    logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
+    _tell_prefect(run, flow_run, final, logger, set_cancelled=live is not None and state.is_cancelling())
+
+
+def _message(state: State) -> str:
+    message = state.message or state.name or ""
+    return f"crashed: {message}" if state.is_crashed() else message
+
+
+def _tell_prefect(
+    run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, logger: Logger, *, set_cancelled: bool
+) -> None:
+    """The summary, and the state Cancelled where this very process is the flow's: a runner sets it itself, an engine whose
+    flow returned or adopted CANCELLING leaves the server there. The end is on disk already, so a server that is away costs
+    no more than a line in the log."""
+    try:
+        publish_summary(run, flow_run, final)
+        if set_cancelled:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run.id, Cancelled(message=final.failure_reason), force=True)
+    except (httpx.HTTPError, PrefectException, RunDirectoryError) as error:
+        logger.warning("The end of the run is on disk, but Prefect could not be told everything: %s", error)

@@ -1,0 +1,86 @@
+"""Starts the flow in this process: what ``kilroy run`` does once a server is known."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+from uuid import UUID
+
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.utilities.urls import url_for
+
+from kilroy_engine.errors import KilroyError
+from kilroy_engine.orchestration.flow import attractor
+from kilroy_engine.orchestration.locate import run_id_for
+from kilroy_engine.orchestration.preparation import RunParameters
+from kilroy_engine.orchestration.settings import run_directory_path
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.records import FinalOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that is about to begin. The directory appears when it does. ``page_url`` is empty where no UI is known."""
+
+    run: RunDirectory
+    run_id: str
+    flow_run_id: UUID
+    page_url: str
+
+
+class NotStarted(KilroyError):
+    """The flow refused the run; the text is its reason."""
+
+
+def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) -> FinalOutcome:
+    """Runs the pipeline here, against the API that Prefect's settings name, and returns its end.
+
+    The flow run is created first, so that its page and the run directory are known before anything happens.
+
+    Raises:
+        NotStarted: The run was refused and left nothing behind.
+    """
+    given = {
+        "graph": parameters.graph,
+        "inputs": dict(parameters.inputs),
+        "repo": parameters.repo,
+        "options": parameters.options.model_dump(),
+        "labels": dict(parameters.labels),
+    }
+    # Nothing watches the heartbeat of such a run, and waiting for its thread costs a second at the end.
+    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), _quiet_console():
+        with get_client(sync_client=True) as client:
+            flow_run = client.create_flow_run(attractor, parameters=given)
+        run_id = run_id_for(flow_run.id, parameters.options)
+        run = RunDirectory(run_directory_path(parameters.options, run_id=run_id, environ=os.environ))
+        on_started(Started(run, run_id, flow_run.id, url_for("flow-run", flow_run.id) or ""))
+        state = cast("State", run_flow(attractor, flow_run=flow_run, parameters=given, return_type="state"))
+    final = FinalOutcome.find(run)
+    if final is None or final.flow_run_id != str(flow_run.id):
+        raise NotStarted(state.message or f"the flow run ended as {state.name}")
+    return final
+
+
+@contextmanager
+def _quiet_console() -> Generator[None]:
+    """Keeps Prefect's log lines off the terminal: the command shows the run itself. They still go to the server."""
+    loggers = [logging.getLogger(name) for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")]
+    removed = [(logger, handler) for logger in loggers for handler in logger.handlers if _writes_to_console(handler)]
+    for logger, handler in removed:
+        logger.removeHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, handler in removed:
+            logger.addHandler(handler)
+
+
+def _writes_to_console(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler)

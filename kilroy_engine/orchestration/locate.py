@@ -1,0 +1,90 @@
+"""From a Prefect flow run to its run directory. The flow body and every hook use it, so that they always agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.urls import url_for
+
+from kilroy_engine.errors import CorruptRecord, InvalidInput
+from kilroy_engine.orchestration.settings import Options, run_directory_path
+from kilroy_engine.rundir.layout import RunDirectory, run_id_of
+from kilroy_engine.rundir.records import Manifest
+
+RUN_DIRECTORY_LABEL = "kilroy.run_directory"
+RUN_ID_LABEL = "kilroy.run_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What Prefect knows a run by. ``page_url`` is its page in the Prefect UI, empty where no UI is known."""
+
+    flow_run_id: UUID
+    flow_run_name: str
+    deployment_id: UUID | None
+    page_url: str
+
+    @classmethod
+    def of(cls, flow_run: FlowRun) -> Identity:
+        """Identity of a flow run."""
+        return cls(flow_run.id, flow_run.name, flow_run.deployment_id, url_for("flow-run", flow_run.id) or "")
+
+
+def run_id_for(flow_run_id: UUID, options: Options) -> str:
+    """The run's id: as given, else the ULID form of the flow run's id."""
+    return options.run_id or run_id_of(flow_run_id)
+
+
+def locate(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
+    """The run directory that this flow run owns, or None where it has none.
+
+    The label is the truth: it was written when the directory was opened. The engine hands hooks a flow run that was read
+    before that, and a fresh process may have another environment, so parameters come second and the server third.
+    """
+    for path in _candidates(flow_run, environ):
+        run = RunDirectory(path)
+        if _owned_by(run, flow_run.id):
+            return run
+    return None
+
+
+def _candidates(flow_run: FlowRun, environ: Mapping[str, str]) -> list[Path]:
+    labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
+    if labelled:
+        return [Path(str(labelled))]
+    candidates: list[Path] = []
+    computed = _computed(flow_run.parameters, flow_run.id, environ)
+    if computed is not None:
+        candidates.append(computed)
+        if RunDirectory(computed).manifest.exists():
+            return candidates
+    with get_client(sync_client=True) as client:
+        fresh = client.read_flow_run(flow_run.id).labels.get(RUN_DIRECTORY_LABEL)
+    return [*candidates, Path(str(fresh))] if fresh else candidates
+
+
+def _computed(parameters: Mapping[str, Any], flow_run_id: UUID, environ: Mapping[str, str]) -> Path | None:
+    try:
+        options = Options.model_validate(parameters.get("options") or {})
+        return run_directory_path(options, run_id=run_id_for(flow_run_id, options), environ=environ)
+    except (ValueError, InvalidInput):
+        return None  # such parameters were refused before there was a directory
+
+
+def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
+    try:
+        return run.manifest.exists() and Manifest.read(run).flow_run_id == str(flow_run_id)
+    except CorruptRecord:
+        return False
+
+
+def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> None:
+    """Notes the run id and the directory at the flow run, for hooks, people and scripts that start from Prefect."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(flow_run_id, {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id})

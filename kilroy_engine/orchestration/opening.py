@@ -1,0 +1,208 @@
+"""From a prepared run to an opened one: directory, lock, place of work, manifest. What fails here is taken back whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from kilroy_engine import __version__
+from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.handlers.base import Cancellation
+from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
+from kilroy_engine.orchestration.places import open_place, plan_workspace
+from kilroy_engine.orchestration.preparation import PreparedRun
+from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
+from kilroy_engine.rundir.atomic import write_json, write_text
+from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
+from kilroy_engine.rundir.events import Event, RunStarted
+from kilroy_engine.rundir.layout import RunDirectory, check_run_id
+from kilroy_engine.rundir.outputs import declared_outputs
+from kilroy_engine.rundir.processes import end_process_groups
+from kilroy_engine.rundir.records import Conclusion, Manifest
+from kilroy_engine.rundir.runlog import RunLog
+from kilroy_engine.rundir.starts import OpenStart, open_start
+from kilroy_engine.rundir.terminal import stage_conclusion
+from kilroy_engine.traversal.outcome import FinalStatus, Json
+from kilroy_engine.workspace.base import Workspace
+from kilroy_engine.workspace.git_worktree import GitPlan
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+
+END_GRACE_S = 2.0
+
+
+@dataclass
+class OpenRun:
+    """A run at work in this process: everything that its parts share. ``environment`` is for child processes."""
+
+    prepared: PreparedRun
+    identity: Identity
+    started: OpenStart
+    workspace: Workspace
+    log: RunLog
+    handlers: HandlerRegistry
+    environment: Mapping[str, str]
+    cancellation: Cancellation = field(default_factory=Cancellation)
+
+    @property
+    def run_id(self) -> str:
+        return self.started.run_id
+
+    @property
+    def directory(self) -> RunDirectory:
+        return self.started.run
+
+    @property
+    def graph(self) -> Graph:
+        return self.prepared.graph
+
+    @property
+    def settings(self) -> RunSettings:
+        return self.prepared.settings
+
+    def emit(self, event: Event) -> None:
+        """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
+        try:
+            self.started.progress.append(event)
+        except RunEnded:
+            return
+
+    def with_secrets(self, context: Mapping[str, Json]) -> Mapping[str, Json]:
+        """``context`` for child processes: named secrets in ``inputs`` are replaced by their values."""
+        shown, values = self.prepared.inputs.shown, self.prepared.inputs.values
+        inputs = context.get("inputs")
+        if not isinstance(inputs, dict) or shown == values:
+            return context
+        return {**context, "inputs": {key: values[key] if inputs[key] == shown.get(key) else inputs[key] for key in inputs}}
+
+    def stop_requested(self) -> str:
+        """Source of a stop request that somebody left on disk for this start; empty where there is none."""
+        request = cancel_requested(self.directory, self.started.owner.start)
+        return request.source if request else ""
+
+    def conclude(self, status: FinalStatus, reason: str) -> Conclusion:
+        """Stages what the walk came to, for the state hook to commit. Child processes are gone before it."""
+        self.end_processes()
+        if status is FinalStatus.CANCELED:
+            request_cancel(self.directory, self.cancellation.source)
+        conclusion = Conclusion(
+            status=status, reason=reason, sha=self.workspace.head(), start=self.started.owner.start
+        )
+        stage_conclusion(self.directory, conclusion)
+        return conclusion
+
+    def end_processes(self) -> None:
+        """Ends every process group that a stage of this run has recorded and that still lives."""
+        end_process_groups(self.directory, grace_s=END_GRACE_S)
+
+    def close(self) -> None:
+        """Lets go of lock and files: the run is over for this process."""
+        _LIVE.pop(self.identity.flow_run_id, None)
+        self.workspace.close()
+        self.started.close()
+
+
+_LIVE: dict[UUID, OpenRun] = {}
+
+
+def live_run(flow_run_id: UUID) -> OpenRun | None:
+    """The run of this flow run if it was opened in this very process; None in a hook that runs elsewhere."""
+    return _LIVE.get(flow_run_id)
+
+
+def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str, str], base: Path | None = None) -> OpenRun:
+    """Opens the run for this flow run.
+
+    Raises:
+        KilroyError: The directory is in use or not empty, it cannot be written, or the place of work cannot be made.
+            Nothing is left behind.
+    """
+    options = prepared.parameters.options
+    run_id = check_run_id(run_id_for(identity.flow_run_id, options))
+    directory = RunDirectory(run_directory_path(options, run_id=run_id, environ=environ))
+    plan = plan_workspace(prepared.settings, run_id=run_id, base=base or Path.cwd())
+    made = _make_directory(directory.path)
+    opening = RunStarted(flow_run_id=str(identity.flow_run_id), graph_name=prepared.name, goal=prepared.graph.goal)
+    started: OpenStart | None = None
+    try:
+        started = open_start(directory, opening, run_id=run_id)
+        workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
+        run = OpenRun(
+            prepared=prepared,
+            identity=identity,
+            started=started,
+            workspace=workspace,
+            log=RunLog(directory),
+            handlers=HandlerRegistry(lambda node: prepared.agent),
+            environment=_child_environment(environ),
+        )
+        _write_records(run, repo_path=plan.repo_path if isinstance(plan, GitPlan) else None)
+    except BaseException:
+        if started is not None:
+            started.close()
+        if made:
+            shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+    _LIVE[identity.flow_run_id] = run
+    write_labels(identity.flow_run_id, run_id, directory)
+    return run
+
+
+def _make_directory(path: Path) -> bool:
+    """Makes the run directory; True when it was not there. An empty folder may be used, any other may not."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as exists:
+        if not path.is_dir():
+            raise RunDirectoryError(f"{path} exists and is no directory; choose another logs_root", path=path) from exists
+        if any(path.iterdir()):
+            raise RunAlreadyFinished(
+                f"{path} is not empty: a run lives there already; choose another run id or logs_root", path=path
+            ) from exists
+        return False
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot make the run directory {path}: {error.strerror}; choose another place with KILROY_RUNS_ROOT or logs_root",
+            path=path,
+        ) from error
+    return True
+
+
+def _write_records(run: OpenRun, *, repo_path: Path | None) -> None:
+    directory, prepared = run.directory, run.prepared
+    write_json(directory.run_config, run_config(prepared.settings, repo_path=repo_path, inputs=prepared.inputs.shown))
+    KilroyFolder(run.workspace.path).prepare(dict(prepared.inputs.shown))
+    write_text(directory.graph_dot, prepared.source)
+    Manifest(
+        run_id=run.run_id,
+        graph_name=prepared.name,
+        goal=prepared.graph.goal,
+        started_at=datetime.now(UTC),
+        logs_root=str(directory.path),
+        graph_dot=str(directory.graph_dot),
+        run_config_path=str(directory.run_config),
+        worktree=str(run.workspace.path),
+        repo_path=str(repo_path or ""),
+        run_branch=run.workspace.branch,
+        base_sha=run.workspace.base_sha,
+        warnings=list(prepared.settings.warnings),
+        labels=dict(prepared.labels),
+        inputs=dict(prepared.inputs.shown),
+        flow_run_id=str(run.identity.flow_run_id),
+        flow_run_name=run.identity.flow_run_name,
+        deployment_id=str(run.identity.deployment_id or ""),
+        prefect_ui_url=run.identity.page_url,
+        engine_version=__version__,
+        outputs=list(declared_outputs(prepared.graph.text("outputs"))),
+    ).write(directory)
+
+
+def _child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for stages: without Prefect's private line between a worker and this very process, which would make a
+    flow that a stage starts believe that it is supervised."""
+    return {name: value for name, value in environ.items() if not name.startswith("PREFECT__")}

@@ -1,0 +1,64 @@
+"""Which place a run works in, decided and checked before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from kilroy_engine.errors import InvalidInput, WorkspaceError
+from kilroy_engine.orchestration.settings import RunSettings
+from kilroy_engine.workspace.base import Workspace
+from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitPlan, find_repository, plan_git
+from kilroy_engine.workspace.plain import open_in_place, open_scratch
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPlan:
+    """A plain run: in ``workdir``, in place, or in a scratch folder of the run's own where that is None."""
+
+    workdir: Path | None
+
+
+WorkspacePlan: TypeAlias = GitPlan | PlainPlan
+
+
+def plan_workspace(settings: RunSettings, *, run_id: str, base: Path) -> WorkspacePlan:
+    """The place of work that the settings ask for. Makes nothing.
+
+    Without a word about it, a run inside a repository is a git run, any other a plain one.
+
+    Raises:
+        InvalidInput: The settings contradict each other.
+        WorkspaceError: The place cannot be used; says why and what to do.
+    """
+    if settings.workdir:
+        if settings.repo or settings.workspace == "git":
+            raise InvalidInput("a run works either on a repository (repo) or in a folder (workdir): give one", name="workdir")
+        workdir = base / Path(settings.workdir).expanduser()
+        if not workdir.is_dir():
+            raise WorkspaceError(f"work folder {workdir} is not a folder; make it first or name another one")
+        return PlainPlan(workdir.resolve())
+    if settings.workspace == "plain":
+        if settings.repo:
+            raise InvalidInput("a plain run has no repository: leave repo out, or choose the git workspace", name="repo")
+        return PlainPlan(None)
+    repo = base / Path(settings.repo).expanduser() if settings.repo else find_repository(base)
+    if repo is None:
+        if settings.workspace == "git":
+            raise WorkspaceError(f"{base} is not in a git repository; name one with repo, or choose the plain workspace")
+        return PlainPlan(None)
+    return plan_git(repo, run_id=run_id, branch_prefix=settings.run_branch_prefix, require_clean=settings.require_clean)
+
+
+def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str, ...]) -> Workspace:
+    """Makes the place of work; ``worktree`` is where a worktree or scratch folder goes.
+
+    Raises:
+        WorkspaceError: It cannot be made; what was made is taken back.
+    """
+    match plan:
+        case GitPlan():
+            return plan.open(worktree, exclude_globs or DEFAULT_EXCLUDE_GLOBS)
+        case PlainPlan():
+            return open_in_place(plan.workdir) if plan.workdir else open_scratch(worktree)

@@ -1,0 +1,156 @@
+"""Everything that can refuse a run before it starts: the pipeline's text, its checks, settings, inputs, the repository.
+
+Nothing here writes. A run that is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kilroy_engine.agents.base import Agent
+from kilroy_engine.agents.registry import named_agent
+from kilroy_engine.errors import InvalidInput, PipelineNotFound
+from kilroy_engine.graph.diagnostics import Diagnostic
+from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.transforms import prepare
+from kilroy_engine.graph.validation import require_valid
+from kilroy_engine.handlers.registry import known_types
+from kilroy_engine.orchestration.inputs import Inputs, resolve_inputs
+from kilroy_engine.orchestration.places import plan_workspace
+from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings
+
+SIZE_LIMIT_BYTES = 16 * 1024 * 1024
+INLINE = "<inline>"
+UNNAMED = "unnamed"
+"""Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """What a run is started with: the flow's parameters.
+
+    ``graph`` is a path, or DOT text: a text with ``{`` in it is DOT. Relative paths count from ``base``.
+    """
+
+    graph: str
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    repo: str = ""
+    options: Options = field(default_factory=Options)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms."""
+
+    parameters: RunParameters
+    source: str
+    filename: str
+    graph: Graph
+    settings: RunSettings
+    inputs: Inputs
+    labels: Mapping[str, str]
+    diagnostics: tuple[Diagnostic, ...]
+    agent: Agent | None = None
+
+    @property
+    def name(self) -> str:
+        """The graph's name, else its file's."""
+        return self.graph.name or Path(self.filename).stem
+
+
+def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
+    """Text and file name of a pipeline given as a path or as DOT text.
+
+    Raises:
+        PipelineNotFound: No file is there, or it is a directory, not readable, too large, or not UTF-8 text.
+    """
+    if "{" in graph:
+        return graph, INLINE
+    path = (base or Path.cwd()) / Path(graph).expanduser()
+    if not graph.strip():
+        raise PipelineNotFound("no pipeline given: name a DOT file, or pass DOT text", path=path)
+    if not path.exists():
+        raise PipelineNotFound(f"pipeline file {graph} does not exist (looked in {path.absolute().parent})", path=path)
+    if path.is_dir():
+        raise PipelineNotFound(f"{graph} is a directory; name the DOT file in it", path=path)
+    try:
+        if path.stat().st_size > SIZE_LIMIT_BYTES:
+            raise PipelineNotFound(f"{graph} is larger than {SIZE_LIMIT_BYTES >> 20} MB; that is no pipeline", path=path)
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PipelineNotFound(f"pipeline file {graph} cannot be read: {error.strerror}", path=path) from error
+    try:
+        return raw.decode("utf-8"), graph
+    except UnicodeDecodeError as error:
+        raise PipelineNotFound(
+            f"{graph} is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); a pipeline is a DOT text file",
+            path=path,
+        ) from error
+
+
+def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: Path | None = None) -> PreparedRun:
+    """Reads, checks and resolves everything that the run needs.
+
+    Args:
+        parameters: The flow's parameters.
+        environ: The process environment.
+        base: Folder that relative paths count from; the current one by default.
+
+    Raises:
+        KilroyError: Something refuses the run; the message says what, where and how to mend it.
+    """
+    folder = base or Path.cwd()
+    source, filename = read_pipeline(parameters.graph, base=folder)
+    settings = resolve_settings(parameters.options, repo=parameters.repo, environ=environ, base=folder)
+    given = {**(settings.inputs or {}), **parameters.inputs}
+    beside = folder if filename == INLINE else (folder / filename).parent
+    graph = prepare(
+        parse_dot(source, filename),
+        read_text=lambda name: (beside / name).read_text(encoding="utf-8"),
+        inputs=given,
+    )
+    diagnostics = require_valid(graph, known_types=known_types())
+    _require_answerable(graph, settings)
+    agent = named_agent(settings.agent) if settings.agent else None
+    _require_agent(graph, settings, agent)
+    inputs = resolve_inputs(graph, given, environ)
+    plan_workspace(settings, run_id=parameters.options.run_id or UNNAMED, base=folder)
+    return PreparedRun(
+        parameters=parameters,
+        source=source,
+        filename=filename,
+        graph=graph,
+        settings=settings,
+        inputs=inputs,
+        labels={**(settings.labels or {}), **parameters.labels},
+        diagnostics=diagnostics,
+        agent=agent,
+    )
+
+
+def _require_answerable(graph: Graph, settings: RunSettings) -> None:
+    """Gates are answered automatically only where that was asked for; never silently."""
+    gate = next((node for node in graph.nodes.values() if node.type == "wait.human"), None)
+    if gate is None or settings.simulate or settings.human == "auto-approve":
+        return
+    what = f"--human {settings.human} is not supported yet" if settings.human else "nobody is there to answer it"
+    raise InvalidInput(
+        f"node {gate.id} (line {gate.position.line}) is a human gate and {what}; "
+        "give --human auto-approve (option human) to take the first choice at every gate",
+        name="human",
+    )
+
+
+def _require_agent(graph: Graph, settings: RunSettings, agent: Agent | None) -> None:
+    node = next((node for node in graph.nodes.values() if node.type == "codergen"), None)
+    if node is None or settings.simulate or agent is not None:
+        return
+    raise InvalidInput(
+        f"node {node.id} (line {node.position.line}) is an agent node and no agent is configured; "
+        "give --simulate for a run without side effects, or --agent simulate to simulate agents only",
+        name="agent",
+    )

@@ -1,0 +1,57 @@
+"""The configured set-up commands: run in the work folder before the first stage (Kilroy: setup.commands)."""
+
+from __future__ import annotations
+
+import time
+
+from kilroy_engine.errors import RunCanceled
+from kilroy_engine.handlers.process import Command, Ending, run_command
+from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart
+
+SETUP_DIRECTORY = "run.setup"
+"""Folder of the set-up commands' output. No node can have this id: ``run.*`` is reserved."""
+
+
+class SetupFailed(Exception):
+    """A set-up command failed; its text is the run's failure reason."""
+
+
+def run_setup_commands(run: OpenRun) -> None:
+    """Runs them one after the other with ``sh -c``; together they have ``setup_timeout_s``.
+
+    Raises:
+        SetupFailed: One failed or the time is up.
+        RunCanceled: A stop was requested.
+    """
+    ends = time.monotonic() + run.settings.setup_timeout_s
+    for index, command in enumerate(run.settings.setup_commands):
+        run.emit(SetupCommandStart(index=index, command=command))
+        folder = run.directory.path / SETUP_DIRECTORY / str(index)
+        folder.mkdir(parents=True, exist_ok=True)
+        end = run_command(
+            Command(
+                argv=("sh", "-c", command),
+                work_dir=run.workspace.path,
+                environment=run.environment,
+                stage_dir=folder,
+                timeout_s=max(0.1, ends - time.monotonic()),
+            ),
+            cancellation=run.cancellation,
+        )
+        if run.cancellation.requested:
+            raise RunCanceled(source=run.cancellation.source)
+        stdout, stderr = (
+            (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip()[-4000:]
+            for name in ("stdout", "stderr")
+        )
+        if end.ending is Ending.EXITED and end.exit_code == 0:
+            run.emit(SetupCommandOk(index=index, command=command, stdout=stdout))
+            continue
+        error = f"timed out after {run.settings.setup_timeout_s:g}s" if end.ending is Ending.TIMED_OUT else _exit(end.exit_code)
+        run.emit(SetupCommandFailed(index=index, command=command, error=error, stdout=stdout, stderr=stderr))
+        raise SetupFailed(f"setup command {index} failed: {error}: {command}")
+
+
+def _exit(code: int) -> str:
+    return f"exit status {code}" if code >= 0 else f"signal {-code}"

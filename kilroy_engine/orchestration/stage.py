@@ -1,0 +1,219 @@
+"""One visit of a node: its attempts, each from the handler's call to a judged outcome. Free of Prefect."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import assert_never
+
+from kilroy_engine.errors import RunCanceled
+from kilroy_engine.handlers.base import Ask, OutputSink, StageRequest, StageResult
+from kilroy_engine.handlers.environment import StagePlace, stage_environment
+from kilroy_engine.handlers.human import approve
+from kilroy_engine.handlers.output_contract import missing_outputs
+from kilroy_engine.handlers.stage_status import with_stage_status
+from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.rundir.events import (
+    HumanGateAnswered,
+    HumanGateOpened,
+    LlmUsage,
+    OutputContractViolated,
+    RetryDecision,
+    StageAttemptEnd,
+    StageAttemptStart,
+    StageRetryBlocked,
+    StageRetrySleep,
+    StatusIngestionDecision,
+)
+from kilroy_engine.rundir.stage import begin_attempt, begin_visit, write_status
+from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
+from kilroy_engine.traversal.outcome import Outcome, Status
+from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES, Again, RetryPolicy, Settled, delay_s, judge, retry_policy
+from kilroy_engine.traversal.state import RunState, Visit
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+
+FORWARDED_LINES = 1000
+"""Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
+
+
+class StageVisit:
+    """The attempts of one visit. ``outcome`` is what the visit came to, once an attempt is settled."""
+
+    def __init__(self, run: OpenRun, visit: Visit, state: RunState) -> None:
+        self.run = run
+        self.visit = visit
+        self.node = run.graph.nodes[visit.node_id]
+        single = self.node.type in SINGLE_EXECUTION_TYPES
+        self.policy = RetryPolicy() if single else retry_policy(run.graph, self.node)
+        self.outcome: Outcome | None = None
+        self._state = state
+        self._dir = run.directory.stage(self.node.id)
+        self._folder = KilroyFolder(run.workspace.path)
+
+    def begin(self) -> None:
+        """Makes the stage directory, keeps an earlier visit's files aside, tells the stage its task in files."""
+        begin_visit(self._dir)
+        self._folder.begin_stage(self.node, self._state)
+
+    def attempt(self, number: int, log: Callable[[str], None]) -> Again | Settled:
+        """Carries out attempt ``number`` (from 1); later ones wait their delay first. ``log`` takes lines of output.
+
+        Raises:
+            RunCanceled: A stop was requested while it waited or worked; the stage's files say so.
+        """
+        if number > 1:
+            self._wait(number - 1)
+        begin_attempt(self._dir, number)
+        self.run.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
+        self.run.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
+        started = time.monotonic()
+        outcome = self._canceled_or(self._checked(number, self._answer(number, log)))
+        verdict = judge(self.run.graph, self.node, outcome, attempt=number)
+        self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
+        if self.run.cancellation.requested:
+            raise RunCanceled(source=self.run.cancellation.source)
+        if isinstance(verdict, Settled):
+            self.outcome = verdict.outcome
+        return verdict
+
+    def _wait(self, failed_attempt: int) -> None:
+        delay = delay_s(self.policy, self.run.run_id, self.node.id, failed_attempt)
+        self.run.emit(
+            StageRetrySleep(
+                node_id=self.node.id,
+                attempt=failed_attempt,
+                delay_ms=round(delay * 1000),
+                retries=failed_attempt,
+                max_retry=self.policy.max_attempts - 1,
+            )
+        )
+        if self.run.cancellation.wait(delay):
+            raise RunCanceled(source=self.run.cancellation.source)
+
+    def _answer(self, number: int, log: Callable[[str], None]) -> Outcome:
+        """The handler's outcome, or the one that a ``status.json`` in the stage directory puts in its place (Kilroy)."""
+        try:
+            outcome = self._settled(self.run.handlers.resolve(self.node)(self._request(number, log)))
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
+            outcome = self._outcome_of(error)
+        return self._reported(with_stage_status(outcome, self._dir))
+
+    def _settled(self, result: StageResult) -> Outcome:
+        match result:
+            case Outcome():
+                return result
+            case Ask():
+                return self._approved(result)
+            case _:
+                assert_never(result)
+
+    def _approved(self, ask: Ask) -> Outcome:
+        node_id, visit = self.node.id, self.visit.number
+        choices = tuple(choice.label for choice in ask.choices)
+        self.run.emit(HumanGateOpened(node_id=node_id, visit=visit, question=ask.question, choices=choices))
+        first = ask.choices[0].label
+        self.run.emit(HumanGateAnswered(node_id=node_id, visit=visit, choice=first, by="auto-approve", waited_s=0.0))
+        return approve(ask)
+
+    def _outcome_of(self, error: Exception) -> Outcome:
+        text = f"{error}\n\n{traceback.format_exc()}"
+        (self._dir / "panic.txt").write_text(text, encoding="utf-8")
+        return failure_of_exception(error).with_updates(notes="the handler raised; see panic.txt")
+
+    def _reported(self, outcome: Outcome) -> Outcome:
+        """Emits what an agent's handler left in ``meta`` for the event stream, and takes it out."""
+        meta = dict(outcome.meta)
+        ingestion, usage = meta.pop("status_ingestion", None), meta.pop("usage", None)
+        if isinstance(ingestion, dict):
+            self.run.emit(StatusIngestionDecision(node_id=self.node.id, **ingestion))  # type: ignore[arg-type]
+        for call in usage if isinstance(usage, list) else []:
+            if isinstance(call, dict):
+                self.run.emit(LlmUsage(node_id=self.node.id, **call))  # type: ignore[arg-type]
+        return outcome.with_updates(meta=meta)
+
+    def _checked(self, number: int, outcome: Outcome) -> Outcome:
+        """``outcome``, or a failure when a success lacks a file that the node promises (Kilroy: output contract)."""
+        if not outcome.succeeded or self.run.settings.simulate:
+            return outcome
+        missing = missing_outputs(self.node, self.run.workspace.path)
+        if not missing:
+            return outcome
+        reason = f"output contract: missing {', '.join(missing)}"
+        self.run.emit(OutputContractViolated(node_id=self.node.id, attempt=number, failure_reason=reason))
+        return outcome.with_updates(status=Status.FAIL, failure_reason=reason)
+
+    def _canceled_or(self, outcome: Outcome) -> Outcome:
+        if not self.run.cancellation.requested:
+            return outcome
+        reason = f"canceled: {self.run.cancellation.source}"
+        return outcome.with_updates(status=Status.FAIL, failure_reason=reason, failure_class=FailureClass.CANCELED)
+
+    def _record(self, number: int, outcome: Outcome, verdict: Again | Settled, duration_ms: float) -> None:
+        node_id, attempts = self.node.id, self.policy.max_attempts
+        write_status(self._dir, verdict.outcome if isinstance(verdict, Settled) else outcome)
+        self.run.emit(
+            StageAttemptEnd(
+                node_id=node_id,
+                attempt=number,
+                max=attempts,
+                status=outcome.status,
+                failure_reason=outcome.failure_reason,
+            )
+        )
+        self.run.log.node_completed(node_id, status=outcome.status, duration_ms=round(duration_ms), attempt=number)
+        if self.run.cancellation.requested or not verdict.reason:
+            return
+        again = isinstance(verdict, Again)
+        self.run.emit(
+            RetryDecision(node_id=node_id, attempt=number, max_retries=attempts - 1, will_retry=again, reason=verdict.reason)
+        )
+        if isinstance(verdict, Again):
+            self._folder.write_feedback(node_id, attempt=number, reason=outcome.failure_reason)
+        elif verdict.blocked:
+            self.run.emit(
+                StageRetryBlocked(
+                    node_id=node_id,
+                    attempt=number,
+                    max=attempts,
+                    status=outcome.status,
+                    failure_reason=outcome.failure_reason,
+                    failure_class=verdict.failure_class,
+                    max_retry=attempts - 1,
+                )
+            )
+
+    def _request(self, number: int, log: Callable[[str], None]) -> StageRequest:
+        run, node, settings = self.run, self.node, self.run.settings
+        place = StagePlace(run.run_id, node.id, run.directory.path, self._dir, run.workspace.path)
+        limits = [limit for limit in (node.timeout_s, settings.stage_timeout_s) if limit]
+        return StageRequest(
+            graph=run.graph,
+            node=node,
+            visit=self.visit.number,
+            attempt=number,
+            run_id=run.run_id,
+            context=self._state.context,
+            stage_dir=self._dir,
+            work_dir=run.workspace.path,
+            environment=stage_environment(run.environment, place, run.with_secrets(self._state.context)),
+            timeout_s=min(limits, default=None),
+            simulate=settings.simulate,
+            cancellation=run.cancellation,
+            output=self._sink(log),
+        )
+
+    def _sink(self, log: Callable[[str], None]) -> OutputSink:
+        forwarded = 0
+
+        def take(stream: str, line: str) -> None:
+            nonlocal forwarded
+            text = self.run.prepared.inputs.masked(line)
+            self.run.log.tool_output(self.node.id, stream, text)
+            forwarded += 1
+            if forwarded <= FORWARDED_LINES:
+                log(text)
+            elif forwarded == FORWARDED_LINES + 1:
+                log(f"(more output in {self._dir / stream}.log)")
+
+        return take

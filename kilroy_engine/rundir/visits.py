@@ -1,0 +1,75 @@
+"""The path that a run took, read back from its events: one record per visit, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRecord:
+    """One arrival at a node. ``status`` is empty while it runs. Times are aware; ``ended_at`` is the last attempt's end."""
+
+    node_id: str
+    number: int
+    attempts: int
+    max_attempts: int
+    status: str
+    failure_reason: str
+    started_at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the first attempt's start to the last attempt's end; None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+
+def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ...]:
+    """Folds ``stage_attempt_start`` and ``stage_attempt_end`` lines of the main stream into visits.
+
+    A first attempt opens a visit; later attempts belong to the newest visit of their node.
+    """
+    visits: list[VisitRecord] = []
+    newest: dict[str, int] = {}
+    for event in events:
+        name = event.get("event")
+        if name not in ("stage_attempt_start", "stage_attempt_end"):
+            continue
+        node_id, attempt = str(event.get("node_id", "")), _whole(event.get("attempt"))
+        at = datetime.fromisoformat(str(event["ts"]))
+        if name == "stage_attempt_start" and (attempt == 1 or node_id not in newest):
+            number = visits[newest[node_id]].number + 1 if node_id in newest else 1
+            newest[node_id] = len(visits)
+            visits.append(VisitRecord(node_id, number, attempt, _whole(event.get("max")), "", "", at))
+            continue
+        if node_id not in newest:
+            continue
+        place = newest[node_id]
+        if name == "stage_attempt_start":
+            visits[place] = replace(visits[place], attempts=attempt, status="", ended_at=None)
+        else:
+            visits[place] = replace(
+                visits[place],
+                attempts=attempt,
+                status=str(event.get("status", "")),
+                failure_reason=str(event.get("failure_reason", "")),
+                ended_at=at,
+            )
+    return tuple(visits)
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def last_statuses(visits: Iterable[VisitRecord]) -> dict[str, str]:
+    """Status of each node's last visit; ``running`` where it has none yet."""
+    return {visit.node_id: visit.status or "running" for visit in visits}
+
+
+def taken_edges(visits: Iterable[VisitRecord]) -> tuple[tuple[str, str], ...]:
+    """Pairs of nodes in the order the run went from one to the next, without repetitions."""
+    path = [visit.node_id for visit in visits]
+    return tuple(dict.fromkeys(zip(path, path[1:], strict=False)))
