@@ -1,4 +1,4 @@
-"""Readers for attribute values: whole numbers, booleans, durations. Pure text to value; None or the default when it does not fit."""
+"""Readers for attribute values: numbers, booleans, durations. The default is given for text that does not fit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import overload
 
 _INTEGER = re.compile(r"[+-]?\d+\Z")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)\Z")
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ms|s|m|h|d)?\Z")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 TRUE_WORDS = frozenset({"true", "1", "yes", "y", "on"})
@@ -20,6 +21,16 @@ def read_int(text: str, *, default: int | None) -> int | None:
     """A whole number such as ``3`` or ``-1``; ``default`` for anything else."""
     text = text.strip()
     return int(text) if _INTEGER.match(text) else default
+
+
+@overload
+def read_number(text: str, *, default: float) -> float: ...
+@overload
+def read_number(text: str, *, default: None) -> float | None: ...
+def read_number(text: str, *, default: float | None) -> float | None:
+    """A number such as ``0.5`` or ``2``; ``default`` for anything else."""
+    text = text.strip()
+    return float(text) if _NUMBER.match(text) else default
 
 
 def read_bool(text: str, *, default: bool) -> bool:

@@ -91,7 +91,7 @@ class Node:
 
     @property
     def type(self) -> str:
-        """Handler type: the ``type`` attribute, else what :attr:`type_by_shape` says (Spec 2.8). ``agent`` is Kilroy's codergen."""
+        """Handler type: the ``type`` attribute, else :attr:`type_by_shape` (Spec 2.8). ``agent`` is Kilroy's codergen."""
         explicit = self.text("type").strip()
         if explicit:
             return "codergen" if explicit == "agent" else explicit

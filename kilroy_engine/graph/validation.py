@@ -1,0 +1,70 @@
+"""The check of a whole graph: every rule, in the order of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kilroy_engine.errors import InvalidPipeline
+from kilroy_engine.graph.diagnostics import Diagnostic, Severity
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.rules import routing, stages, structure, support, values
+from kilroy_engine.graph.rules.subject import KNOWN_TYPES, Rule, Subject
+from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
+from kilroy_engine.graph.source import excerpt
+
+BUILT_IN_RULES: tuple[Rule, ...] = (*structure.RULES, *routing.RULES, *values.RULES, *stages.RULES, *support.RULES)
+EVERY_FEATURE: frozenset[str] = frozenset(NOT_SUPPORTED_YET)
+"""Value of ``supported`` that leaves out all ``not_supported_yet`` errors."""
+
+_ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+def validate(
+    graph: Graph,
+    *,
+    known_types: frozenset[str] = KNOWN_TYPES,
+    default_agent: bool = True,
+    supported: frozenset[str] = frozenset(),
+    extra_rules: Iterable[Rule] = (),
+) -> tuple[Diagnostic, ...]:
+    """All diagnostics of a graph that went through ``prepare``, sorted by place, errors first at the same place (Spec 7.3).
+
+    Args:
+        known_types: Handler types that can run; a node of any other type is treated by its shape.
+        default_agent: Whether an agent is set for nodes that name no provider.
+        supported: Features of ``NOT_SUPPORTED_YET`` to take as supported all the same.
+        extra_rules: Rules to run after the built-in ones (Spec 7.4).
+    """
+    subject = Subject(graph, known_types, default_agent, supported)
+    found = list(graph.findings)
+    for rule in (*BUILT_IN_RULES, *extra_rules):
+        found += rule(subject)
+    found.sort(key=lambda d: (d.line, d.column, _ORDER[d.severity], d.rule, d.message))
+    return tuple(replace(d, excerpt=d.excerpt or excerpt(subject.lines, d.line, d.column)) for d in found)
+
+
+def require_valid(
+    graph: Graph,
+    *,
+    known_types: frozenset[str] = KNOWN_TYPES,
+    default_agent: bool = True,
+    supported: frozenset[str] = frozenset(),
+    extra_rules: Iterable[Rule] = (),
+) -> tuple[Diagnostic, ...]:
+    """The diagnostics of a graph that may run, warnings and notes.
+
+    Raises:
+        InvalidPipeline: With all diagnostics, when one of them is an error.
+    """
+    diagnostics = validate(
+        graph, known_types=known_types, default_agent=default_agent, supported=supported, extra_rules=extra_rules
+    )
+    if errors_of(diagnostics):
+        raise InvalidPipeline(diagnostics=diagnostics)
+    return diagnostics
+
+
+def errors_of(diagnostics: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """The diagnostics that stop a run."""
+    return tuple(d for d in diagnostics if d.severity is Severity.ERROR)
