@@ -13,11 +13,9 @@ from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import Handler
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
+from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
 from kilroy_engine.handlers.plugins import distribution_of, plugins
 from kilroy_engine.handlers.tool import run_tool
-
-ENTRY_POINTS = "kilroy_engine.handlers"
-"""Entry point group of handlers; the name is the node type, the object a handler or a class whose instances are."""
 
 _BUILT_IN: dict[str, Handler] = {
     "start": markers.start,
@@ -27,11 +25,6 @@ _BUILT_IN: dict[str, Handler] = {
     "wait.human": wait_human,
 }
 _AGENT_TYPE = "codergen"
-
-
-def known_types() -> frozenset[str]:
-    """Every node type that can be served, plug-ins included; none of them is loaded."""
-    return frozenset({*_BUILT_IN, _AGENT_TYPE, *plugins(ENTRY_POINTS)})
 
 
 def no_agent(node: Node) -> Agent | None:

@@ -19,7 +19,8 @@ from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.locate import Identity
 from kilroy_engine.orchestration.opening import OpenRun, open_run
 from kilroy_engine.orchestration.perform import TaskPerformer
-from kilroy_engine.orchestration.preparation import RunParameters, prepare_run, read_pipeline
+from kilroy_engine.orchestration.pipeline_file import read_pipeline
+from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.recorder import RunRecorder
 from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.setup import SetupFailed, run_setup_commands

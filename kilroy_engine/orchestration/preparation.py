@@ -11,19 +11,18 @@ from pathlib import Path
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.registry import named_agent
-from kilroy_engine.errors import InvalidInput, PipelineNotFound
+from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import prepare
 from kilroy_engine.graph.validation import require_valid
-from kilroy_engine.handlers.registry import known_types
+from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.inputs import Inputs, resolve_inputs
+from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
 from kilroy_engine.orchestration.places import plan_workspace
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings
 
-SIZE_LIMIT_BYTES = 16 * 1024 * 1024
-INLINE = "<inline>"
 UNNAMED = "unnamed"
 """Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
 
@@ -60,36 +59,6 @@ class PreparedRun:
     def name(self) -> str:
         """The graph's name, else its file's."""
         return self.graph.name or Path(self.filename).stem
-
-
-def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
-    """Text and file name of a pipeline given as a path or as DOT text.
-
-    Raises:
-        PipelineNotFound: No file is there, or it is a directory, not readable, too large, or not UTF-8 text.
-    """
-    if "{" in graph:
-        return graph, INLINE
-    path = (base or Path.cwd()) / Path(graph).expanduser()
-    if not graph.strip():
-        raise PipelineNotFound("no pipeline given: name a DOT file, or pass DOT text", path=path)
-    if not path.exists():
-        raise PipelineNotFound(f"pipeline file {graph} does not exist (looked in {path.absolute().parent})", path=path)
-    if path.is_dir():
-        raise PipelineNotFound(f"{graph} is a directory; name the DOT file in it", path=path)
-    try:
-        if path.stat().st_size > SIZE_LIMIT_BYTES:
-            raise PipelineNotFound(f"{graph} is larger than {SIZE_LIMIT_BYTES >> 20} MB; that is no pipeline", path=path)
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PipelineNotFound(f"pipeline file {graph} cannot be read: {error.strerror}", path=path) from error
-    try:
-        return raw.decode("utf-8"), graph
-    except UnicodeDecodeError as error:
-        raise PipelineNotFound(
-            f"{graph} is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); a pipeline is a DOT text file",
-            path=path,
-        ) from error
 
 
 def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: Path | None = None) -> PreparedRun:

@@ -1,0 +1,92 @@
+"""Which Prefect server a run is recorded on, and being ready to use it as early as possible.
+
+Importing Prefect takes longer than a second and starting a server several, so both begin as soon as they can and side by side.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kilroy_engine.orchestration.api_address import api_is_surely_unconfigured, check_api, configured_api_url
+from kilroy_engine.rundir.layout import runs_root
+
+if TYPE_CHECKING:
+    from kilroy_engine.orchestration.local_server import LocalServer, ServerStart
+
+
+def server_state_dir(environ: Mapping[str, str]) -> Path:
+    """Folder of the local server: ``${XDG_STATE_HOME:-~/.local/state}/kilroy/server``. Moving the runs does not move it."""
+    state = {name: value for name, value in environ.items() if name != "KILROY_RUNS_ROOT"}
+    return runs_root(state).parents[1] / "server"
+
+
+class Connection:
+    """The way to the configured Prefect API or, where none is configured, to the local server."""
+
+    def __init__(self, on_status: Callable[[str], None]) -> None:
+        self._on_status = on_status
+        self._local = api_is_surely_unconfigured(os.environ, Path.cwd())
+        self._start: ServerStart | None = None
+
+    def begin(self) -> None:
+        """Starts the local server if it is certain that it will be needed. Comes back at once.
+
+        Raises:
+            ServerError: it cannot be started.
+        """
+        if self._local:
+            from kilroy_engine.orchestration.local_server import begin_server
+
+            self._start = begin_server(state_dir=server_state_dir(os.environ), on_status=self._on_status)
+
+    def enter(self) -> None:
+        """Imports Prefect and makes this process use a server that answers.
+
+        Raises:
+            ServerError: the configured server cannot be used, or the local one does not start.
+        """
+        _import_prefect()
+        if self._start is not None:
+            _use(self._start.wait_ready())
+        elif url := configured_api_url():
+            check_api(url)
+        else:
+            from kilroy_engine.orchestration.local_server import ensure_server
+
+            _use(ensure_server(state_dir=server_state_dir(os.environ), on_status=self._on_status))
+
+    def check(self) -> str:
+        """Makes sure that there is a server, without starting one: its URL, or "local".
+
+        Raises:
+            ServerError: the configured server cannot be used.
+        """
+        url = "" if self._local else configured_api_url()
+        if url:
+            check_api(url)
+        return url or "local"
+
+
+def _import_prefect() -> None:
+    """Prefect makes a million objects that stay: not collecting in between saves a seventh of the time."""
+    gc.disable()
+    try:
+        import_module("kilroy_engine.orchestration.launch")
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _use(server: LocalServer) -> None:
+    """Child processes get the address by the environment; Prefect, imported by now, has to look at it again."""
+    from prefect.context import refresh_global_settings_context
+
+    from kilroy_engine.orchestration.local_server import client_environment
+
+    os.environ.update(client_environment(server))
+    refresh_global_settings_context()

@@ -1,0 +1,75 @@
+"""Runs below a runs root, selected and sorted; what ``runs list`` and ``runs prune`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kilroy_engine.cli.find_run import all_runs
+from kilroy_engine.errors import CorruptRecord, RunDirectoryError
+from kilroy_engine.rundir.reader import RunSummary, read_run
+from kilroy_engine.rundir.times import rfc3339
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs are wanted; what is empty asks for nothing."""
+
+    labels: Mapping[str, str]
+    status: str = ""
+    graph: str = ""
+
+    def fits(self, run: RunSummary) -> bool:
+        """Whether the run meets every condition."""
+        labels = run.manifest.labels if run.manifest else {}
+        return (
+            self.status in ("", run.status)
+            and self.graph.lower() in run.graph_name.lower()
+            and all(labels.get(name) == value for name, value in self.labels.items())
+        )
+
+
+def read_runs(root: Path) -> tuple[list[RunSummary], list[CorruptRecord]]:
+    """Every run below ``root``, the newest first, and what is damaged. A run that is being removed is passed over."""
+    found: list[RunSummary] = []
+    damaged: list[CorruptRecord] = []
+    for run in all_runs(root):
+        try:
+            found.append(read_run(run.path))
+        except CorruptRecord as error:
+            damaged.append(error)
+        except RunDirectoryError:
+            continue  # gone since the folder was read
+    return sorted(found, key=lambda run: run.started_at or _LONG_AGO, reverse=True), damaged
+
+
+def took_s(run: RunSummary) -> float | None:
+    """Seconds from the run's start to its end, or until now while it runs; None where that is not known."""
+    if run.started_at is None:
+        return None
+    if run.final:
+        return (run.final.timestamp - run.started_at).total_seconds()
+    return (datetime.now(UTC) - run.started_at).total_seconds() if run.owner_alive else None
+
+
+def record_of(run: RunSummary) -> dict[str, object]:
+    """Kilroy's JSON record of a run in a list; optional keys are left out when empty."""
+    manifest, seconds = run.manifest, took_s(run)
+    record: dict[str, object] = {
+        "run_id": run.run_id,
+        "graph_name": run.graph_name,
+        "goal": manifest.goal if manifest else "",
+        "started_at": rfc3339(run.started_at) if run.started_at else "",
+        "logs_root": str(run.path),
+        "worktree_dir": manifest.worktree if manifest else "",
+        "run_branch": manifest.run_branch if manifest else "",
+        "repo_path": manifest.repo_path if manifest else "",
+        "labels": manifest.labels if manifest else {},
+        "status": run.status,
+        "duration": "" if seconds is None else f"{round(seconds * 1000)}ms",
+    }
+    return {key: value for key, value in record.items() if value or key in ("run_id", "graph_name", "started_at", "status")}

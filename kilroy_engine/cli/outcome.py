@@ -1,0 +1,75 @@
+"""The end of a run in Kilroy's words: what ``kilroy run`` prints last."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from kilroy_engine.cli.streams import say
+from kilroy_engine.errors import CorruptRecord
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.progress import read_events
+from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.visits import read_visits
+
+_OUTPUT_LINES = 8
+_TAIL_BYTES = 8192
+
+
+def print_success(run: RunDirectory, final: FinalOutcome) -> None:
+    """Exactly Kilroy's five lines, in its order, on standard output."""
+    _print_facts(run, final, sys.stdout)
+
+
+def print_failure(run: RunDirectory, final: FinalOutcome) -> None:
+    """Why the run did not succeed, where to look, and the five lines; all on standard error."""
+    verb = "was canceled" if final.status == "canceled" else "failed"
+    say(f"kilroy: run {verb}: {final.failure_reason or final.status}")
+    stage = failed_stage(run)
+    if stage is not None and final.status != "canceled":
+        say(f"logs of the failed stage: {stage}")
+        for line in last_lines(stage):
+            say(f"  | {line}")
+    _print_facts(run, final, sys.stderr)
+
+
+def _print_facts(run: RunDirectory, final: FinalOutcome, stream: TextIO) -> None:
+    try:
+        manifest = Manifest.find(run)
+    except CorruptRecord as damaged:
+        say(f"kilroy: {damaged}")
+        manifest = None
+    worktree = manifest.worktree if manifest and Path(manifest.worktree).is_dir() else ""
+    facts = {
+        "run_id": final.run_id,
+        "logs_root": str(run.path),
+        "worktree": worktree,
+        "run_branch": manifest.run_branch if manifest else "",
+        "final_commit": final.final_git_commit_sha,
+    }
+    for name, value in facts.items():
+        print(f"{name}={value}", file=stream)
+
+
+def failed_stage(run: RunDirectory) -> Path | None:
+    """Folder of the last stage that failed; None where none did."""
+    failed = [visit for visit in read_visits(read_events(run.progress)) if visit.status in ("fail", "retry")]
+    folder = run.path / failed[-1].node_id if failed else None
+    return folder if folder and folder.is_dir() else None
+
+
+def last_lines(stage: Path) -> list[str]:
+    """The end of what the stage's process wrote: its error output, else its output."""
+    for name in ("stderr.log", "stdout.log"):
+        try:
+            with (stage / name).open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - _TAIL_BYTES))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            continue  # a stage without a process has no such file
+        if text.strip():
+            printable = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines())
+            return [line for line in printable if line][-_OUTPUT_LINES:]
+    return []

@@ -1,0 +1,143 @@
+"""``kilroy run``: one pipeline from its file to its end, in this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kilroy_engine.cli.diagnostics import print_diagnostic, print_refusal
+from kilroy_engine.cli.errors import ExitCode, exit_code_of
+from kilroy_engine.cli.run_options import Identity, Limits, Place, Workers, options_of, read_pairs
+from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, read_standard_input
+from kilroy_engine.cli.streams import say
+from kilroy_engine.errors import InvalidPipeline
+from kilroy_engine.graph.diagnostics import Severity
+from kilroy_engine.orchestration.inputs import SECRET_PREFIX
+
+if TYPE_CHECKING:
+    from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.launch import Started
+    from kilroy_engine.orchestration.preparation import PreparedRun, RunParameters
+    from kilroy_engine.rundir.records import FinalOutcome
+
+
+def run(
+    file: Annotated[str, Parameter(name="FILE", help="Pipeline file; `-` reads DOT from standard input.")],
+    /,
+    *,
+    identity: Annotated[Identity, Parameter(name="*")] = Identity(),  # noqa: B008  # frozen
+    place: Annotated[Place, Parameter(name="*")] = Place(),  # noqa: B008  # frozen
+    workers: Annotated[Workers, Parameter(name="*")] = Workers(),  # noqa: B008  # frozen
+    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  # frozen
+    preflight: Annotated[bool, Parameter(help="Check everything that can refuse the run, and start nothing.")] = False,
+) -> int:
+    """Run a pipeline and follow it to its end.
+
+    The run is a Prefect flow run. Where Prefect is configured (`PREFECT_API_URL` or a profile) it is recorded there; otherwise
+    on a local server, which is started when none runs and which later runs use again.
+
+    On success standard output gets exactly `run_id=`, `logs_root=`, `worktree=`, `run_branch=` and `final_commit=`; everything
+    else goes to standard error. The exit code is 0 after a success, 1 after a failure or when the run could not start, 2 for a
+    command line that cannot be understood and 130 when the run was canceled. Ctrl-C cancels the run; a second one ends it at
+    once.
+    """
+    from kilroy_engine.cli.connection import Connection
+
+    text = read_standard_input() if file == STANDARD_INPUT else ""
+    parameters = _parameters(text or str(Path(file).expanduser().absolute()), identity, place, workers, limits)
+    connection = Connection(say)
+    try:
+        if preflight:
+            return _check_only(parameters, connection)
+        connection.begin()
+        _prepare_and_enter(parameters, connection)
+    except InvalidPipeline as refusal:
+        print_refusal(refusal, STANDARD_INPUT_NAME if text else file)
+        return ExitCode.FAIL
+    return _launch(parameters)
+
+
+def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, limits: Limits) -> RunParameters:
+    from kilroy_engine.orchestration.preparation import RunParameters
+
+    return RunParameters(
+        graph=graph,
+        inputs=read_pairs(identity.input),
+        repo=str(place.repo.expanduser().absolute()) if place.repo else "",
+        options=options_of(identity, place, workers, limits),
+        labels=read_pairs(identity.label),
+    )
+
+
+def _prepare_and_enter(parameters: RunParameters, connection: Connection) -> None:
+    """Tells what is wrong with the run while the server is still starting; a secret can only be looked up once it answers."""
+    from kilroy_engine.orchestration.preparation import prepare_run
+
+    needs_server = any(value.startswith(SECRET_PREFIX) for value in parameters.inputs.values())
+    if needs_server:
+        connection.enter()
+    _warn(prepare_run(parameters, environ=os.environ))
+    if not needs_server:
+        connection.enter()
+
+
+def _warn(prepared: PreparedRun) -> None:
+    for diagnostic in prepared.diagnostics:
+        if diagnostic.severity == Severity.WARNING:
+            print_diagnostic(_shown(prepared.filename), diagnostic, stderr=True)
+    for warning in prepared.settings.warnings:
+        say(f"warning: {warning}")
+
+
+def _shown(filename: str) -> str:
+    """The shorter of the two names that a file has."""
+    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename  # noqa: PTH117  # relpath has no Path form that may climb
+    return min(filename, relative, key=len)
+
+
+def _check_only(parameters: RunParameters, connection: Connection) -> int:
+    from kilroy_engine.orchestration.preparation import prepare_run
+
+    server = connection.check()
+    prepared = prepare_run(parameters, environ=os.environ)
+    _warn(prepared)
+    print("preflight=ok")
+    print(f"pipeline={prepared.name}")
+    print(f"nodes={len(prepared.graph.nodes)}")
+    print(f"edges={len(prepared.graph.edges)}")
+    print(f"server={server}")
+    return ExitCode.SUCCESS
+
+
+def _launch(parameters: RunParameters) -> int:
+    from kilroy_engine.cli.outcome import print_failure, print_success
+    from kilroy_engine.cli.view import Follower, choose_view
+    from kilroy_engine.orchestration.launch import launch
+
+    followers: list[Follower] = []
+    runs: list[Started] = []
+
+    def follow(started: Started) -> None:
+        say(f"Run {started.run_id}")
+        say(f"  logs  {started.run.path}")
+        if started.page_url:
+            say(f"  page  {started.page_url}")
+        runs.append(started)
+        followers.append(Follower(started.run, choose_view(started.run, started.page_url)))
+
+    try:
+        final: FinalOutcome = launch(parameters, on_started=follow)
+    finally:
+        for follower in followers:
+            follower.stop()
+    code = exit_code_of(final.status)
+    if code == ExitCode.SUCCESS:
+        print_success(runs[0].run, final)
+    else:
+        print_failure(runs[0].run, final)
+    sys.stdout.flush()
+    return code

@@ -1,0 +1,56 @@
+"""Pipelines as the command line names them: a path, or ``-`` for standard input."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilroy_engine.errors import PipelineNotFound
+
+STANDARD_INPUT = "-"
+STANDARD_INPUT_NAME = "<stdin>"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a pipeline, its name for messages, and the folder that its ``prompt_file`` attributes count from."""
+
+    text: str
+    name: str
+    folder: Path
+
+
+def read_source(name: str) -> Source:
+    """The pipeline that ``name`` stands for.
+
+    Raises:
+        PipelineNotFound: nothing readable is there.
+    """
+    from kilroy_engine.orchestration.pipeline_file import read_pipeline
+
+    if name == STANDARD_INPUT:
+        return Source(read_standard_input(), STANDARD_INPUT_NAME, Path.cwd())
+    if not Path(name).expanduser().exists() and "{" in name:
+        raise PipelineNotFound(
+            "a file name is expected, not DOT text; give `-` and pass the text on standard input", path=Path()
+        )
+    text, filename = read_pipeline(name)
+    return Source(text, filename, Path(name).expanduser().absolute().parent)
+
+
+def read_standard_input() -> str:
+    """Standard input as text.
+
+    Raises:
+        PipelineNotFound: it is empty or not UTF-8.
+    """
+    raw = sys.stdin.buffer.read()
+    if not raw.strip():
+        raise PipelineNotFound("standard input is empty; a DOT pipeline is expected there", path=Path(STANDARD_INPUT))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PipelineNotFound(
+            f"standard input is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x})", path=Path(STANDARD_INPUT)
+        ) from error

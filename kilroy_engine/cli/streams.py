@@ -1,0 +1,87 @@
+"""Standard output for results, standard error for everything else; both safe on any terminal, pipe and encoding."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATUS_STYLES: Mapping[str, str] = {
+    "success": "green",
+    "partial_success": "yellow",
+    "retry": "yellow",
+    "skipped": "dim",
+    "fail": "red",
+    "canceled": "magenta",
+    "running": "cyan",
+    "waiting": "cyan",
+    "lost": "red",
+}
+_WIDE = 100_000  # nothing is cut for a program or a file
+
+
+def prepare_streams() -> None:
+    """Makes characters that the encoding lacks print as ``?`` rather than raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def silence_streams() -> None:
+    """After a broken pipe: nothing more can be written, and the interpreter must not complain about it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def say(text: str = "") -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=2)
+def console(*, stderr: bool = False) -> Console:
+    """A rich console that prints text as it is: no markup, no highlighting, no cutting when nobody looks."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+        width=None if stream.isatty() else _WIDE,
+    )
+
+
+def style_of(status: str) -> str:
+    """Style of a status word; a custom status has none."""
+    return STATUS_STYLES.get(status, "")
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, stream: TextIO | None = None) -> None:
+    """Aligned columns. On a terminal long cells are cut to its width; in a pipe every cell is whole.
+
+    A cell that is a status word has its colour.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    target = console(stderr=stream is sys.stderr)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="bold")
+    for header in headers:
+        table.add_column(header, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(Text(" ".join(cell.split()), style=style_of(cell)) for cell in row))
+    with target.capture() as capture:
+        target.print(table, soft_wrap=False)
+    for line in capture.get().splitlines():
+        print(line.rstrip(), file=stream or sys.stdout)

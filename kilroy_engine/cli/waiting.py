@@ -1,0 +1,33 @@
+"""Waiting for a run that may have lost its process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.ownership import owner_alive
+
+GRACE_S = 15.0
+"""How long a run may be without a process before it counts as abandoned: a hook in another process may be writing its end."""
+
+
+class Abandoned:
+    """Called again and again, says whether the run's process has been gone, and its files silent, for too long."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._quiet_since = time.monotonic() - _age_s(run.progress)
+
+    def __call__(self) -> bool:
+        if owner_alive(self._run):
+            self._quiet_since = time.monotonic()
+        return time.monotonic() - self._quiet_since > GRACE_S
+
+
+def _age_s(file: Path) -> float:
+    """Seconds since the file was written last; 0 where there is none yet."""
+    try:
+        return max(0.0, time.time() - file.stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,40 @@
+"""The text of a pipeline, from a path or as it is. Imports little: every command that looks at a pipeline begins here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kilroy_engine.errors import PipelineNotFound
+
+SIZE_LIMIT_BYTES = 16 * 1024 * 1024
+INLINE = "<inline>"
+
+
+def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
+    """Text and file name of a pipeline given as a path or as DOT text.
+
+    Raises:
+        PipelineNotFound: No file is there, or it is a directory, not readable, too large, or not UTF-8 text.
+    """
+    if "{" in graph:
+        return graph, INLINE
+    path = (base or Path.cwd()) / Path(graph).expanduser()
+    if not graph.strip():
+        raise PipelineNotFound("no pipeline given: name a DOT file, or pass DOT text", path=path)
+    if not path.exists():
+        raise PipelineNotFound(f"pipeline file {graph} does not exist (looked in {path.absolute().parent})", path=path)
+    if path.is_dir():
+        raise PipelineNotFound(f"{graph} is a directory; name the DOT file in it", path=path)
+    try:
+        if path.stat().st_size > SIZE_LIMIT_BYTES:
+            raise PipelineNotFound(f"{graph} is larger than {SIZE_LIMIT_BYTES >> 20} MB; that is no pipeline", path=path)
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PipelineNotFound(f"pipeline file {graph} cannot be read: {error.strerror}", path=path) from error
+    try:
+        return raw.decode("utf-8"), graph
+    except UnicodeDecodeError as error:
+        raise PipelineNotFound(
+            f"{graph} is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); a pipeline is a DOT text file",
+            path=path,
+        ) from error
