@@ -39,6 +39,8 @@ class ProgressLog:
         self._run = run
         self._run_id = run_id
         self._lock = FileLock(run.commit_lock)
+        self._live = run.live
+        self._next_live = run.path / f"{TEMPORARY_PREFIX}live.json"
         self._listeners: list[EventListener] = []
         self._descriptor = -1
         self._pid = 0
@@ -112,14 +114,13 @@ class ProgressLog:
         self._seen_bytes += len(line)
 
     def _show(self, line: bytes) -> None:
-        temporary = self._run.path / f"{TEMPORARY_PREFIX}live-{os.getpid()}.json"
-        # One name per process is enough under the lock; a file left by a crash is overwritten.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        # One name is enough under the lock; a file left by a crash is overwritten.
+        descriptor = os.open(self._next_live, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             write_all(descriptor, line)
         finally:
             os.close(descriptor)
-        replace_quickly(temporary, self._run.live)
+        replace_quickly(self._next_live, self._live)
 
     def _catch_up(self) -> None:
         """Looks at what others have appended; costs one ``fstat`` when nobody did."""
@@ -133,7 +134,7 @@ class ProgressLog:
         if 0 <= self._seen_bytes < size:
             news = os.pread(self._descriptor, size - self._seen_bytes, self._seen_bytes)
         else:
-            news = read_last_line(self._descriptor, size)
+            news = read_last_event(self._descriptor, size)
         if news and not news.endswith(b"\n"):
             write_all(self._descriptor, b"\n")
             size += 1
@@ -171,6 +172,17 @@ def read_last_line(descriptor: int, size_bytes: int) -> bytes:
         window *= 2
 
 
+def read_last_event(descriptor: int, size_bytes: int) -> bytes:
+    """The end of a file from its last line that is no torn one; all of it where every line is torn."""
+    tail = b""
+    while len(tail) < size_bytes:
+        line = read_last_line(descriptor, size_bytes - len(tail))
+        tail = line + tail
+        if parse_line(line) is not None:
+            break
+    return tail
+
+
 def read_events(path: Path) -> Iterator[dict[str, object]]:
     """Events of a ``progress.ndjson``, oldest first. Torn lines are skipped; a missing file has none."""
     try:
@@ -192,14 +204,11 @@ def last_event(path: Path) -> dict[str, object] | None:
     except FileNotFoundError:
         return None
     try:
-        end = os.fstat(descriptor).st_size
-        while end > 0:
-            line = read_last_line(descriptor, end)
-            event = parse_line(line) if line.endswith(b"\n") else None
-            if event is not None:
-                return event
-            end -= len(line)
-        return None
+        size = os.fstat(descriptor).st_size
+        last = read_last_line(descriptor, size)
+        if not last.endswith(b"\n"):
+            size -= len(last)  # it may still be growing
+        return parse_line(read_last_event(descriptor, size).partition(b"\n")[0])
     finally:
         os.close(descriptor)
 
