@@ -32,9 +32,9 @@ from kilroy_engine.orchestration.local_server import (
 from kilroy_engine.orchestration.server_record import ServerPaths, ServerRecord
 
 ROOT = Path(__file__).resolve().parents[2]
-TASK_COUNT = 50
 
-FIFTY_TASKS = f"""
+STEPS = """
+import sys
 from prefect import flow, task
 
 @task
@@ -43,7 +43,7 @@ def step(number):
 
 @flow
 def steps():
-    for number in range({TASK_COUNT}):
+    for number in range(int(sys.argv[1])):
         step(number)
     return step.name
 
@@ -253,7 +253,8 @@ def test_two_first_runs_at_once_start_one_server(race: Race) -> None:
 def test_a_stop_loses_no_task_run_and_a_run_that_begins_meanwhile_gets_a_new_server(race: Race) -> None:
     """Stopped right after a flow, the server first records all of its task runs and states, and is not handed out meanwhile."""
     old = ensure_server(state_dir=race.state_dir, on_status=silent)
-    flow_run_id = output_of(python(FIFTY_TASKS, env=race.env | client_environment(old)))
+    count = 300  # enough to have events in memory when the signal comes: without waiting for them a fifth would be lost
+    flow_run_id = output_of(python(STEPS, str(count), env=race.env | client_environment(old)))
     psutil.Process(old.pid).terminate()
     wait_for(lambda: (status := server_status(race.state_dir)).answer is None or status.answer.ending, 10.0)
     new = ensure_server(state_dir=race.state_dir, on_status=silent)
@@ -266,15 +267,15 @@ def test_a_stop_loses_no_task_run_and_a_run_that_begins_meanwhile_gets_a_new_ser
         ).fetchall()
         (states,) = database.execute("SELECT count(*) FROM task_run_state").fetchone()
         (events,) = database.execute("SELECT count(*) FROM events WHERE event LIKE 'prefect.task-run.%'").fetchone()
-    assert runs == [("COMPLETED", TASK_COUNT)]
-    assert (states, events) == (3 * TASK_COUNT, 3 * TASK_COUNT)  # Pending, Running and Completed
+    assert runs == [("COMPLETED", count)]
+    assert (states, events) == (3 * count, 3 * count)  # Pending, Running and Completed
 
 
 def test_a_caller_can_wait_until_all_task_runs_are_recorded(server: LocalServer, user_home: Path) -> None:
     """The flow is over before the server has written its last task runs; more than there are never come."""
-    flow_run_id = output_of(python(FIFTY_TASKS, env=environment(user_home, **client_environment(server))))
-    assert wait_until_recorded(server.api_url, flow_run_id, expected=TASK_COUNT, timeout_s=20.0)
-    assert not wait_until_recorded(server.api_url, flow_run_id, expected=TASK_COUNT + 1, timeout_s=0.2)
+    flow_run_id = output_of(python(STEPS, "50", env=environment(user_home, **client_environment(server))))
+    assert wait_until_recorded(server.api_url, flow_run_id, expected=50, timeout_s=20.0)
+    assert not wait_until_recorded(server.api_url, flow_run_id, expected=51, timeout_s=0.2)
 
 
 def test_an_unused_server_ends_and_its_leftovers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
