@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import selectors
+import shutil
 import subprocess
 import time
 from collections.abc import Generator, Mapping
@@ -22,6 +24,8 @@ _LINE_LIMIT = 1 << 16  # characters: a longer line reaches the sink in pieces, s
 _POLL_S = 0.05
 _QUIET_S = 0.5
 _DRAIN_S = 3.0
+# The command begins when its start is on record. If the engine dies before, the read finds the end and nothing has happened.
+_WHEN_RECORDED = ("/bin/sh", "-c", 'read -r _ || exit 125; exec "$@" </dev/null', "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,17 @@ def run_command(command: Command, *, cancellation: Cancellation, output: OutputS
 
     Raises:
         OSError: The command could not be started, or its output could not be written.
+        ValueError: No process can have such arguments or such an environment.
     """
     started = time.monotonic()
+    _require_program(command)
     with ExitStack() as stack:
         logs = [stack.enter_context((command.stage_dir / f"{name}.log").open("wb", buffering=0)) for name in _STREAMS]
         process = subprocess.Popen(
-            command.argv,
+            (*_WHEN_RECORDED, *command.argv),
             cwd=command.work_dir,
             env=command.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
@@ -85,6 +91,7 @@ def run_command(command: Command, *, cancellation: Cancellation, output: OutputS
         streams = [_Stream(*parts, output) for parts in zip(_STREAMS, pipes, logs, strict=True)]
         try:
             record_process(command.stage_dir, process)
+            _let_begin(process)
             ending = _Follower(process, streams).follow(command.timeout_s, cancellation)
         except BaseException:
             # Whatever passes through here, an interrupt included, must not leave the command running unwatched.
@@ -100,6 +107,22 @@ def run_command(command: Command, *, cancellation: Cancellation, output: OutputS
 
 
 _STREAMS = ("stdout", "stderr")
+
+
+def _require_program(command: Command) -> None:
+    program = command.argv[0]
+    if shutil.which(program, path=command.environment.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, "not installed or not on PATH", program)
+
+
+def _let_begin(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is None:
+        return
+    try:
+        with process.stdin as gate:
+            gate.write(b"\n")
+    except BrokenPipeError:
+        pass  # ended from outside before it began: its exit code tells
 
 
 class _Stream:

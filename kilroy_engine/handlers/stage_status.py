@@ -87,8 +87,8 @@ def ingest_status(contract: StatusContract, stage_dir: Path) -> Ingestion:
 def with_stage_status(outcome: Outcome, stage_dir: Path) -> Outcome:
     """The outcome that counts: the stage's own ``status.json`` if it left a valid one, else ``outcome``.
 
-    ``meta`` and ``context_updates`` of ``outcome`` stay beneath those of the file. A stage that was stopped did not finish,
-    whatever it wrote before: a canceled or timed-out outcome stands.
+    ``meta`` and ``context_updates`` of ``outcome`` stay beneath those of the file, and the result counts as a verdict. A stage
+    that was stopped did not finish, whatever it wrote before: a canceled or timed-out outcome stands.
     """
     if outcome.failure_class == FailureClass.CANCELED or outcome.meta.get("timeout"):
         return outcome
@@ -96,7 +96,9 @@ def with_stage_status(outcome: Outcome, stage_dir: Path) -> Outcome:
     if verdict is None:
         return outcome
     return verdict.with_updates(
-        meta={**outcome.meta, **verdict.meta}, context_updates={**outcome.context_updates, **verdict.context_updates}
+        verdict=True,
+        meta={**outcome.meta, **verdict.meta},
+        context_updates={**outcome.context_updates, **verdict.context_updates},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -96,8 +95,8 @@ def _hint(command: str, stderr: str, work_dir: Path) -> str:
 def _cannot_start(error: OSError | ValueError, work_dir: Path) -> str:
     if not work_dir.is_dir():
         return f"cannot run tool_command: its work folder {work_dir} is gone"
-    if isinstance(error, FileNotFoundError) and os.fspath(error.filename or "") == _SHELL:
-        return f"cannot run tool_command: {_SHELL} is not installed or not on PATH"
+    if isinstance(error, FileNotFoundError) and error.filename == _SHELL:
+        return f"cannot run tool_command: {_SHELL} is {error.strerror}"
     return f"cannot run tool_command: {error}"
 
 

@@ -1,0 +1,40 @@
+"""Requests for one stage, with real folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.handlers.base import StageRequest
+from kilroy_engine.handlers.environment import StagePlace, stage_environment
+
+
+@pytest.fixture
+def request_for(tmp_path: Path) -> Callable[..., StageRequest]:
+    """``request_for(statements, node_id, **changes)``: a first attempt at a node of the pipeline with these statements."""
+
+    def make(statements: str, node_id: str = "a", **changes: object) -> StageRequest:
+        graph = parse_dot(f"digraph g {{ start [shape=Mdiamond] exit [shape=Msquare] {statements} }}")
+        stage_dir, work_dir = tmp_path / "run" / node_id, tmp_path / "run" / "worktree"
+        stage_dir.mkdir(parents=True, exist_ok=True)
+        work_dir.mkdir(parents=True, exist_ok=True)
+        place = StagePlace("R1", node_id, tmp_path / "run", stage_dir, work_dir)
+        asked = StageRequest(
+            graph=graph,
+            node=graph.nodes[node_id],
+            visit=1,
+            attempt=1,
+            run_id="R1",
+            context={},
+            stage_dir=stage_dir,
+            work_dir=work_dir,
+            environment=stage_environment(os.environ, place, {}),
+        )
+        return replace(asked, **changes)  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,259 @@
+"""Agent nodes: the prompt, the status contract, the verdict. The agents are fakes that do real work in real folders."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from kilroy_engine.agents.base import AgentRequest, AgentResult, Usage
+from kilroy_engine.agents.simulate import SimulatedAgent
+from kilroy_engine.handlers.base import StageRequest
+from kilroy_engine.handlers.codergen import CodergenHandler
+from kilroy_engine.handlers.stage_status import ingest_status, status_contract
+from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.outcome import Outcome, failure
+
+Requests = Callable[..., StageRequest]
+
+
+@dataclass
+class FakeAgent:
+    """Does ``work`` and answers ``result``; remembers what it was asked."""
+
+    work: Callable[[AgentRequest], object] = lambda _: None
+    result: AgentResult = field(default_factory=lambda: AgentResult("All done."))
+    asked: list[AgentRequest] = field(default_factory=list[AgentRequest])
+
+    def run(self, request: AgentRequest, /) -> AgentResult:
+        self.asked.append(request)
+        self.work(request)
+        return self.result
+
+
+def run(agent: FakeAgent | SimulatedAgent | None, request: StageRequest) -> Outcome:
+    """The handler with this agent for every node."""
+    return CodergenHandler(lambda _: agent)(request)
+
+
+def writes_status(content: str, variable: str = "KILROY_STAGE_STATUS_PATH") -> Callable[[AgentRequest], object]:
+    """An agent's work: to write its verdict where the variable says."""
+
+    def work(request: AgentRequest) -> None:
+        from pathlib import Path
+
+        target = Path(request.environment[variable])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+
+    return work
+
+
+def test_a_node_without_an_agent_fails_and_says_what_to_do(request_for: Requests) -> None:
+    """Never a silent success."""
+    outcome = run(None, request_for("a [prompt=Build]"))
+
+    assert (outcome.status, outcome.failure_class) == ("fail", FailureClass.DETERMINISTIC)
+    assert outcome.failure_reason.startswith('no agent is configured for node "a"; name one in the settings')
+
+
+def test_a_simulated_run_needs_no_agent(request_for: Requests) -> None:
+    """Spec 4.5's answer; the notes say that nobody worked."""
+    request = request_for("a [prompt=Build]", simulate=True)
+    outcome = run(None, request)
+
+    assert (outcome.status, outcome.notes) == ("success", "simulated: no agent has worked on a")
+    assert outcome.context_updates["last_response"] == "[Simulated] Response for stage: a"
+    assert (request.stage_dir / "response.md").read_text() == "[Simulated] Response for stage: a"
+
+
+class TestPrompt:
+    """What the agent is told (Kilroy: prompt assembly)."""
+
+    def test_the_task_comes_last_below_the_contract(self, request_for: Requests) -> None:
+        """And ``prompt.md`` is what was sent."""
+        agent = FakeAgent()
+        request = request_for('a [prompt="  Build it.  "]')
+        run(agent, request)
+        prompt = agent.asked[0].prompt
+
+        assert (request.stage_dir / "prompt.md").read_text() == prompt
+        assert prompt.endswith("\n\nBuild it.")
+        assert prompt.index("WORKTREE CONTEXT") < prompt.index("STATUS CONTRACT") < prompt.index("Build it.")
+        assert f"$KILROY_STAGE_STATUS_PATH = {request.work_dir}/status.json" in prompt
+        assert f"$KILROY_STAGE_STATUS_FALLBACK_PATH = {request.work_dir}/.ai/runs/R1/status.json" in prompt
+        assert str(request.work_dir) in prompt
+        assert "FAILURE DOSSIER" not in prompt
+        assert "INPUT FILES" not in prompt
+
+    def test_a_node_without_a_prompt_is_told_its_label(self, request_for: Requests) -> None:
+        """Spec 4.5."""
+        agent = FakeAgent()
+        run(agent, request_for('a [label="Write the tests"]'))
+
+        assert agent.asked[0].prompt.endswith("\n\nWrite the tests")
+
+    def test_an_earlier_failure_is_told_at_the_top(self, request_for: Requests) -> None:
+        """Where to read about it: in the work folder, and the copy in the run directory."""
+        agent = FakeAgent()
+        context = {
+            "context.failure_dossier.path": ".ai/runs/R1/failure_dossier.json",
+            "context.failure_dossier.logs_path": "/runs/R1/failure_dossier.json",
+        }
+        run(agent, request_for("a [prompt=Fix]", context=context))
+
+        assert agent.asked[0].prompt.startswith("FAILURE DOSSIER\n")
+        assert ".ai/runs/R1/failure_dossier.json" in agent.asked[0].prompt
+        assert "/runs/R1/failure_dossier.json" in agent.asked[0].prompt
+
+    def test_a_manifest_of_inputs_is_told(self, request_for: Requests) -> None:
+        """Only where the stage has one."""
+        agent = FakeAgent()
+        request = request_for("a [prompt=Fix]", environment={"KILROY_INPUTS_MANIFEST_PATH": "/runs/R1/a/inputs_manifest.json"})
+        run(agent, request)
+
+        assert "$KILROY_INPUTS_MANIFEST_PATH = /runs/R1/a/inputs_manifest.json" in agent.asked[0].prompt
+
+
+class TestRequest:
+    """What the agent is handed besides the prompt."""
+
+    def test_the_agent_gets_the_stages_place_limits_and_environment(self, request_for: Requests) -> None:
+        """And the two variables of the status contract, which tools do not get."""
+        agent = FakeAgent()
+        request = request_for('a [prompt=Fix, timeout="15m"]')
+        run(agent, request)
+        asked = agent.asked[0]
+
+        assert (asked.node.id, asked.stage_dir, asked.work_dir) == ("a", request.stage_dir, request.work_dir)
+        assert asked.timeout_s == 900
+        assert asked.cancellation is request.cancellation
+        assert asked.environment["KILROY_STAGE_STATUS_PATH"] == f"{request.work_dir}/status.json"
+        assert asked.environment["KILROY_NODE_ID"] == "a"
+        assert "KILROY_STAGE_STATUS_PATH" not in request.environment
+
+    def test_a_verdict_of_an_earlier_stage_is_removed_first(self, request_for: Requests) -> None:
+        """It must not pass for this stage's."""
+        request = request_for("a [prompt=Fix]")
+        (request.work_dir / "status.json").write_text('{"status":"success"}')
+        outcome = run(FakeAgent(), request)
+
+        assert outcome.status == "fail"
+        assert not (request.work_dir / "status.json").exists()
+
+
+class TestVerdict:
+    """``status.json`` decides; without one the node's ``auto_status`` does (Kilroy: status contract)."""
+
+    def test_the_agents_file_becomes_the_outcome_and_moves_to_the_stage_directory(self, request_for: Requests) -> None:
+        """Byte for byte; the work folder keeps nothing of it, so it reaches no commit."""
+        content = '{"status":  "success", "notes": "built", "context_updates": {"version": "2"}}'
+        request = request_for("a [prompt=Fix]")
+        outcome = run(FakeAgent(writes_status(content)), request)
+
+        assert (outcome.status, outcome.notes) == ("success", "built")
+        assert outcome.context_updates == {"version": "2", "last_stage": "a", "last_response": "All done."}
+        assert (request.stage_dir / "status.json").read_text() == content
+        assert not (request.work_dir / "status.json").exists()
+        assert outcome.meta["status_ingestion"]["source"] == "worktree"  # type: ignore[index,call-overload]
+
+    def test_the_fallback_place_is_read_where_the_first_is_empty(self, request_for: Requests) -> None:
+        """Its ingestion says why the first was passed over."""
+        request = request_for("a [prompt=Fix]")
+        work = writes_status('{"status":"fail","failure_reason":"no"}', "KILROY_STAGE_STATUS_FALLBACK_PATH")
+        outcome = run(FakeAgent(work), request)
+
+        assert (outcome.status, outcome.failure_reason) == ("fail", "no")
+        assert outcome.meta["status_ingestion"] == {
+            "source": "dot_ai",
+            "copied": True,
+            "diagnostic": f"fallback[worktree] missing status artifact: {request.work_dir}/status.json",
+        }
+
+    def test_an_agents_own_fail_is_marked_as_its_verdict(self, request_for: Requests) -> None:
+        """Such a failure is never retried."""
+        outcome = run(FakeAgent(writes_status('{"status":"fail","failure_reason":"no"}')), request_for("a [prompt=Fix]"))
+
+        assert outcome.verdict
+
+    def test_no_file_is_a_failure(self, request_for: Requests) -> None:
+        """Kilroy's reason, with both places; success on nothing done is what users complain about most."""
+        request = request_for("a [prompt=Fix]")
+        outcome = run(FakeAgent(), request)
+
+        assert outcome.status == "fail"
+        assert outcome.failure_reason == (
+            "missing status.json (auto_status=false)"
+            f"; fallback[worktree] missing status artifact: {request.work_dir}/status.json"
+            f"; fallback[dot_ai] missing status artifact: {request.work_dir}/.ai/runs/R1/status.json"
+        )
+
+    def test_auto_status_makes_no_file_a_success(self, request_for: Requests) -> None:
+        """Kilroy's notes."""
+        outcome = run(FakeAgent(), request_for("a [prompt=Fix, auto_status=true]"))
+
+        assert (outcome.status, outcome.notes) == ("success", "auto-status: handler completed without writing status")
+
+    @pytest.mark.parametrize(
+        ("content", "problem"), [("{", "corrupt"), ("", "corrupt"), ('{"hello": 1}', "invalid status payload")]
+    )
+    def test_a_file_that_is_no_verdict_is_named(self, request_for: Requests, content: str, problem: str) -> None:
+        """So that a person finds out why the stage failed."""
+        outcome = run(FakeAgent(writes_status(content)), request_for("a [prompt=Fix]"))
+
+        assert outcome.status == "fail"
+        assert f"fallback[worktree] {problem}" in outcome.failure_reason
+
+    def test_the_response_is_kept_whole_and_quoted_short(self, request_for: Requests) -> None:
+        """Spec 4.5: 200 characters go into the context."""
+        request = request_for("a [prompt=Fix, auto_status=true]")
+        outcome = run(FakeAgent(result=AgentResult("é" * 1000)), request)
+
+        assert (request.stage_dir / "response.md").read_text() == "é" * 1000
+        assert outcome.context_updates == {"last_stage": "a", "last_response": "é" * 200}
+
+    def test_an_agent_that_knows_its_outcome_needs_no_file(self, request_for: Requests) -> None:
+        """Failures of the agent itself above all."""
+        agent = FakeAgent(result=AgentResult("", outcome=failure("rate limit", failure_class=FailureClass.TRANSIENT_INFRA)))
+        request = request_for("a [prompt=Fix]")
+        outcome = run(agent, request)
+
+        assert (outcome.status, outcome.failure_reason, outcome.failure_class) == ("fail", "rate limit", "transient_infra")
+        assert not (request.stage_dir / "response.md").exists()
+
+    def test_a_canceled_agent_did_not_finish_whatever_it_wrote(self, request_for: Requests) -> None:
+        """An early success must not cover the stop."""
+        canceled = AgentResult("", outcome=failure("canceled: by kilroy stop", failure_class=FailureClass.CANCELED))
+        outcome = run(FakeAgent(writes_status('{"status":"success"}'), canceled), request_for("a [prompt=Fix]"))
+
+        assert (outcome.status, outcome.failure_reason) == ("fail", "canceled: by kilroy stop")
+
+    def test_usage_and_session_are_handed_on_for_the_event_stream(self, request_for: Requests) -> None:
+        """In the fields of ``llm_usage``."""
+        usage = (Usage("m1", 10, 2, 0.5), Usage("m2", 1, 1))
+        outcome = run(
+            FakeAgent(result=AgentResult("ok", usage=usage, session="s-1")), request_for("a [prompt=F, auto_status=true]")
+        )
+
+        assert outcome.meta["usage"] == [
+            {"model": "m1", "input_tokens": 10, "output_tokens": 2, "cost_usd": 0.5},
+            {"model": "m2", "input_tokens": 1, "output_tokens": 1},
+        ]
+        assert outcome.meta["session"] == "s-1"
+        json.dumps(outcome.meta)
+
+
+def test_a_file_that_is_still_being_written_is_looked_at_again(request_for: Requests) -> None:
+    """An agent's last write may come a moment late (Kilroy: 25 and 50 ms)."""
+    request = request_for("a [prompt=Fix]")
+    contract = status_contract("R1", request.work_dir)
+    contract.primary.write_text('{"status":')
+    late = threading.Timer(0.03, contract.primary.write_text, ('{"status":"success"}',))
+    late.start()
+    ingestion = ingest_status(contract, request.stage_dir)
+    late.join()
+
+    assert (ingestion.source, ingestion.copied) == ("worktree", True)
