@@ -41,7 +41,8 @@ STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + 15.0
 IDLE_LIMIT_S = 3600.0
 
 _PROGRAM = Path(__file__).with_name("local_server_main.py")
-_ASK_TIMEOUT_S = 2.0  # one busy event loop: longer than any single request of it
+_GLANCE_TIMEOUT_S = 0.25  # a server that is up answers within milliseconds; one that starts would keep the caller waiting
+_ASK_TIMEOUT_S = 2.0  # a server with a busy event loop
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
 
@@ -100,13 +101,21 @@ class ServerStart:
         return self._ready
 
     def _find_or_launch(self) -> None:
-        if self._take_if_ready(_ASK_TIMEOUT_S):
+        if self._take_if_ready(_GLANCE_TIMEOUT_S):
             return
-        with _lock(self._paths.lock) as lock_fd:
-            # Asked again under the lock: another caller may have been faster, and not every network file system shares locks.
-            if lock_fd is not None and not self._take_if_ready(_ASK_TIMEOUT_S):
-                self._process = _launch(self._paths, lock_fd)
-                self._on_status(f"Starting a local Prefect server (log: {self._paths.log})")
+        paths = self._paths
+        try:
+            paths.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _lock(paths.lock) as lock_fd:
+                # Asked again under the lock: somebody may have been faster, and not every network file system shares locks.
+                if lock_fd is not None and not self._take_if_ready(_ASK_TIMEOUT_S):
+                    self._process = _launch(paths, lock_fd)
+                    self._on_status(f"Starting a local Prefect server (log: {paths.log})")
+        except (OSError, psutil.Error) as error:
+            raise ServerError(
+                f"The local Prefect server cannot be started: {error}. "
+                f"Make {paths.directory} writable, or set PREFECT_API_URL to use a server of your own.{_tail(paths.log)}"
+            ) from error
 
     def _take_if_ready(self, timeout_s: float) -> bool:
         record = ServerRecord.read(self._paths.record)
@@ -128,13 +137,6 @@ class ServerStart:
         )
 
 
-def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """``kilroy/server`` in the XDG state home: what callers give as ``state_dir`` unless they have a reason."""
-    state_home = environ.get("XDG_STATE_HOME", "").strip()
-    base = Path(state_home) if state_home else Path(environ.get("HOME", "").strip() or Path.home()) / ".local" / "state"
-    return base.absolute() / "kilroy" / "server"
-
-
 def begin_server(*, state_dir: Path, on_status: Callable[[str], None]) -> ServerStart:
     """Finds the local server of the installed Prefect version, or starts one, and comes back at once.
 
@@ -143,15 +145,7 @@ def begin_server(*, state_dir: Path, on_status: Callable[[str], None]) -> Server
     Raises:
         ServerError: the state directory cannot be written or the process cannot be started.
     """
-    paths = ServerPaths.of(state_dir, version("prefect"))
-    try:
-        paths.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return ServerStart(paths, on_status)
-    except (OSError, psutil.Error) as error:
-        raise ServerError(
-            f"The local Prefect server cannot be started: {error}. "
-            f"Make {paths.directory} writable, or set PREFECT_API_URL to use a server of your own.{_tail(paths.log)}"
-        ) from error
+    return ServerStart(ServerPaths.of(state_dir, version("prefect")), on_status)
 
 
 def ensure_server(*, state_dir: Path, on_status: Callable[[str], None], timeout_s: float = START_TIMEOUT_S) -> LocalServer:
@@ -260,10 +254,14 @@ def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
         )
     # Reaps the process if it ends before this one, and keeps its exit code.
     threading.Thread(target=process.wait, name="kilroy-server-reaper", daemon=True).start()
-    record = ServerRecord.of_process(
-        process.pid, instance=instance, port=port, prefect_version=prefect_version, database=paths.database
-    )
-    record.write(paths.record)
+    try:
+        record = ServerRecord.of_process(
+            process.pid, instance=instance, port=port, prefect_version=prefect_version, database=paths.database
+        )
+        record.write(paths.record)
+    except BaseException:  # a Ctrl-C too: a server without a record would hold the lock and never be found
+        process.kill()
+        raise
     return process
 
 

@@ -62,6 +62,9 @@ class Activity:
         """Seconds since an event came in or was seen waiting."""
         return time.monotonic() - self._last_event
 
+    def note_use(self) -> None:
+        self._last_use = time.monotonic()
+
     def note_event(self) -> None:
         self._last_event = time.monotonic()
 
@@ -82,7 +85,7 @@ class Activity:
             await self._application(scope, receive, send)
         finally:
             self.open_connections -= 1
-            self._last_use = time.monotonic()
+            self.note_use()
 
     def _noting(self, receive: Receive) -> Receive:
         async def receive_event() -> Message:
@@ -95,7 +98,7 @@ class Activity:
     async def _identify(self, send: Send, *, claimed: bool) -> None:
         """Who this is. A caller that claims the server before it uses it gets a whole idle time, or the word that it ends."""
         if claimed:
-            self._last_use = time.monotonic()
+            self.note_use()
         body = json.dumps(
             {
                 "instance": self._orders["instance"],
@@ -146,6 +149,10 @@ def serve(listening: socket.socket, orders: Orders) -> None:
             self.stop_wanted = True
 
     async def end_when_unused() -> None:
+        # Until then nobody can use it, and the services of Prefect cannot be stopped in order.
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it by no event
+            await asyncio.sleep(CHECK_INTERVAL_S)
+        activity.note_use()
         while not server.stop_wanted and activity.idle_s < orders["idle_limit_s"]:  # noqa: ASYNC110 - only time makes it idle
             await asyncio.sleep(CHECK_INTERVAL_S)
         activity.ending = True
