@@ -13,7 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kilroy_engine.cli.find_run import find_run, root_of_runs
-from kilroy_engine.cli.source import STANDARD_INPUT, read_source
+from kilroy_engine.cli.source import STANDARD_INPUT, no_option, read_source
 from kilroy_engine.cli.streams import say
 from kilroy_engine.errors import InvalidInput, KilroyError, PipelineNotFound, RunDirectoryError
 from kilroy_engine.graph.model import Graph
@@ -36,7 +36,12 @@ class Picture:
 def render(
     subject: Annotated[
         str,
-        Parameter(name="FILE|RUN", help="Pipeline file, `-` for standard input, or a run: id, beginning of an id, or path."),
+        Parameter(
+            name="FILE|RUN",
+            allow_leading_hyphen=True,
+            validator=no_option,
+            help="Pipeline file, `-` for standard input, or a run: id, beginning of an id, or path.",
+        ),
     ],
     /,
     *,
@@ -44,6 +49,7 @@ def render(
         Path,
         Parameter(
             name=("--output", "-o"),
+            allow_leading_hyphen=True,
             help="Where to write. The suffix decides: .svg, .png and .pdf (need Graphviz), .dot, .mmd (Mermaid). "
             "`-` prints DOT.",
         ),

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from kilroy_engine.cli.diagnostics import print_diagnostic, print_refusal
 from kilroy_engine.cli.errors import ExitCode, exit_code_of
 from kilroy_engine.cli.run_options import Identity, Limits, Place, Workers, options_of, read_pairs
-from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, read_standard_input
+from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, no_option, read_standard_input
 from kilroy_engine.cli.streams import say
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Severity
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 
 def run(
-    file: Annotated[str, Parameter(name="FILE", help="Pipeline file; `-` reads DOT from standard input.")],
+    file: Annotated[
+        str,
+        Parameter(
+            name="FILE",
+            allow_leading_hyphen=True,
+            validator=no_option,
+            help="Pipeline file; `-` reads DOT from standard input.",
+        ),
+    ],
     /,
     *,
     identity: Annotated[Identity, Parameter(name="*")] = Identity(),  # noqa: B008  # frozen

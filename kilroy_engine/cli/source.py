@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from kilroy_engine.errors import PipelineNotFound
 
 STANDARD_INPUT = "-"
 STANDARD_INPUT_NAME = "<stdin>"
+
+
+def no_option(kind: object, value: str | Sequence[str]) -> None:  # noqa: ARG001  # cyclopts hands the type to every validator
+    """Refuses what looks like an option where a file is expected: only a lone ``-`` may begin with a hyphen."""
+    for name in [value] if isinstance(value, str) else value:
+        if name.startswith("-") and name != STANDARD_INPUT:
+            raise ValueError(f"There is no option {name}, and a file of that name is given as ./{name}.")
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,13 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console that prints text as it is: no markup, no highlighting, no cutting when nobody looks."""
     from rich.console import Console
 
+    class PipeAwareConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Leaves a broken pipe to whoever printed; rich would end the process, and with it the run that it shows."""
+            raise BrokenPipeError
+
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
+    return PipeAwareConsole(
         stderr=stderr,
         markup=False,
         highlight=False,

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from kilroy_engine.cli.diagnostics import as_json, count, plural, print_diagnostic, tally
 from kilroy_engine.cli.errors import ExitCode
-from kilroy_engine.cli.source import Source, read_source
+from kilroy_engine.cli.source import Source, no_option, read_source
 from kilroy_engine.cli.streams import console
 from kilroy_engine.errors import PipelineNotFound, PipelineSourceError
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
@@ -33,7 +33,15 @@ class FileReport:
 
 
 def validate(
-    files: Annotated[list[str], Parameter(name="FILE", help="Pipeline files; `-` reads one from standard input.")],
+    files: Annotated[
+        list[str],
+        Parameter(
+            name="FILE",
+            allow_leading_hyphen=True,
+            validator=no_option,
+            help="Pipeline files; `-` reads one from standard input.",
+        ),
+    ],
     /,
     *,
     json: Annotated[bool, Parameter(help="Print the findings as JSON.")] = False,
