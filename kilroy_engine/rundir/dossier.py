@@ -23,7 +23,7 @@ _MISSING_PATHS = tuple(
         r"\bcd: (?P<path>[^\n:]+): No such file or directory",
         r"\btest: (?P<path>[^\n:]+): No such file or directory",
         rf"\bcannot (?:stat|open) {_QUOTED}",
-        r"\bopen (?P<path>[^\n:]+): no such file or directory",
+        r"\bopen (?P<path>[^\n:'\"‘]+): no such file or directory",
     )
 )
 _MISSING_EXECUTABLE = re.compile(r"(?:^|[\s:])(?P<name>[^\s:]+): (?:command )?not found\s*$", re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.events import TERMINAL_EVENTS, LoopRestart, RunResumed
+from kilroy_engine.rundir.events import TERMINAL_EVENTS, RunResumed
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import find_record, owner_alive
 from kilroy_engine.rundir.progress import last_event, parse_line, read_events
@@ -101,45 +102,50 @@ def tail_events(
     there is nothing new and ``stop`` says so. The terminal line is yielded once, last.
     """
     run = RunDirectory(Path(path))
-    tails = [_Tail(run.progress)]
-    held: dict[str, object] | None = None
+    tails: dict[Path, _Tail] = {}
+    terminal: dict[str, object] | None = None
     while True:
-        got = False
-        for number, tail in enumerate(tails):  # grows while a restart is met
-            for event in tail.read():
-                got = True
-                name = event.get("event")
-                if name == LoopRestart.event:
-                    tails.append(_Tail(run.path / Path(str(event.get("new_logs_root"))).name / run.progress.name))
-                if number > 0 and name in _REPEATED:
-                    continue  # the run directory has the same line
-                if held is not None:
-                    yield held  # a later start went on after it
-                    held = None
-                if name in TERMINAL_EVENTS:
-                    held = event
-                else:
-                    yield event
-        if held is not None:
-            yield held
+        found = False
+        for base, event in _new_events(run, tails):
+            found = True
+            if base and terminal is not None:
+                yield terminal  # a later start went on after it
+                terminal = None
+            if event.get("event") in TERMINAL_EVENTS:
+                terminal = event
+            else:
+                yield event
+        if found:
+            continue  # another look, in case a restart's file grew while the run directory's was read
+        if terminal is not None:
+            yield terminal
+        if terminal is not None or not follow or (stop is not None and stop()):
             return
-        if not follow or (not got and stop is not None and stop()):
-            return
-        if not got:
-            time.sleep(poll_s)
+        time.sleep(poll_s)
+
+
+def _new_events(run: RunDirectory, tails: dict[Path, _Tail]) -> Iterator[tuple[bool, dict[str, object]]]:
+    """Events since the last look in the order of their times, each with whether it is the run directory's own."""
+    for path in (run.progress, *run.path.glob(f"restart-*/{run.progress.name}")):
+        tails.setdefault(path, _Tail(path, own=path == run.progress))
+    streams = [tail.read() for tail in tails.values()]
+    # Without its Z a time sorts before the same time with a longer fraction.
+    return heapq.merge(*streams, key=lambda entry: _text(entry[1], "ts").rstrip("Z"))
 
 
 _REPEATED = TERMINAL_EVENTS | {RunResumed.event}
+"""Events that a restart directory has as well."""
 
 
 class _Tail:
-    """Whole lines of a growing file, from where the last look ended."""
+    """New whole lines of a growing file; ``own`` tells the run directory's file from one of a restart."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, own: bool) -> None:
         self._path = path
+        self._own = own
         self._offset = 0
 
-    def read(self) -> Iterator[dict[str, object]]:
+    def read(self) -> Iterator[tuple[bool, dict[str, object]]]:
         try:
             stream = self._path.open("rb")
         except FileNotFoundError:
@@ -151,8 +157,8 @@ class _Tail:
                     return
                 self._offset += len(line)
                 event = parse_line(line)
-                if event is not None:
-                    yield event
+                if event is not None and (self._own or event.get("event") not in _REPEATED):
+                    yield self._own, event
 
 
 def _latest_stage(path: Path) -> Mapping[str, object] | None:

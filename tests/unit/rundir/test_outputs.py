@@ -1,0 +1,36 @@
+"""Declared outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.outputs import collect_outputs, declared_outputs
+
+
+def test_found_outputs_are_copied_and_missing_ones_listed(tmp_path: Path) -> None:
+    """Kilroy's keys; folders are copied whole; a name that leads out of the work folder is not found."""
+    run, work = RunDirectory(tmp_path / "run"), tmp_path / "work"
+    (work / "site").mkdir(parents=True)
+    run.path.mkdir()
+    (work / "dist.txt").write_text("12345")
+    (work / "site" / "index.html").write_text("<p>")
+    (tmp_path / "secret").write_text("s")
+    (work / "link").symlink_to(tmp_path / "secret")
+    names = declared_outputs(" dist.txt, site,,missing.txt, ../secret, link ,/etc/hostname")
+    for _ in range(2):  # a second collection replaces the first
+        collect_outputs(run, names, work)
+    assert json.loads(run.outputs_index.read_bytes()) == [
+        {"name": "dist.txt", "found": True, "path": str(run.outputs / "dist.txt"), "size_bytes": 5},
+        {"name": "site", "found": True, "path": str(run.outputs / "site"), "size_bytes": 3},
+        *({"name": name, "found": False} for name in ("missing.txt", "../secret", "link", "/etc/hostname")),
+    ]
+    assert (run.outputs / "site" / "index.html").read_text() == "<p>"
+
+
+def test_a_pipeline_without_outputs_has_no_index(tmp_path: Path) -> None:
+    """outputs.json exists only where outputs are declared."""
+    run = RunDirectory(tmp_path)
+    assert collect_outputs(run, declared_outputs(" , "), tmp_path) == ()
+    assert not run.outputs_index.exists()
