@@ -75,9 +75,7 @@ def measure(scratch: Path, repetitions: int) -> list[Row]:
     server = ensure_server(state_dir=scratch / "state", on_status=lambda line: print(line, file=sys.stderr))
     os.environ.update(client_environment(server))
     try:
-        return [
-            measure_one(scratch, name, files, stages, repetitions) for name, files in FILES.items() for stages in SIZES
-        ]
+        return [measure_one(scratch, name, files, stages, repetitions) for name, files in FILES.items() for stages in SIZES]
     finally:
         stop_server(scratch / "state")
 
@@ -194,7 +192,7 @@ def make_repository(path: Path, files: int) -> Path:
 def table(rows: list[Row]) -> str:
     """The rows as a markdown table."""
     head = (
-        "| workspace | stages | a stage, ms | an empty Prefect task, ms | ratio | the tool's process, ms | the engine's own, ms |\n"
+        "| workspace | stages | a stage, ms | an empty task, ms | ratio | the tool's process, ms | the engine's own, ms |\n"
         "|---|---|---|---|---|---|---|"
     )
     lines = [

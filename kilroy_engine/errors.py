@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def _rebuild(kind: type[KilroyError], facts: dict[str, object]) -> KilroyError:
-    return kind(**facts)
+    return kind(**facts)  # pyright: ignore[reportArgumentType] - the facts are the keywords that made the error
 
 
 class KilroyError(Exception):

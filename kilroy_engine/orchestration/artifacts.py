@@ -7,6 +7,7 @@ SVG, and one breaks on folded sections). The state stands in the text too, not o
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 from shutil import which
 
@@ -26,13 +27,13 @@ ROW_LIMIT = 200
 
 
 def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -> None:
-    """Creates the artifact ``run-<run id>`` of the flow run.
+    """Creates the artifact of the flow run; its key is the flow run's name.
 
     Raises:
         httpx.HTTPError: The server does not take it.
     """
     artifact = ArtifactCreate(
-        key=artifact_key(final.run_id),
+        key=artifact_key(flow_run.name),
         type="markdown",
         description=f"How the run ended: {final.status}",
         data=summary(run, final),
@@ -42,9 +43,9 @@ def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -
         client.create_artifact(artifact)
 
 
-def artifact_key(run_id: str) -> str:
-    """The artifact's key: Prefect allows lower case letters, digits and dashes."""
-    return f"run-{run_id.lower().replace('_', '-')}"
+def artifact_key(name: str) -> str:
+    """``name`` as a key: Prefect allows lower case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
 def summary(run: RunDirectory, final: FinalOutcome) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import State, flow, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current
 from prefect.states import Failed
-from pydantic import Field
 
 from kilroy_engine.errors import KilroyError, PipelineNotFound, RunCanceled
 from kilroy_engine.orchestration.hooks import finalize
@@ -55,20 +54,21 @@ def flow_run_name() -> str:
     on_cancellation=[finalize],
 )
 def attractor(
-    graph: Annotated[str, Field(description="Path of a DOT file, or DOT text itself.")],
-    inputs: Annotated[
-        dict[str, str],
-        Field(
-            description="Inputs of the pipeline. secret:NAME names a Prefect Secret block, env:NAME an environment variable."
-        ),
-    ] = {},  # noqa: B006 - a literal default shows as {} in the run form; a factory shows as a required, empty field
-    repo: Annotated[
-        str, Field(description="Repository to work on. Empty: the one around the flow's working directory, if any.")
-    ] = "",
-    options: Annotated[Options, Field(description="Everything that is rarely changed.")] = Options(),  # noqa: B008 - the same
-    labels: Annotated[dict[str, str], Field(description="Labels of the run, for finding it again.")] = {},  # noqa: B006
+    graph: str,
+    inputs: dict[str, str] = {},  # noqa: B006 - a factory would show as required in the form
+    repo: str = "",
+    options: Options = Options(),  # noqa: B008 - the same
+    labels: dict[str, str] = {},  # noqa: B006 - the same
 ) -> Any:
-    """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit."""
+    """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit.
+
+    Args:
+        graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself.
+        inputs: Inputs of the pipeline, name to text. secret:NAME names a Prefect Secret block, env:NAME an environment variable.
+        repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
+        options: Everything that is rarely changed.
+        labels: Labels of the run, for finding it again, name to text.
+    """
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None

@@ -20,13 +20,13 @@ from prefect.states import Cancelled
 
 from kilroy_engine.errors import RunDirectoryError, RunSuperseded
 from kilroy_engine.orchestration.artifacts import publish_summary
-from kilroy_engine.orchestration.closing import closing_of
 from kilroy_engine.orchestration.locate import locate
 from kilroy_engine.orchestration.opening import live_run
 from kilroy_engine.orchestration.states import final_status_of
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run
+from kilroy_engine.workspace.closing import closing_of
 
 Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
 
@@ -62,9 +62,7 @@ def _message(state: State) -> str:
     return f"crashed: {message}" if state.is_crashed() else message
 
 
-def _tell_prefect(
-    run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, logger: Logger, *, set_cancelled: bool
-) -> None:
+def _tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, logger: Logger, *, set_cancelled: bool) -> None:
     """The summary, and the state Cancelled where this very process is the flow's: a runner sets it itself, an engine whose
     flow returned or adopted CANCELLING leaves the server there. The end is on disk already, so a server that is away costs
     no more than a line in the log."""

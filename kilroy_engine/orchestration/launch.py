@@ -13,6 +13,7 @@ from uuid import UUID
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.urls import url_for
 
@@ -71,16 +72,12 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
 @contextmanager
 def _quiet_console() -> Generator[None]:
     """Keeps Prefect's log lines off the terminal: the command shows the run itself. They still go to the server."""
-    loggers = [logging.getLogger(name) for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")]
-    removed = [(logger, handler) for logger in loggers for handler in logger.handlers if _writes_to_console(handler)]
-    for logger, handler in removed:
-        logger.removeHandler(handler)
+    root = logging.getLogger()
+    removed = [handler for handler in root.handlers if isinstance(handler, PrefectConsoleHandler)]
+    for handler in removed:
+        root.removeHandler(handler)
     try:
         yield
     finally:
-        for logger, handler in removed:
-            logger.addHandler(handler)
-
-
-def _writes_to_console(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler)
+        for handler in removed:
+            root.addHandler(handler)

@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from kilroy_engine.errors import ServerError
-from kilroy_engine.orchestration.server_database import seed_database
+from kilroy_engine.orchestration.server_database import block_types_are_shipped, seed_database
 from kilroy_engine.orchestration.server_record import IDENTITY_PATH, LOOPBACK, ServerAnswer, ServerPaths, ServerRecord, ask
 
 START_TIMEOUT_S = 90.0  # a first start without a template, on a slow disk
@@ -284,6 +284,10 @@ def _server_environment(caller: Mapping[str, str], home: Path, port: int) -> dic
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     }
+    if block_types_are_shipped(
+        version("prefect")
+    ):  # a second of work; a client that saves a block of another package registers it
+        settings |= {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false", "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false"}
     return {name: value for name, value in caller.items() if not name.upper().startswith("PREFECT_")} | settings
 
 

@@ -145,7 +145,7 @@ def serve(listening: socket.socket, orders: Orders) -> None:
 
         stop_wanted = False
 
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is uvicorn's
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             self.stop_wanted = True
 
     async def end_when_unused() -> None:

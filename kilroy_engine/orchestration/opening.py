@@ -90,9 +90,7 @@ class OpenRun:
         self.end_processes()
         if status is FinalStatus.CANCELED:
             request_cancel(self.directory, self.cancellation.source)
-        conclusion = Conclusion(
-            status=status, reason=reason, sha=self.workspace.head(), start=self.started.owner.start
-        )
+        conclusion = Conclusion(status=status, reason=reason, sha=self.workspace.head(), start=self.started.owner.start)
         stage_conclusion(self.directory, conclusion)
         return conclusion
 
@@ -129,6 +127,7 @@ def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str,
     made = _make_directory(directory.path)
     opening = RunStarted(flow_run_id=str(identity.flow_run_id), graph_name=prepared.name, goal=prepared.graph.goal)
     started: OpenStart | None = None
+    workspace: Workspace | None = None
     try:
         started = open_start(directory, opening, run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
@@ -143,6 +142,8 @@ def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str,
         )
         _write_records(run, repo_path=plan.repo_path if isinstance(plan, GitPlan) else None)
     except BaseException:
+        if workspace is not None:
+            workspace.abandon()
         if started is not None:
             started.close()
         if made:

@@ -1,8 +1,8 @@
 """The first database of a local server, without a quarter of a minute of migrations.
 
 Prefect builds its SQLite schema by more than a hundred migrations. A database that real migrations made, with Prefect's own
-block types registered, is shipped as package data (made by ``scripts/build_server_template.py``). Migrations and registration
-stay on at start: they find nothing to do, or only what is newer than the template.
+block types registered, is shipped as package data (made by ``scripts/build_server_template.py``). Migrations stay on at start:
+they find nothing to do, or only what is newer than the template.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kilroy_engine.orchestration.server_record import ServerPaths
 
-_TEMPLATE_NAME = re.compile(r"prefect-[\d.]+-(?P<revision>[0-9a-f]+)\.db\.gz")
+_TEMPLATE_NAME = re.compile(r"prefect-(?P<version>[\d.]+)-(?P<revision>[0-9a-f]+)\.db\.gz")
 
 
 def seed_database(paths: ServerPaths, prefect_version: str) -> None:
@@ -43,12 +43,18 @@ def seed_database(paths: ServerPaths, prefect_version: str) -> None:
         draft.unlink(missing_ok=True)
 
 
+def block_types_are_shipped(prefect_version: str) -> bool:
+    """True if the template is of this very version: registering its block types at each start again would be in vain."""
+    return any(match["version"] == prefect_version for match in _templates().values())
+
+
+def _templates() -> dict[Path, re.Match[str]]:
+    files = sorted(Path(__file__).parent.glob("prefect-*.db.gz"))
+    return {file: match for file in files if (match := _TEMPLATE_NAME.fullmatch(file.name))}
+
+
 def _usable_template() -> Path | None:
-    for template in Path(__file__).parent.glob("prefect-*.db.gz"):
-        match = _TEMPLATE_NAME.fullmatch(template.name)
-        if match and _migration_is_installed(match["revision"]):
-            return template
-    return None
+    return next((file for file, match in _templates().items() if _migration_is_installed(match["revision"])), None)
 
 
 def _migration_is_installed(revision: str) -> bool:

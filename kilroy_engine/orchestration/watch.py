@@ -1,4 +1,4 @@
-"""The run's watcher: a thread that keeps the lock fresh and turns a deadline, a UI cancel or a stop request into a cancellation.
+"""The run's watcher: a thread that keeps the lock fresh and turns a deadline, a UI cancel or a stop request into a stop.
 
 Prefect tells a directly called flow nothing about a cancel, and no one watches its deadline while a tool runs; so the flow
 looks for itself. A supervised run gets its signal from the worker within 0.2 s and is not polled.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +73,4 @@ def last_statuses(visits: Iterable[VisitRecord]) -> dict[str, str]:
 def taken_edges(visits: Iterable[VisitRecord]) -> tuple[tuple[str, str], ...]:
     """Pairs of nodes in the order the run went from one to the next, without repetitions."""
     path = [visit.node_id for visit in visits]
-    return tuple(dict.fromkeys(zip(path, path[1:], strict=False)))
+    return tuple(dict.fromkeys(pairwise(path)))
