@@ -42,6 +42,9 @@ class Connection:
         if self._local:
             from kilroy_engine.orchestration.local_server import begin_server
 
+            # Else Prefect's import reports its first use to its makers, and says so in the middle of the output. With a server
+            # of the user's own this is between the user and Prefect.
+            os.environ.setdefault("DO_NOT_TRACK", "1")
             self._start = begin_server(state_dir=server_state_dir(os.environ), on_status=self._on_status)
 
     def enter(self) -> None:

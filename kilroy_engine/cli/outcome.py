@@ -24,10 +24,10 @@ def print_success(run: RunDirectory, final: FinalOutcome) -> None:
 
 def print_failure(run: RunDirectory, final: FinalOutcome) -> None:
     """Why the run did not succeed, where to look, and the five lines; all on standard error."""
-    verb = "was canceled" if final.status == "canceled" else "failed"
-    say(f"kilroy: run {verb}: {final.failure_reason or final.status}")
+    canceled = final.status == "canceled"
+    say(f"kilroy: run {'' if canceled else 'failed: '}{final.failure_reason or final.status}")
     stage = failed_stage(run)
-    if stage is not None and final.status != "canceled":
+    if stage is not None and not canceled:
         say(f"logs of the failed stage: {stage}")
         for line in last_lines(stage):
             say(f"  | {line}")

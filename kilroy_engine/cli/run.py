@@ -135,7 +135,7 @@ def _launch(parameters: RunParameters) -> int:
         if started.page_url:
             say(f"  page  {started.page_url}")
         runs.append(started)
-        followers.append(Follower(started.run, choose_view(started.run, started.page_url)))
+        followers.append(Follower(started.run, choose_view(started.run)))
 
     try:
         final: FinalOutcome = launch(parameters, on_started=follow)

@@ -30,7 +30,7 @@ def _check_inputs(kind: object, pairs: Sequence[str]) -> None:
     check_labels(kind, [pair for pair in pairs if not pair.startswith(("@", "{"))])
 
 
-def check_labels(kind: object, pairs: Sequence[str]) -> None:  # noqa: ARG001  # cyclopts hands the type to every validator
+def check_labels(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands the type to every validator
     """Refuses texts that are not ``NAME=VALUE``."""
     for pair in pairs:
         name, equals, _ = pair.partition("=")

@@ -13,7 +13,7 @@ STANDARD_INPUT = "-"
 STANDARD_INPUT_NAME = "<stdin>"
 
 
-def no_option(kind: object, value: str | Sequence[str]) -> None:  # noqa: ARG001  # cyclopts hands the type to every validator
+def no_option(kind: object, value: str | Sequence[str]) -> None:  # cyclopts hands the type to every validator
     """Refuses what looks like an option where a file is expected: only a lone ``-`` may begin with a hyphen."""
     for name in [value] if isinstance(value, str) else value:
         if name.startswith("-") and name != STANDARD_INPUT:

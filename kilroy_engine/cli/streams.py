@@ -73,7 +73,7 @@ def style_of(status: str) -> str:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, stream: TextIO | None = None) -> None:
-    """Aligned columns. On a terminal long cells are cut to its width; in a pipe every cell is whole.
+    """Aligned columns. On a terminal the last one is cut to its width; in a pipe every cell is whole.
 
     A cell that is a status word has its colour.
     """
@@ -82,10 +82,12 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, stream
 
     target = console(stderr=stream is sys.stderr)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="bold")
-    for header in headers:
-        table.add_column(header, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(" ".join(cell.split()), style=style_of(cell)) for cell in row))
+    cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+    for place, header in enumerate(headers):
+        widest = max((len(row[place]) for row in cells), default=0) if place + 1 < len(headers) else None
+        table.add_column(header, no_wrap=True, overflow="ellipsis", min_width=widest)
+    for row in cells:
+        table.add_row(*(Text(cell, style=style_of(cell)) for cell in row))
     with target.capture() as capture:
         target.print(table, soft_wrap=False)
     for line in capture.get().splitlines():

@@ -59,11 +59,10 @@ class PlainView:
 class LiveView:
     """Finished visits scroll up as they end; below them, what runs now with its time and last line of output."""
 
-    def __init__(self, run: RunDirectory, page_url: str) -> None:
+    def __init__(self, run: RunDirectory) -> None:
         from rich.live import Live
 
         self._run = run
-        self._page_url = page_url
         self._narrator = Narrator()
         self._board = Board()
         self._began = datetime.now(UTC)
@@ -95,7 +94,8 @@ class LiveView:
 
         now = datetime.now(UTC)
         rows = [self._running(row, now) for row in self._board.rows]
-        foot = f"  {duration((now - self._began).total_seconds())}  {self._page_url}  Ctrl-C cancels the run"
+        # Short, so that the ^C which the terminal echoes does not wrap and spoil the count of lines to erase.
+        foot = f"  {duration((now - self._began).total_seconds())}  Ctrl-C cancels the run"
         return Group(*rows, Text(foot, style="dim", no_wrap=True, overflow="ellipsis"))
 
     def _running(self, row: Row, now: datetime) -> Text:
@@ -175,9 +175,9 @@ class Follower:
         return self._stop.is_set()
 
 
-def choose_view(run: RunDirectory, page_url: str) -> View:
+def choose_view(run: RunDirectory) -> View:
     """The board on a terminal that can move its cursor, lines elsewhere."""
-    return LiveView(run, page_url) if sys.stderr.isatty() and console(stderr=True).is_terminal and not _dumb() else PlainView()
+    return LiveView(run) if sys.stderr.isatty() and console(stderr=True).is_terminal and not _dumb() else PlainView()
 
 
 def _dumb() -> bool:

@@ -32,7 +32,7 @@ from kilroy_engine.cli.view import Follower, choose_view
 prepare_streams()
 one = RunWriter(Path(sys.argv[1]), "01VIEW")
 log = one.open()
-follower = Follower(one.run, choose_view(one.run, "http://127.0.0.1:9/v2/runs/flow-run/1"))
+follower = Follower(one.run, choose_view(one.run))
 append_stages(log, "start")
 events = stage("build", "exit status 1", limit=2)
 log.append(events[0])
@@ -169,7 +169,7 @@ def test_on_a_terminal_the_running_stage_shows_its_last_line_of_output(tmp_path:
     screen = on_terminal([sys.executable, "-c", PROGRAM, str(tmp_path / "runs"), str(Path(__file__).parent), "1.5"], tmp_path)
     text = _ANSI.sub("", screen)
     assert re.search(r"build +running +[\d.]+ s  linking the program", text)
-    assert "http://127.0.0.1:9/v2/runs/flow-run/1" in text
+    assert "Ctrl-C cancels the run" in text
     assert re.search(r"✓ start +success", text)
     assert re.search(r"✓ build +success +[\d.]+ s after 2 attempts", text)
     assert text.rstrip().endswith("result=on stdout")
