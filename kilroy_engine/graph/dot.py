@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilroy_engine.graph.dot_build import build_graph
-from kilroy_engine.graph.dot_errors import ReadingError, explain, syntax_error
+from kilroy_engine.graph.dot_errors import MAX_TOKENS, ReadingError, explain, syntax_error, too_large
+from kilroy_engine.graph.dot_lexemes import TERMINALS
 from kilroy_engine.graph.model import Graph
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
-
-MAX_TOKENS = 250_000
-"""Largest pipeline that is read: some 20,000 nodes with their edges, a few seconds of work."""
 
 
 def parse_dot(text: str, filename: str = "") -> Graph:
@@ -28,7 +26,7 @@ def parse_dot(text: str, filename: str = "") -> Graph:
     """
     readable = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
-        return build_graph(_read(readable), source=text, filename=filename)
+        return build_graph(_read(readable), readable, source=text, filename=filename)
     except ReadingError as failure:
         raise syntax_error(failure, readable, filename) from failure.__cause__
 
@@ -38,8 +36,10 @@ def _parser() -> Lark:
     # Lark and the tables of the grammar cost some 100 ms, which a command that reads no pipeline need not pay.
     from lark import Lark
 
-    grammar = Path(__file__).with_name("dot.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="contextual", maybe_placeholders=False)
+    rules = Path(__file__).with_name("dot.lark").read_text(encoding="utf-8")
+    # The grammar writes a pattern between slashes, and "s" is for DOTALL.
+    terminals = [f"{name}: /{pattern.replace('/', chr(92) + '/')}/s" for name, pattern in TERMINALS.items()]
+    return Lark("\n".join([rules, *terminals, ""]), parser="lalr", lexer="contextual", maybe_placeholders=False)
 
 
 def _read(text: str) -> Tree[Token]:
@@ -50,11 +50,7 @@ def _read(text: str) -> Tree[Token]:
     try:
         for count, token in enumerate(parsing.iter_parse()):
             if count >= MAX_TOKENS:
-                raise ReadingError(
-                    token.start_pos or 0,
-                    f"the pipeline is too large: more than {MAX_TOKENS:,} names, arrows, brackets and attributes",
-                    "split it into several pipelines",
-                )
+                raise too_large(token.start_pos or 0)
         return parsing.feed_eof(token)
     except UnexpectedCharacters as error:
         raise explain(text, error.pos_in_stream, parsing.accepts()) from error

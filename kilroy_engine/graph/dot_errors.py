@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Set
 
 from kilroy_engine.errors import DotSyntaxError
+from kilroy_engine.graph.dot_lexemes import KEY, LEXEME, attributes, skip
 from kilroy_engine.graph.source import excerpt, position_at, source_lines
 
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _WORD = re.compile(r"[\w.:/+-]+")
-_SKIPPED = re.compile(r"(?:\s++|//[^\n]*+|/\*.*?\*/)*+", re.DOTALL)
-_LEXEME = re.compile(r'"(?:[^"\\]++|\\.)*+"|//[^\n]*+|/\*.*?\*/|[][{}]', re.DOTALL)
+MAX_TOKENS = 250_000
+"""Largest pipeline that is read: some 20,000 nodes with their edges, a few seconds of work. Attributes are counted apart."""
+
 _ENDS_IN_KEY = re.compile(r"[A-Za-z_][\w.]*\s*=\s*\Z")
 _JOINTS = "-:./+"
 _QUOTE_IT = "a value of anything but letters, digits and _ - . / : + needs double quotes"
@@ -25,6 +26,12 @@ class ReadingError(Exception):
         self.offset = offset
         self.message = message
         self.hint = hint
+
+
+def too_large(offset: int) -> ReadingError:
+    """The failure of a text that goes beyond ``MAX_TOKENS`` at ``offset``."""
+    message = f"the pipeline is too large: more than {MAX_TOKENS:,} names, arrows and lists, or as many attributes"
+    return ReadingError(offset, message, "split it into several pipelines")
 
 
 def syntax_error(failure: ReadingError, text: str, filename: str) -> DotSyntaxError:
@@ -42,28 +49,36 @@ def syntax_error(failure: ReadingError, text: str, filename: str) -> DotSyntaxEr
 
 def explain(text: str, offset: int, expected: Set[str]) -> ReadingError:
     """The failure of a parser that stopped at ``offset``, where only the terminals ``expected`` would have been right."""
-    offset = _SKIPPED.match(text, offset).end()  # type: ignore[union-attr]  # the pattern matches anywhere
+    offset = skip(text, offset)
+    explainer = _explainer(expected)
+    if "LIST" in expected and text.startswith("[", offset):
+        explainer, offset = _in_attributes, _end_of_attributes(text, offset + 1)
     if text.startswith("/*", offset):
         return ReadingError(offset, "this comment is never closed", "end it with */")
     if text.startswith('\\"', offset):
         return _escaped_quote(offset)
-    if text.startswith('"', offset) and not _LEXEME.match(text, offset):
+    if text.startswith('"', offset) and not LEXEME.match(text, offset):
         return _unterminated(text, offset)
     if (culprit := _runaway_string(text, offset)) is not None:
         return culprit
-    return _explainer(expected)(text, offset)
+    return explainer(text, offset)
+
+
+def _end_of_attributes(text: str, offset: int) -> int:
+    """Where the attributes that begin at ``offset`` stop being any."""
+    for attribute in attributes(text, offset):
+        offset = attribute.end()
+    return skip(text, offset)
 
 
 def _explainer(expected: Set[str]) -> Callable[[str, int], ReadingError]:
     if "DIGRAPH" in expected:
         return _before_graph
-    if "ATTRIBUTE" in expected and "RSQB" in expected and "RBRACE" not in expected:
-        return _in_attributes
     if "RBRACE" in expected:
         return _in_body
     if "LBRACE" in expected:
         return _in_header
-    if "LSQB" in expected:
+    if "LIST" in expected:
         return _after_default_keyword
     if "NAME" in expected:
         return _at_edge_target
@@ -95,7 +110,7 @@ def _unterminated(text: str, offset: int) -> ReadingError:
 
 def _runaway_string(text: str, offset: int) -> ReadingError | None:
     """The first text before ``offset`` that ends right after ``key =``: what closes it was meant to open the next."""
-    for lexeme in _LEXEME.finditer(text, 0, offset + 1):
+    for lexeme in LEXEME.finditer(text, 0, offset + 1):
         body = lexeme[0]
         runs_on = text[lexeme.end() : lexeme.end() + 1].isalnum()
         if body[0] == '"' and runs_on and _ENDS_IN_KEY.search(body[-60:-1]):
@@ -111,7 +126,7 @@ def _open_bracket(text: str, offset: int, bracket: str) -> int | None:
     """Offset of the innermost ``bracket`` (``[`` or ``{``) that is open at ``offset``."""
     opened: list[int] = []
     closing = {"[": "]", "{": "}"}[bracket]
-    for lexeme in _LEXEME.finditer(text, 0, offset):
+    for lexeme in LEXEME.finditer(text, 0, offset):
         if lexeme[0] == bracket:
             opened.append(lexeme.start())
         elif lexeme[0] == closing and opened:
@@ -222,10 +237,10 @@ def _bad_assignment(text: str, offset: int) -> ReadingError:
 
 
 def _in_attributes(text: str, offset: int) -> ReadingError:
-    key = _KEY.match(text, offset)
+    key = KEY.match(text, offset)
     if key is None:
         return _no_key(text, offset)
-    after = _SKIPPED.match(text, key.end()).end()  # type: ignore[union-attr]  # the pattern matches anywhere
+    after = skip(text, key.end())
     if text.startswith("=", after):
         return _bad_value(text, after)
     if text.startswith(("->", "[", "{"), after):
@@ -256,13 +271,13 @@ def _no_key(text: str, offset: int) -> ReadingError:
 
 
 def _bad_value(text: str, equals: int) -> ReadingError:
-    at = _SKIPPED.match(text, equals + 1).end()  # type: ignore[union-attr]  # the pattern matches anywhere
+    at = skip(text, equals + 1)
     if text.startswith('\\"', at):
         return _escaped_quote(at)
     match text[at : at + 1]:
         case "=":
             return ReadingError(equals, "'==' between an attribute and its value", "write a single =")
-        case '"' if _LEXEME.match(text, at):
+        case '"' if LEXEME.match(text, at):
             return ReadingError(equals, "the name before '=' cannot name an attribute", "names of attributes are not quoted")
         case '"':
             return _unterminated(text, at)

@@ -1,0 +1,53 @@
+"""The pieces of DOT text that are read by pattern: terminals of the grammar, which builder and errors take apart again.
+
+All repetitions are possessive: on text that does not fit, a pattern gives up at once in place of trying every other split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*+"
+_SKIPPED = r"(?:\s|//[^\n]*+|/\*.*?\*/)"
+_KEY = rf"{_NAME}(?:\.{_NAME})*+"
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_BARE = r"(?:[A-Za-z0-9_.:+]|-(?!>)|/(?![/*]))++"
+_ATTRIBUTE = rf"{_KEY}{_SKIPPED}*+={_SKIPPED}*+(?:{_STRING}|{_BARE})(?:{_SKIPPED}*+[,;])?+"
+
+TERMINALS: Mapping[str, str] = {
+    "NAME": _NAME,
+    "STRING": _STRING,
+    "ATTRIBUTE": _ATTRIBUTE,
+    "LIST": rf"\[(?:{_SKIPPED}*+{_ATTRIBUTE})*+{_SKIPPED}*+\]",
+    "SKIPPED": rf"{_SKIPPED}++",
+}
+"""Terminals of ``dot.lark`` by name. Patterns are for DOTALL."""
+
+SKIPPED = re.compile(rf"{_SKIPPED}*+", re.DOTALL)
+"""Blanks and comments; matches anywhere."""
+
+KEY = re.compile(_KEY)
+"""Name of an attribute, dotted or not."""
+
+ATTRIBUTE = re.compile(
+    rf"{_SKIPPED}*+(?P<key>{_KEY}){_SKIPPED}*+={_SKIPPED}*+(?P<value>{_STRING}|{_BARE})(?:{_SKIPPED}*+(?P<separator>[,;]))?+",
+    re.DOTALL,
+)
+"""One attribute with the blanks before it and the comma or semicolon after it."""
+
+LEXEME = re.compile(rf"{_STRING}|//[^\n]*+|/\*.*?\*/|[][{{}}]", re.DOTALL)
+"""Texts, comments and brackets: enough to tell which bracket belongs to which."""
+
+
+def skip(text: str, offset: int) -> int:
+    """Offset of the first character at or after ``offset`` that is neither blank nor in a comment."""
+    match = SKIPPED.match(text, offset)
+    return match.end() if match else offset
+
+
+def attributes(text: str, offset: int) -> Iterator[re.Match[str]]:
+    """The attributes that follow each other from ``offset`` on, up to the first character that belongs to none."""
+    while (match := ATTRIBUTE.match(text, offset)) is not None:
+        yield match
+        offset = match.end()
