@@ -264,7 +264,9 @@ def _no_key(text: str, offset: int) -> ReadingError:
     if char in ",;":
         return ReadingError(offset, f"'{char}' with no attribute before it", "write one comma between two attributes")
     if char == '"':
-        return ReadingError(offset, "expected the name of an attribute, found a text", "names of attributes are not quoted")
+        return ReadingError(
+            offset, "expected the name of an attribute, found a text", "names of attributes are letters, digits, _ and dots"
+        )
     if offset and not text[offset - 1].isspace() and text[offset - 1] not in '"[,;]':
         return ReadingError(offset, f"{_shown(text, offset)} in a value without quotes", _QUOTE_IT)
     return ReadingError(offset, f"{_shown(text, offset)} cannot begin an attribute", "attributes are written key=value")
@@ -278,7 +280,9 @@ def _bad_value(text: str, equals: int) -> ReadingError:
         case "=":
             return ReadingError(equals, "'==' between an attribute and its value", "write a single =")
         case '"' if LEXEME.match(text, at):
-            return ReadingError(equals, "the name before '=' cannot name an attribute", "names of attributes are not quoted")
+            return ReadingError(
+                equals, "the name before '=' cannot name an attribute", "names of attributes are letters, digits, _ and dots"
+            )
         case '"':
             return _unterminated(text, at)
         case "<":

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*+"
 _SKIPPED = r"(?:\s|//[^\n]*+|/\*.*?\*/)"
-_KEY = rf"{_NAME}(?:\.{_NAME})*+"
+_PLAIN_KEY = rf"{_NAME}(?:\.{_NAME})*+"
+_KEY = rf'(?:{_PLAIN_KEY}|"{_PLAIN_KEY}")'
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
 _BARE = r"(?:[A-Za-z0-9_.:+]|-(?!>)|/(?![/*]))++"
 _ATTRIBUTE = rf"{_KEY}{_SKIPPED}*+={_SKIPPED}*+(?:{_STRING}|{_BARE})(?:{_SKIPPED}*+[,;])?+"
@@ -27,11 +28,12 @@ TERMINALS: Mapping[str, str] = {
 SKIPPED = re.compile(rf"{_SKIPPED}*+", re.DOTALL)
 """Blanks and comments; matches anywhere."""
 
-KEY = re.compile(_KEY)
-"""Name of an attribute, dotted or not."""
+KEY = re.compile(_PLAIN_KEY)
+"""Name of an attribute without quotes, dotted or not."""
 
 ATTRIBUTE = re.compile(
-    rf"{_SKIPPED}*+(?P<key>{_KEY}){_SKIPPED}*+={_SKIPPED}*+(?P<value>{_STRING}|{_BARE})(?:{_SKIPPED}*+(?P<separator>[,;]))?+",
+    rf'{_SKIPPED}*+(?:(?P<key>{_PLAIN_KEY})|"(?P<quoted_key>{_PLAIN_KEY})"){_SKIPPED}*+={_SKIPPED}*+'
+    rf"(?P<value>{_STRING}|{_BARE})(?:{_SKIPPED}*+(?P<separator>[,;]))?+",
     re.DOTALL,
 )
 """One attribute with the blanks before it and the comma or semicolon after it."""
