@@ -144,8 +144,26 @@ CATALOG: dict[str, tuple[type[Event], ...]] = {
 }
 """All events by the chapter of ``docs/reference/events.md`` that they stand in."""
 
+OWN_EVENTS = frozenset(
+    kind.event
+    for kind in (
+        RunStarted,
+        RunResumed,
+        CancelRequested,
+        GoalGateRetry,
+        CheckpointSaved,
+        ArtifactSaved,
+        LlmUsage,
+        HumanGateOpened,
+        HumanGateAnswered,
+        HumanGateTimeout,
+    )
+)
+"""Events that Kilroy does not have."""
+
 __all__ = [
     "CATALOG",
+    "OWN_EVENTS",
     "TERMINAL_EVENTS",
     "ArtifactSaved",
     "BranchHeartbeat",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.rundir import events
-from kilroy_engine.rundir.events import CATALOG, Event, event_of, field_names, to_line
+from kilroy_engine.rundir.events import CATALOG, OWN_EVENTS, Event, event_of, field_names, to_line
 from kilroy_engine.traversal import state
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "golden").glob("*/recorded.json"))
@@ -113,6 +113,7 @@ def test_an_event_has_exactly_the_fields_of_the_contract(name: str, fields: list
 def test_no_event_is_outside_the_contract() -> None:
     """Every event class is listed in one of the two tables."""
     assert set(ALL) == set(table(KILROY)) | set(table(OWN))
+    assert set(table(OWN)) == OWN_EVENTS
 
 
 def test_every_event_class_is_in_the_catalogue() -> None:

@@ -1,0 +1,32 @@
+"""Writes the reference pages that follow from the code: ``python docs/generate.py``. A test holds them up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
+
+DOCS = Path(__file__).parent
+PAGES: Mapping[str, Callable[[], dict[str, str]]] = {
+    "events.md": event_parts,
+    "run-directory.md": directory_parts,
+}
+"""Page in ``reference/`` to the parts that its template in ``templates/`` asks for."""
+
+
+def render(name: str) -> str:
+    """The whole text of a page."""
+    template = (DOCS / "templates" / name).read_text(encoding="utf-8")
+    return fill(template, PAGES[name]())
+
+
+def main() -> None:
+    for name in PAGES:
+        path = DOCS / "reference" / name
+        path.write_text(render(name), encoding="utf-8")
+        print(path.relative_to(DOCS.parent))
+
+
+if __name__ == "__main__":
+    main()
