@@ -10,6 +10,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kilroy_engine.errors import RunDirectoryError
+
 _POLL_S = 0.02
 
 
@@ -47,7 +49,7 @@ class FileLock:
     def _open(self) -> int:
         # A forked child shares its parent's lock through the inherited descriptor, so it needs one of its own.
         if self._descriptor < 0 or self._pid != os.getpid():
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = _open(self._path)
             self._pid = os.getpid()
         return self._descriptor
 
@@ -55,11 +57,18 @@ class FileLock:
 @contextmanager
 def turn(path: Path, *, wait_s: float) -> Generator[bool]:
     """Holds the lock on ``path``, waiting up to ``wait_s`` seconds for it; yields whether it was got."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = _open(path)
     try:
         yield _try_until(descriptor, time.monotonic() + wait_s)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot open {path}: {error.strerror}", path=path) from error
 
 
 def _try_until(descriptor: int, deadline: float) -> bool:

@@ -125,7 +125,10 @@ class ProgressLog:
     def _catch_up(self) -> None:
         """Looks at what others have appended; costs one ``fstat`` when nobody did."""
         if self._descriptor < 0 or self._pid != os.getpid():
-            self._descriptor = os.open(self._run.progress, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            try:
+                self._descriptor = os.open(self._run.progress, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise RunDirectoryError(f"cannot open {self._run.progress}: {error.strerror}", path=self._run.path) from error
             self._pid = os.getpid()
             self._seen_bytes = -1
         size = os.fstat(self._descriptor).st_size

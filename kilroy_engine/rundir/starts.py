@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from kilroy_engine.errors import RunAlreadyFinished
 from kilroy_engine.rundir.atomic import write_text
-from kilroy_engine.rundir.events import RunResumed, RunStarted
+from kilroy_engine.rundir.events import RunStarted
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.locks import turn
 from kilroy_engine.rundir.ownership import Owner, RunLock
 from kilroy_engine.rundir.progress import ProgressLog, last_event
 from kilroy_engine.rundir.records import FinalOutcome, RunLockRecord
-from kilroy_engine.rundir.terminal import Finalizer, Limits, end_of, set_aside
+from kilroy_engine.rundir.terminal import NOTHING, Closing, Finalizer, Limits, end_of, finalize_run, make_room
 from kilroy_engine.traversal.outcome import FinalStatus
 
 
@@ -38,21 +38,24 @@ class OpenStart:
         self.lock.release()
 
 
-def open_start(run: RunDirectory, opening: RunStarted, *, run_id: str, from_node: str = "") -> OpenStart:
+def open_start(
+    run: RunDirectory, opening: RunStarted, *, run_id: str, from_node: str = "", closing: Closing = NOTHING
+) -> OpenStart:
     """Begins a start of the run: the first creates the directory and writes ``run_started``, a later one ``run_resumed``.
 
-    A start before that nobody has ended is ended first, from what it left on disk. ``from_node`` is where the resume goes on.
+    A start before that nobody has ended is ended first, from what it left on disk; ``closing`` is for that end, should it be a
+    success. ``from_node`` is where the resume goes on.
 
     Raises:
         RunAlreadyOwned: a live process owns the directory; nothing was changed.
-        RunAlreadyFinished: the run has succeeded; nothing was changed.
+        RunAlreadyFinished: the run has succeeded; nothing was changed but what was missing of its end.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     lock = RunLock.acquire(run)
     try:
+        previous = _end_previous(run, lock.previous, closing)
+        owner = Owner(opening.flow_run_id, lock.previous.start + 1 if lock.previous else 1)
         with turn(run.end_lock, wait_s=Limits().total_s):
-            previous = _end_previous(run, lock.previous)
-            owner = Owner(opening.flow_run_id, lock.previous.start + 1 if lock.previous else 1)
             progress = _take_over(run, lock, owner, run_id=run_id, opening=opening, from_node=from_node)
         write_text(run.pid, str(os.getpid()))
     except BaseException:
@@ -61,21 +64,25 @@ def open_start(run: RunDirectory, opening: RunStarted, *, run_id: str, from_node
     return OpenStart(run, run_id, owner, lock, progress, previous)
 
 
-def _end_previous(run: RunDirectory, record: RunLockRecord | None) -> FinalOutcome | None:
+def _end_previous(run: RunDirectory, record: RunLockRecord | None, closing: Closing) -> FinalOutcome | None:
     """How the start of ``record`` ended; its end is written if it has none. None when it told nothing at all."""
     if record is None or last_event(run.progress) is None:
         return None
-    finalizer = Finalizer(run, Owner(record.flow_run_id, record.start))
+    owner = Owner(record.flow_run_id, record.start)
+    final = end_of(run, flow_run_id=owner.flow_run_id)
+    if final.status is FinalStatus.SUCCESS:
+        finalize_run(run, final, owner=owner, closing=closing)
+        raise RunAlreadyFinished(f"the run in {run.path} has succeeded; there is nothing to resume", path=run.path)
+    # The work goes on: neither archive nor push, only the end that was missing.
+    finalizer = Finalizer(run, owner)
     try:
-        final = finalizer.ended()
-        if final is None:
-            final = finalizer.commit_final(end_of(run, flow_run_id=record.flow_run_id))
-            finalizer.commit_line(final)
+        ended = finalizer.ended()
+        if ended is None:
+            ended = finalizer.commit_final(final)
+            finalizer.commit_line(ended)
+        return ended
     finally:
         finalizer.close()
-    if final.status is FinalStatus.SUCCESS:
-        raise RunAlreadyFinished(f"the run in {run.path} has succeeded; there is nothing to resume", path=run.path)
-    return final
 
 
 def _take_over(
@@ -89,15 +96,7 @@ def _take_over(
             progress.append(opening)
         for directory in run.attempts():
             log = progress if directory == run else ProgressLog(directory, run_id)
-            _resume(directory, log, owner, from_node)
+            make_room(directory, log, start=owner.start, from_node=from_node)
             if log is not progress:
                 log.close()
     return progress
-
-
-def _resume(directory: RunDirectory, log: ProgressLog, owner: Owner, from_node: str) -> None:
-    old = FinalOutcome.find(directory)
-    if old is not None:
-        set_aside(directory, log, old, start=owner.start, from_node=from_node)
-    elif log.ended:
-        log.append(RunResumed(start=owner.start, from_node=from_node, previous_status=""))

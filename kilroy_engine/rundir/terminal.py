@@ -18,7 +18,7 @@ from kilroy_engine.errors import CorruptRecord, RunDirectoryError, RunEnded, Run
 from kilroy_engine.rundir.archive import write_archive
 from kilroy_engine.rundir.checkpoint import load_checkpoint
 from kilroy_engine.rundir.ending import Evidence, which_end_wins
-from kilroy_engine.rundir.events import TERMINAL_EVENTS, Event, RunCompleted, RunFailed, RunResumed, WarningGiven
+from kilroy_engine.rundir.events import Event, RunCompleted, RunFailed, RunResumed, WarningGiven
 from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.locks import turn
@@ -168,11 +168,8 @@ class Finalizer:
             self._require_ownership()
             final = self._standing(final)
             for directory, log in self._logs.items():
-                found = FinalOutcome.find(directory)
-                if found is not None and found.start != self._owner.start:
-                    set_aside(directory, log, found, start=self._owner.start)
-                    found = None
-                if found is None:
+                make_room(directory, log, start=self._owner.start)
+                if FinalOutcome.find(directory) is None:
                     final.write(directory)
         return final
 
@@ -224,12 +221,8 @@ class Finalizer:
         return final.model_copy(update=told)
 
     def _terminal_line(self, directory: RunDirectory) -> dict[str, object] | None:
-        # The log closes a torn last line first: the line may be whole but for its newline.
-        if not self._logs[directory].ended:
-            return None
-        event = last_event(directory.progress) or {}
-        ours = event.get("event") in TERMINAL_EVENTS and event.get("start", 1) == self._owner.start
-        return event if ours else None
+        line = _last_end(directory, self._logs[directory])
+        return line if line is not None and _start_of(line) == self._owner.start else None
 
     def _collect_outputs(self) -> None:
         manifest = _if_whole(Manifest, self._run)
@@ -266,18 +259,33 @@ class Finalizer:
                 pass  # another finalizer was faster; the log has said so
 
 
-def set_aside(directory: RunDirectory, log: ProgressLog, old: FinalOutcome, *, start: int, from_node: str = "") -> None:
-    """Makes room for the end of start ``start``: the line ``run_resumed`` first, then ``final.json`` gets another name.
+def make_room(directory: RunDirectory, log: ProgressLog, *, start: int, from_node: str = "") -> None:
+    """Makes room for the end of start ``start``, where an earlier one has ended: first the line ``run_resumed``, then the old
+    ``final.json`` gets another name.
 
     The archive and the outputs of the earlier end go too: those that exist are always the current start's. Call it under the
     log's lock.
     """
-    if log.ended:
-        log.append(RunResumed(start=start, from_node=from_node, previous_status=old.status))
-    directory.archive.unlink(missing_ok=True)
-    directory.outputs_index.unlink(missing_ok=True)
-    failpoint("final.json", "aside")
-    directory.final.replace(directory.final_of_start(old.start))
+    line = _last_end(directory, log)
+    if line is not None and _start_of(line) < start:
+        log.append(RunResumed(start=start, from_node=from_node, previous_status=str(line.get("status", ""))))
+    old = FinalOutcome.find(directory)
+    if old is not None and old.start < start:
+        directory.archive.unlink(missing_ok=True)
+        directory.outputs_index.unlink(missing_ok=True)
+        failpoint("final.json", "aside")
+        directory.final.replace(directory.final_of_start(old.start))
+
+
+def _last_end(directory: RunDirectory, log: ProgressLog) -> dict[str, object] | None:
+    """The terminal line, if it is the last one."""
+    # The log closes a torn last line first: the line may be whole but for its newline.
+    return last_event(directory.progress) if log.ended else None
+
+
+def _start_of(line: dict[str, object]) -> int:
+    start = line.get("start", 1)  # Kilroy's own lines do not have it
+    return start if isinstance(start, int) else 1
 
 
 def _terminal_event(final: FinalOutcome) -> RunCompleted | RunFailed:

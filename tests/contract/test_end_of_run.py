@@ -20,7 +20,7 @@ from rundir_runs import (
     terminal_lines,
 )
 
-from kilroy_engine.errors import RunAlreadyFinished, RunAlreadyOwned, RunEnded, RunSuperseded
+from kilroy_engine.errors import RunAlreadyFinished, RunAlreadyOwned, RunDirectoryError, RunEnded, RunSuperseded
 from kilroy_engine.rundir.cancel import request_cancel
 from kilroy_engine.rundir.events import RunCompleted, StageHeartbeat
 from kilroy_engine.rundir.layout import RunDirectory
@@ -319,3 +319,31 @@ def test_a_final_json_that_was_lost_is_written_again_as_the_line_says(tmp_path: 
     start.run.conclusion.unlink()
     finalize_from_disk(tmp_path)
     assert_ended(start.run, "fail", reason="exit status 3")
+
+
+def test_a_start_whose_earlier_end_was_lost_still_has_its_own(tmp_path: Path) -> None:
+    """A run that was killed between lock and line, and whose old final.json somebody removed, is ended all the same."""
+    first = begin(tmp_path)
+    conclude(first, FinalStatus.FAIL, "exit status 1")
+    finalize_from_disk(tmp_path)
+    assert run_elsewhere("resume_by_name", str(tmp_path), "flow-2", failpoint="run_resumed@before") == -9
+    first.run.final.unlink()
+    finalize_from_disk(tmp_path, "flow-2")
+    assert_ended(first.run, "fail", starts=2)
+
+
+def test_resuming_a_run_that_had_succeeded_unnoticed_completes_its_end(tmp_path: Path) -> None:
+    """A success whose process died before the hook is published in full before the resume is refused."""
+    first = begin(tmp_path)
+    conclude(first)
+    with pytest.raises(RunAlreadyFinished):
+        open_start(first.run, opening("flow-2"), run_id="r1", closing=PushingWorkspace())
+    assert_ended(first.run, "success")
+    assert first.run.archive.exists()
+    assert "git_push_ok" in [event["event"] for event in events_of(first.run)]
+
+
+def test_a_run_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    """Ending a pruned run is an error of the run directory, not of the operating system."""
+    with pytest.raises(RunDirectoryError, match=r"cannot open .*gone/commit\.lock"):
+        finalize_from_disk(tmp_path / "gone")
