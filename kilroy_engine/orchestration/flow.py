@@ -64,7 +64,7 @@ def attractor(
 
     Args:
         graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself.
-        inputs: Inputs of the pipeline, name to text. secret:NAME names a Prefect Secret block, env:NAME an environment variable.
+        inputs: Inputs of the pipeline, name to text. secret:NAME is a Prefect Secret block, env:NAME an environment variable.
         repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
         options: Everything that is rarely changed.
         labels: Labels of the run, for finding it again, name to text.
