@@ -74,8 +74,8 @@ class AttributeReader:
             yield match
 
     def _attribute(self, match: re.Match[str], owner: Owner) -> Attribute:
-        key_group = "key" if match["key"] is not None else "quoted_key"
-        written_as, value, at = match[key_group], match["value"], match.start("value")
+        written_as, value, at = match["key"] or match["quoted_key"], match["value"], match.start("value")
+        key_at = match.start("quoted_key") - 1 if match["key"] is None else match.start("key")
         self._count += 1
         if self._count > MAX_TOKENS:
             raise too_large(at)
@@ -89,7 +89,7 @@ class AttributeReader:
                 f'durations end in ms, s, m, h or d; any other text goes in quotes: "{value[:60]}"',
             )
         key = ALIASES[owner].get(written_as, written_as)
-        return Attribute(key, value, self.position(match.start(key_group)), self.position(at), quoted, written_as)
+        return Attribute(key, value, self.position(key_at), self.position(at), quoted, written_as)
 
     def _settle(self, first: Attribute, second: Attribute, node: str, edge: str) -> Attribute:
         """Which of two attributes of the same key counts."""

@@ -10,8 +10,8 @@ from kilroy_engine.graph.dot_lexemes import KEY, LEXEME, attributes, skip
 from kilroy_engine.graph.source import excerpt, position_at, source_lines
 
 _WORD = re.compile(r"[\w.:/+-]+")
-MAX_TOKENS = 250_000
-"""Largest pipeline that is read: some 20,000 nodes with their edges, a few seconds of work. Attributes are counted apart."""
+MAX_TOKENS = 150_000
+"""Largest pipeline that is read: some 20,000 nodes with as many edges, a few seconds of work. Attributes are counted apart."""
 
 _ENDS_IN_KEY = re.compile(r"[A-Za-z_][\w.]*\s*=\s*\Z")
 _JOINTS = "-:./+"
