@@ -16,7 +16,6 @@ from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, no_opt
 from kilroy_engine.cli.streams import say
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Severity
-from kilroy_engine.orchestration.inputs import SECRET_PREFIX
 
 if TYPE_CHECKING:
     from kilroy_engine.cli.connection import Connection
@@ -54,6 +53,7 @@ def run(
     once.
     """
     from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.preparation import prepare_run
 
     text = read_standard_input() if file == STANDARD_INPUT else ""
     parameters = _parameters(text or str(Path(file).expanduser().absolute()), identity, place, workers, limits)
@@ -61,8 +61,9 @@ def run(
     try:
         if preflight:
             return _check_only(parameters, connection)
+        _warn(prepare_run(parameters, environ=os.environ))
         connection.begin()
-        _prepare_and_enter(parameters, connection)
+        connection.enter()
     except InvalidPipeline as refusal:
         print_refusal(refusal, STANDARD_INPUT_NAME if text else file)
         return ExitCode.FAIL
@@ -79,18 +80,6 @@ def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, 
         options=options_of(identity, place, workers, limits),
         labels=read_pairs(identity.label),
     )
-
-
-def _prepare_and_enter(parameters: RunParameters, connection: Connection) -> None:
-    """Tells what is wrong with the run while the server is still starting; a secret can only be looked up once it answers."""
-    from kilroy_engine.orchestration.preparation import prepare_run
-
-    needs_server = any(value.startswith(SECRET_PREFIX) for value in parameters.inputs.values())
-    if needs_server:
-        connection.enter()
-    _warn(prepare_run(parameters, environ=os.environ))
-    if not needs_server:
-        connection.enter()
 
 
 def _warn(prepared: PreparedRun) -> None:

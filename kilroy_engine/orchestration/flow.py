@@ -112,7 +112,7 @@ def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
     prepared = run.prepared
     recorder = RunRecorder(run)
     recorder.run_opened()
-    state = initial_state(prepared.graph, run_id=run.run_id, inputs=prepared.inputs.shown, base_sha=run.workspace.base_sha)
+    state = initial_state(prepared.graph, run_id=run.run_id, inputs=prepared.inputs, base_sha=run.workspace.base_sha)
     try:
         run_setup_commands(run)
         finish = walk(prepared.graph, state, perform=TaskPerformer(run), recorder=recorder)

@@ -39,11 +39,11 @@ class Inputs:
         return text
 
 
-def resolve_inputs(graph: Graph, given: Mapping[str, str], environ: Mapping[str, str]) -> Inputs:
-    """Checks the inputs against the graph's declaration and looks up the named secrets.
+def check_inputs(graph: Graph, given: Mapping[str, str]) -> None:
+    """Checks the inputs against the graph's declaration.
 
     Raises:
-        InvalidInput: A declared input is missing, or a named secret does not exist.
+        InvalidInput: A declared input is missing.
     """
     missing = sorted(set(declared_inputs(graph)) - set(given))
     if missing:
@@ -52,6 +52,14 @@ def resolve_inputs(graph: Graph, given: Mapping[str, str], environ: Mapping[str,
             f"give each with --input {missing[0]}=VALUE or in the parameter inputs",
             name="inputs",
         )
+
+
+def reveal(given: Mapping[str, str], environ: Mapping[str, str]) -> Inputs:
+    """The inputs with the named secrets looked up. Asks the Prefect server where one is a Secret block.
+
+    Raises:
+        InvalidInput: A named secret does not exist.
+    """
     return Inputs(shown=dict(given), values={key: _value(key, text, environ) for key, text in given.items()})
 
 

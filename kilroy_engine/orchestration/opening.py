@@ -14,6 +14,7 @@ from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
 from kilroy_engine.orchestration.places import open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
@@ -46,6 +47,7 @@ class OpenRun:
     workspace: Workspace
     log: RunLog
     handlers: HandlerRegistry
+    inputs: Inputs
     environment: Mapping[str, str]
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -74,7 +76,7 @@ class OpenRun:
 
     def with_secrets(self, context: Mapping[str, Json]) -> Mapping[str, Json]:
         """``context`` for child processes: named secrets in ``inputs`` are replaced by their values."""
-        shown, values = self.prepared.inputs.shown, self.prepared.inputs.values
+        shown, values = self.inputs.shown, self.inputs.values
         inputs = context.get("inputs")
         if not isinstance(inputs, dict) or shown == values:
             return context
@@ -124,6 +126,7 @@ def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str,
     run_id = check_run_id(run_id_for(identity.flow_run_id, options))
     directory = RunDirectory(run_directory_path(options, run_id=run_id, environ=environ))
     plan = plan_workspace(prepared.settings, run_id=run_id, base=base or Path.cwd())
+    inputs = reveal(prepared.inputs, environ)
     made = _make_directory(directory.path)
     opening = RunStarted(flow_run_id=str(identity.flow_run_id), graph_name=prepared.name, goal=prepared.graph.goal)
     started: OpenStart | None = None
@@ -137,6 +140,7 @@ def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str,
             started=started,
             workspace=workspace,
             log=RunLog(directory),
+            inputs=inputs,
             handlers=HandlerRegistry(lambda node: prepared.agent),
             environment=_child_environment(environ),
         )
@@ -176,8 +180,8 @@ def _make_directory(path: Path) -> bool:
 
 def _write_records(run: OpenRun, *, repo_path: Path | None) -> None:
     directory, prepared = run.directory, run.prepared
-    write_json(directory.run_config, run_config(prepared.settings, repo_path=repo_path, inputs=prepared.inputs.shown))
-    KilroyFolder(run.workspace.path).prepare(dict(prepared.inputs.shown))
+    write_json(directory.run_config, run_config(prepared.settings, repo_path=repo_path, inputs=prepared.inputs))
+    KilroyFolder(run.workspace.path).prepare(dict(prepared.inputs))
     write_text(directory.graph_dot, prepared.source)
     Manifest(
         run_id=run.run_id,
@@ -193,7 +197,7 @@ def _write_records(run: OpenRun, *, repo_path: Path | None) -> None:
         base_sha=run.workspace.base_sha,
         warnings=list(prepared.settings.warnings),
         labels=dict(prepared.labels),
-        inputs=dict(prepared.inputs.shown),
+        inputs=dict(prepared.inputs),
         flow_run_id=str(run.identity.flow_run_id),
         flow_run_name=run.identity.flow_run_name,
         deployment_id=str(run.identity.deployment_id or ""),

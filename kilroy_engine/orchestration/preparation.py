@@ -18,7 +18,7 @@ from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import prepare
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
-from kilroy_engine.orchestration.inputs import Inputs, resolve_inputs
+from kilroy_engine.orchestration.inputs import check_inputs
 from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
 from kilroy_engine.orchestration.places import plan_workspace
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings
@@ -50,7 +50,7 @@ class PreparedRun:
     filename: str
     graph: Graph
     settings: RunSettings
-    inputs: Inputs
+    inputs: Mapping[str, str]
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     agent: Agent | None = None
@@ -86,7 +86,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     _require_answerable(graph, settings)
     agent = named_agent(settings.agent) if settings.agent else None
     _require_agent(graph, settings, agent)
-    inputs = resolve_inputs(graph, given, environ)
+    check_inputs(graph, given)
     plan_workspace(settings, run_id=parameters.options.run_id or UNNAMED, base=folder)
     return PreparedRun(
         parameters=parameters,
@@ -94,7 +94,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         filename=filename,
         graph=graph,
         settings=settings,
-        inputs=inputs,
+        inputs=given,
         labels={**(settings.labels or {}), **parameters.labels},
         diagnostics=diagnostics,
         agent=agent,

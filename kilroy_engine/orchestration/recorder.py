@@ -33,7 +33,7 @@ class RunRecorder:
         path, branch = str(run.workspace.path), run.workspace.branch
         if branch:
             run.log.worktree_created(path, branch=branch, base_sha=run.workspace.base_sha)
-        run.log.run_started(run.run_id, graph=run.prepared.name, workspace=path, inputs=run.prepared.inputs.shown)
+        run.log.run_started(run.run_id, graph=run.prepared.name, workspace=path, inputs=run.inputs.shown)
         for warning in run.settings.warnings:
             run.emit(WarningGiven(message=warning))
 

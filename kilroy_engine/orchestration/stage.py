@@ -208,7 +208,7 @@ class StageVisit:
 
         def take(stream: str, line: str) -> None:
             nonlocal forwarded
-            text = self.run.prepared.inputs.masked(line)
+            text = self.run.inputs.masked(line)
             self.run.log.tool_output(self.node.id, stream, text)
             forwarded += 1
             if forwarded <= FORWARDED_LINES:
