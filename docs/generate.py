@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kilroy_engine.cli.reference import cli_parts, settings_parts
 from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent
 PAGES: Mapping[str, Callable[[], dict[str, str]]] = {
+    "cli.md": cli_parts,
     "events.md": event_parts,
     "run-directory.md": directory_parts,
+    "settings.md": settings_parts,
 }
 """Page in ``reference/`` to the parts that its template in ``templates/`` asks for."""
 

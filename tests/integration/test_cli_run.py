@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -56,9 +57,10 @@ class Home:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Calls the command and comes back at once."""
-        return subprocess.Popen(
+    @contextmanager
+    def started(self, *arguments: str) -> Generator[subprocess.Popen[str]]:
+        """Calls the command without waiting for it; it is gone at the end of the block."""
+        with subprocess.Popen(
             [*KILROY, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -66,7 +68,11 @@ class Home:
             text=True,
             cwd=self.path,
             env=self.environment,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def runs(self) -> list[dict[str, str]]:
         """The runs, the newest first."""
@@ -118,14 +124,13 @@ def eventually(found: Callable[[], T | None], what: str) -> T:
 
 def ask(page: str, path: str, **content: object) -> object:
     """An answer of the API behind the page of a run."""
-    origin = page.partition("/v2/")[0]
-    for _ in range(50):
-        url = f"{origin}/api/{path}"
-        answer = httpx.post(url, json=content, timeout=30) if content else httpx.get(url, timeout=30)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            break
-        time.sleep(0.1)  # SQLite is busy for a moment
-    return answer.raise_for_status().json()
+    url = f"{page.partition('/v2/')[0]}/api/{path}"
+
+    def answer() -> httpx.Response | None:
+        got = httpx.post(url, json=content, timeout=30) if content else httpx.get(url, timeout=30)
+        return None if got.status_code == 503 else got  # SQLite is busy for a moment
+
+    return eventually(answer, url).raise_for_status().json()
 
 
 def test_a_first_run_needs_nothing_but_the_file(home: Home) -> None:
@@ -174,19 +179,19 @@ def test_a_failed_run_says_why_and_where_to_look(home: Home) -> None:
 def test_ctrl_c_cancels_the_run_and_everybody_who_follows_it_learns_so(home: Home) -> None:
     """SIGINT ends the tool and the run as canceled: exit code 130 here and in ``follow`` and ``runs wait`` elsewhere."""
     before = {run["run_id"] for run in home.runs()}
-    process = home.start("run", "slow.dot", "--no-git")
-    started = eventually(lambda: [run for run in home.runs() if run["run_id"] not in before], "the run")[0]
-    follower = home.start("follow", started["run_id"])
-    log = Path(started["logs_root"]) / "greet" / "stdout.log"
-    eventually(lambda: log.exists() and "waiting" in log.read_text(), "the tool")
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    with home.started("run", "slow.dot", "--no-git") as process:
+        run = eventually(lambda: [run for run in home.runs() if run["run_id"] not in before], "the run")[0]
+        with home.started("follow", run["run_id"]) as follower:
+            log = Path(run["logs_root"]) / "greet" / "stdout.log"
+            eventually(lambda: log.exists() and "waiting" in log.read_text(), "the tool")
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=30)
+            followed, _ = follower.communicate(timeout=30)
     assert (process.returncode, stdout) == (130, ""), stderr
     assert "kilroy: run canceled: by signal SIGINT" in stderr
-    followed, _ = follower.communicate(timeout=30)
     assert follower.returncode == 130
     assert followed.splitlines()[-1].endswith("run canceled: canceled: by signal SIGINT")
-    assert home.kilroy("runs", "wait", started["run_id"]).code == 130
+    assert home.kilroy("runs", "wait", run["run_id"]).code == 130
 
 
 def test_a_git_run_ends_on_its_branch(home: Home, tmp_path: Path) -> None:
