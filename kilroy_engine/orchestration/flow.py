@@ -19,6 +19,7 @@ from kilroy_engine.orchestration.locate import Identity
 from kilroy_engine.orchestration.opening import OpenRun, open_run
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.pipeline_file import read_pipeline
+from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.recorder import RunRecorder
 from kilroy_engine.orchestration.settings import Options
@@ -112,6 +113,7 @@ def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
     prepared = run.prepared
     recorder = RunRecorder(run)
     recorder.run_opened()
+    relay(run)
     state = initial_state(prepared.graph, run_id=run.run_id, inputs=prepared.inputs, base_sha=run.workspace.base_sha)
     try:
         run_setup_commands(run)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import httpx
@@ -16,19 +18,27 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 from prefect.logging.loggers import flow_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
 from kilroy_engine.errors import RunDirectoryError, RunSuperseded
 from kilroy_engine.orchestration.artifacts import publish_summary
 from kilroy_engine.orchestration.locate import locate
 from kilroy_engine.orchestration.opening import live_run
+from kilroy_engine.orchestration.prefect_events import announce_end
 from kilroy_engine.orchestration.states import final_status_of
+from kilroy_engine.rundir.events import TERMINAL_EVENTS
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.progress import last_event
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run
 from kilroy_engine.workspace.closing import closing_of
 
 Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
+
+REQUEST_LIMIT_S = 5.0
+REQUEST_RETRIES = 1
+"""A hook's patience with the server, which may be away: after the first request that it does not get through, it gives up."""
 
 
 def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
@@ -43,6 +53,7 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
         logger.info("No run directory belongs to this flow run, so there is no end to write.")
         return
     live = live_run(flow_run.id)
+    over = is_over(run)
     try:
         final = end_of(run, flow_run_id=flow_run.id, observed=final_status_of(state), message=_message(state))
         final = finalize_run(run, final, owner=Owner(str(flow_run.id), final.start), closing=closing_of(run))
@@ -54,7 +65,17 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
             live.close()
     reason = f": {final.failure_reason}" if final.failure_reason else ""
     logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
-    _tell_prefect(run, flow_run, final, logger, set_cancelled=live is not None and state.is_cancelling())
+    with telling(logger):
+        if not over:  # else whoever ended the run has announced it
+            publish_end(run, final, flow_run, flow_name=flow.name)
+        if live is not None and state.is_cancelling():
+            _set_cancelled(flow_run, final)
+
+
+def is_over(run: RunDirectory) -> bool:
+    """Whether the terminal line is the last one."""
+    line = last_event(run.progress)
+    return line is not None and line.get("event") in TERMINAL_EVENTS
 
 
 def _message(state: State) -> str:
@@ -62,14 +83,26 @@ def _message(state: State) -> str:
     return f"crashed: {message}" if state.is_crashed() else message
 
 
-def _tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, logger: Logger, *, set_cancelled: bool) -> None:
-    """The summary, and the state Cancelled where this very process is the flow's: a runner sets it itself, an engine whose
-    flow returned or adopted CANCELLING leaves the server there. The end is on disk already, so a server that is away costs
-    no more than a line in the log."""
+def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str) -> None:
+    """The event of the end, then the summary. Call it inside :func:`telling`, by whoever wrote the terminal line."""
+    with get_client(httpx_settings={"timeout": REQUEST_LIMIT_S}, sync_client=True) as client:
+        announce_end(run, final, flow_run, flow_name=flow_name, client=client)
+    publish_summary(run, flow_run, final)
+
+
+def _set_cancelled(flow_run: FlowRun, final: FinalOutcome) -> None:
+    """Sets Cancelled where this very process is the flow's: a runner sets it itself, an engine whose flow returned or adopted
+    CANCELLING leaves the server there."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run.id, Cancelled(message=final.failure_reason), force=True)
+
+
+@contextmanager
+def telling(logger: Logger) -> Generator[None]:
+    """For what Prefect is told after the end. The end is on disk already, so a server that is away costs no more than a line
+    in the log, and no more than some seconds."""
     try:
-        publish_summary(run, flow_run, final)
-        if set_cancelled:
-            with get_client(sync_client=True) as client:
-                client.set_flow_run_state(flow_run.id, Cancelled(message=final.failure_reason), force=True)
+        with temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: REQUEST_RETRIES}):
+            yield
     except (httpx.HTTPError, PrefectException, RunDirectoryError) as error:
         logger.warning("The end of the run is on disk, but Prefect could not be told everything: %s", error)
