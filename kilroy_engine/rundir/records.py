@@ -86,8 +86,8 @@ class Record(BaseModel):
         return dict(sorted(kept.items())) if self.sort_keys else kept
 
     def write(self, run: RunDirectory) -> None:
-        """Writes the file, atomically and durably."""
-        write_json(self.path_in(run), self.to_json())
+        """Writes the file; once this returned, neither a crash nor a power cut loses it."""
+        write_json(self.path_in(run), self.to_json(), settled=True)
 
 
 class Manifest(Record):
