@@ -1,8 +1,8 @@
 """``checkpoint.json``: the walk's state after a stage, in Kilroy's shape with the engine's own keys inside ``extra``.
 
 It is the truth of control flow: a resume needs no other file. It is written after every stage, and flushed to the disk before
-it takes its place, so that a power cut costs a stage or two and never the run. That flush is most of what a stage costs in the run
-directory (without it 0.8 ms in all). The folder is not flushed: an older checkpoint is as good to resume from.
+it takes its place, so that a power cut costs a stage or two and never the run. That flush is most of what a stage costs in
+the run directory (0.8 ms in all without it). The folder is not flushed: an older checkpoint is as good to resume from.
 """
 
 from __future__ import annotations
