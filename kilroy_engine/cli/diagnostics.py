@@ -11,8 +11,8 @@ from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold blue"}
 
 
-def print_diagnostic(filename: str, diagnostic: Diagnostic, *, stderr: bool = False) -> None:
-    """``file:line:column severity rule message``, then the source line with a caret, then how to mend it."""
+def print_diagnostic(filename: str, diagnostic: Diagnostic, *, stderr: bool = False, brief: bool = False) -> None:
+    """``file:line:column severity rule message``; unless ``brief``, then the source line with a caret, then how to mend it."""
     from rich.text import Text
 
     place = f"{filename}:{diagnostic.line}:{diagnostic.column}" if diagnostic.line else filename
@@ -24,9 +24,9 @@ def print_diagnostic(filename: str, diagnostic: Diagnostic, *, stderr: bool = Fa
         (diagnostic.rule, "dim"),
         f" {diagnostic.message}",
     )
-    for line in diagnostic.excerpt.splitlines():
+    for line in diagnostic.excerpt.splitlines() if not brief else ():
         text.append(f"\n    {line}", "cyan" if line.strip() == "^" else "")
-    if diagnostic.fix:
+    if diagnostic.fix and not brief:
         text.append("\n    fix: ", "green")
         text.append(diagnostic.fix)
     console(stderr=stderr).print(text)

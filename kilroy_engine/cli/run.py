@@ -83,9 +83,12 @@ def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, 
 
 
 def _warn(prepared: PreparedRun) -> None:
-    for diagnostic in prepared.diagnostics:
-        if diagnostic.severity == Severity.WARNING:
-            print_diagnostic(_shown(prepared.filename), diagnostic, stderr=True)
+    shown = _shown(prepared.filename)
+    warnings = [diagnostic for diagnostic in prepared.diagnostics if diagnostic.severity == Severity.WARNING]
+    for diagnostic in warnings:
+        print_diagnostic(shown, diagnostic, stderr=True, brief=True)
+    if warnings:
+        say(f"`kilroy validate` shows how to mend {'it' if len(warnings) == 1 else 'them'}")
     for warning in prepared.settings.warnings:
         say(f"warning: {warning}")
 

@@ -112,6 +112,12 @@ class Limits:
         str, Parameter(group=_LIMITS, help="Cancel the run after this time, for example 90s, 15m or 2h.")
     ] = ""
     stage_timeout: Annotated[str, Parameter(group=_LIMITS, help="Upper limit of every attempt at a stage.")] = ""
+    stall_timeout: Annotated[
+        str,
+        Parameter(
+            group=_LIMITS, help="Fail the run after so long without an event or a line of output; 0 is never. Default: 20m."
+        ),
+    ] = ""
 
 
 def options_of(identity: Identity, place: Place, workers: Workers, limits: Limits) -> Options:
@@ -126,6 +132,7 @@ def options_of(identity: Identity, place: Place, workers: Workers, limits: Limit
         workdir=_absolute(place.workdir),
         run_timeout=limits.run_timeout,
         stage_timeout=limits.stage_timeout,
+        stall_timeout=limits.stall_timeout,
         keep_worktree=place.keep_worktree or "default",
         require_clean=place.require_clean,
         push_remote=place.push_remote,

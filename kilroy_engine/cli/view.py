@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _POLL_S = 0.1
 _TAIL_BYTES = 4096
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_ON_THE_BOARD = frozenset({"stage_attempt_start", "stage_attempt_end", "stage_heartbeat", "stage_retry_sleep", "run_started"})
-"""Events that the board itself shows; the others are printed above it."""
+_ON_THE_BOARD = frozenset(
+    {"stage_attempt_start", "stage_attempt_end", "stage_heartbeat", "stage_retry_sleep", "run_started", "run_failed"}
+)
+"""Events that the board or the command's last lines show; the others are printed above the board."""
 
 
 class View(Protocol):
@@ -75,7 +77,7 @@ class LiveView:
         text = self._narrator.text(event)
         for row in self._board.apply(event):
             self._console.print(self._finished(row))
-        if text is not None and event.get("event") not in _ON_THE_BOARD | {"run_completed", "run_failed"}:
+        if text is not None and event.get("event") not in _ON_THE_BOARD:
             from rich.text import Text
 
             self._console.print(Text(f"  {local_time(event)} {text}", style="dim", no_wrap=True, overflow="ellipsis"))

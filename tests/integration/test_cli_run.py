@@ -237,6 +237,16 @@ def test_a_pipeline_with_an_error_is_refused_with_its_place(home: Home) -> None:
     assert home.runs() == before
 
 
+def test_warnings_come_before_the_start_one_line_each(home: Home) -> None:
+    """A warning stops nothing: its place and text on standard error, how to mend it on request."""
+    (home.path / "warns.dot").write_text(HELLO.replace(' [condition="outcome=success"]', ""))
+    done = home.kilroy("run", "warns.dot", "--preflight", "--input", "name=x")
+    assert done.code == 0
+    place = "warns.dot:6:3 warning terminal_condition_edge"
+    assert [line for line in done.stderr.splitlines() if line.startswith(place)] == done.stderr.splitlines()[:-1]
+    assert done.stderr.splitlines()[-1] == "`kilroy validate` shows how to mend it"
+
+
 def test_a_configured_server_that_is_away_is_an_error(home: Home, tmp_path: Path) -> None:
     """Never another server behind the user's back: one message with the address, and no local server is started."""
     url = "http://127.0.0.1:9/api"
