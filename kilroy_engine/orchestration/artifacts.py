@@ -1,7 +1,8 @@
 """The run's summary in Prefect: one markdown artifact with the end, the picture of the path and the visits.
 
-The newer UI draws mermaid and the older one does not; both show a table and an SVG given as a data URI (they strip inline
-SVG, and one breaks on folded sections). The state stands in the text too, not only in the colour.
+Both UIs show a table and an SVG given as a data URI; they strip inline SVG, and one breaks on folded sections. Where Graphviz is
+not installed the picture is mermaid, which the newer UI draws and the older one shows as code. The state stands in the text too,
+not only in the color.
 """
 
 from __future__ import annotations
@@ -74,11 +75,10 @@ def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
     except (OSError, PipelineSourceError):
         return ""  # a picture is no reason to lose the summary
     statuses, taken = last_statuses(visits), taken_edges(visits)
-    parts = ["## Path", f"```mermaid\n{to_mermaid(graph, statuses=statuses, taken=taken)}\n```"]
     image = _svg(to_dot(graph, statuses=statuses, taken=taken))
     if image:
-        parts.append(f"![path](data:image/svg+xml;base64,{base64.b64encode(image).decode()})")
-    return "\n\n".join(parts)
+        return f"## Path\n\n![path](data:image/svg+xml;base64,{base64.b64encode(image).decode()})"
+    return f"## Path\n\n```mermaid\n{to_mermaid(graph, statuses=statuses, taken=taken)}\n```"
 
 
 def _svg(dot_text: str) -> bytes:

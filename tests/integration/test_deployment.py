@@ -69,7 +69,9 @@ def test_a_deployed_pipeline_shows_each_visit_as_a_task_run_with_its_attempts(wo
 
     artifacts = worker.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run_id]}})
     assert [artifact["type"] for artifact in artifacts] == ["markdown"]
-    assert "```mermaid" in artifacts[0]["data"]
+    assert "## Path" in artifacts[0]["data"]
+    assert "| test | 1 | fail | 1 |" in artifacts[0]["data"]
+    assert "| warm_up | 1 | success | 2 |" in artifacts[0]["data"]
 
     assert json.loads((run / "manifest.json").read_text())["labels"] == {"team": "blue"}
     assert worker.flow_run(flow_run_id)["name"].startswith("build_test-")
