@@ -38,6 +38,9 @@ def _row(setting: Setting, flags: Collection[str]) -> str:
     return f"| {name} | {meaning} | {_default(setting.default)} | {flag} | {parameter} | {variable} | {key} |\n"
 
 
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1), ("s", 0.001))
+
+
 def _default(value: object) -> str:
     match value:
         case None:
@@ -47,6 +50,6 @@ def _default(value: object) -> str:
         case "" | () | {}:
             return ""
         case float():
-            return f"{value:g} s"
+            return next(f"`{value / size:g}{unit}`" for unit, size in _UNITS if value % size == 0)
         case _:
             return f"`{value}`"
