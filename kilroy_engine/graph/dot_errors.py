@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Set
 
 from kilroy_engine.errors import DotSyntaxError
-from kilroy_engine.graph.dot_lexemes import KEY, LEXEME, attributes, skip
+from kilroy_engine.graph.dot_lexemes import KEY, LEXEME, skip, skip_attributes
 from kilroy_engine.graph.source import excerpt, position_at, source_lines
 
 _WORD = re.compile(r"[\w.:/+-]+")
@@ -52,7 +52,7 @@ def explain(text: str, offset: int, expected: Set[str]) -> ReadingError:
     offset = skip(text, offset)
     explainer = _explainer(expected)
     if "LIST" in expected and text.startswith("[", offset):
-        explainer, offset = _in_attributes, _end_of_attributes(text, offset + 1)
+        explainer, offset = _in_attributes, skip_attributes(text, offset + 1)
     if text.startswith("/*", offset):
         return ReadingError(offset, "this comment is never closed", "end it with */")
     if text.startswith('\\"', offset):
@@ -62,13 +62,6 @@ def explain(text: str, offset: int, expected: Set[str]) -> ReadingError:
     if (culprit := _runaway_string(text, offset)) is not None:
         return culprit
     return explainer(text, offset)
-
-
-def _end_of_attributes(text: str, offset: int) -> int:
-    """Where the attributes that begin at ``offset`` stop being any."""
-    for attribute in attributes(text, offset):
-        offset = attribute.end()
-    return skip(text, offset)
 
 
 def _explainer(expected: Set[str]) -> Callable[[str, int], ReadingError]:

@@ -38,6 +38,8 @@ ATTRIBUTE = re.compile(
 )
 """One attribute with the blanks before it and the comma or semicolon after it."""
 
+_ATTRIBUTES = re.compile(rf"(?:{_SKIPPED}*+{_ATTRIBUTE})*+{_SKIPPED}*+", re.DOTALL)
+
 LEXEME = re.compile(rf"{_STRING}|//[^\n]*+|/\*.*?\*/|[][{{}}]", re.DOTALL)
 """Texts, comments and brackets: enough to tell which bracket belongs to which."""
 
@@ -45,6 +47,12 @@ LEXEME = re.compile(rf"{_STRING}|//[^\n]*+|/\*.*?\*/|[][{{}}]", re.DOTALL)
 def skip(text: str, offset: int) -> int:
     """Offset of the first character at or after ``offset`` that is neither blank nor in a comment."""
     match = SKIPPED.match(text, offset)
+    return match.end() if match else offset
+
+
+def skip_attributes(text: str, offset: int) -> int:
+    """Offset of the first character at or after ``offset`` that belongs to no attribute, blank or comment."""
+    match = _ATTRIBUTES.match(text, offset)
     return match.end() if match else offset
 
 

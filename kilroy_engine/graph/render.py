@@ -129,7 +129,11 @@ def _caption(edge: Edge) -> str:
 def _mermaid_text(text: str) -> str:
     """Text inside quotes: every character that Mermaid or HTML gives a meaning becomes a code, line ends become breaks."""
     coded = re.sub(r'[#"&<>`\\|{}\[\]]', lambda match: f"#{ord(match[0])};", text)
-    return re.sub(r"[\x00-\x08\x0b-\x1f]", "", coded.replace("\r\n", "\n")).replace("\n", "<br/>").replace("\t", " ")
+    return (
+        re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", "", coded.replace("\r\n", "\n"))
+        .replace("\n", "<br/>")
+        .replace("\t", " ")
+    )
 
 
 def _mermaid_colors(graph: Graph, statuses: Mapping[str, str], names: Mapping[str, str], thick: list[int]) -> list[str]:

@@ -158,7 +158,8 @@ def fidelity_valid(subject: Subject) -> Iterator[Diagnostic]:
 def shape_known(subject: Subject) -> Iterator[Diagnostic]:
     """A shape without a meaning counts as a box (Spec 4.2: the default handler)."""
     for node in subject.graph.nodes.values():
-        if node.shape not in SHAPE_TO_TYPE and node.type not in subject.known_types - {node.type_by_shape}:
+        is_typed = node.has("type") and node.type in subject.known_types
+        if node.shape not in SHAPE_TO_TYPE and not is_typed:
             yield warning("shape_known").on_node(
                 node,
                 f"node '{node.id}': the shape '{node.shape}' has no meaning here and is treated as a box",

@@ -19,7 +19,7 @@ CASES = yaml.safe_load((Path(__file__).parents[2] / "data/conformance/parser.yam
 def _verdict(case: dict[str, object], otherwise: str) -> str:
     """``accepted`` or ``rejected``: what the engine decided, else what the case's list says."""
     ours = str(case.get("ours", ""))
-    return ours.split()[0] if ours.startswith(("accepted", "rejected")) else otherwise
+    return ours.split(maxsplit=1)[0] if ours.startswith(("accepted", "rejected")) else otherwise
 
 
 REJECTED = [case for case in CASES["reject"] if _verdict(case, "rejected") == "rejected"]
