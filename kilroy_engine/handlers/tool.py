@@ -10,7 +10,7 @@ from kilroy_engine.handlers.go_text import duration_text, exit_text
 from kilroy_engine.handlers.process import Command, CommandEnd, Ending, run_command
 from kilroy_engine.handlers.stage_status import with_stage_status
 from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.failure import OUTPUT_DIGEST_KEY, FailureClass, output_digest
 from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, success
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -55,7 +55,7 @@ def _timeout_s(request: StageRequest) -> float:
 def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s: float) -> Outcome:
     match end.ending:
         case Ending.CANCELED:
-            return failure(f"canceled: {request.cancellation.source}", failure_class=FailureClass.CANCELED)
+            return failure(request.cancellation.reason, failure_class=FailureClass.CANCELED)
         case Ending.TIMED_OUT:
             reason = f"tool_command timed out after {duration_text(timeout_s)}"
             return Outcome(Status.FAIL, failure_reason=reason, meta={"timeout": True, "timeout_seconds": int(timeout_s)})
@@ -68,7 +68,21 @@ def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s:
     reason = exit_text(end.exit_code)
     updates: dict[str, Json] = {"tool.output": output, "tool.exit_status": reason}
     hint = _hint(command, stderr, request.work_dir)
-    return Outcome(Status.FAIL, context_updates=updates, failure_reason=f"{reason}\n  hint: {hint}" if hint else reason)
+    reason = f"{reason}\n  hint: {hint}" if hint else reason
+    return Outcome(Status.FAIL, context_updates=updates, failure_reason=reason, meta=_digest(request.stage_dir, output))
+
+
+def _digest(stage_dir: Path, output: str) -> dict[str, Json]:
+    """What tells this failure from the next one where ``tool.output`` holds only the beginning of a long output."""
+    if len(output) < OUTPUT_LIMIT:
+        return {}
+    return {OUTPUT_DIGEST_KEY: output_digest(_tail_of(stage_dir / "stdout.log") + _tail_of(stage_dir / "stderr.log"))}
+
+
+def _tail_of(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - OUTPUT_LIMIT))
+        return file.read().decode(errors="replace")
 
 
 def _head_of(log: Path) -> str:

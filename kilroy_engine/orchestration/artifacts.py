@@ -1,8 +1,8 @@
 """The run's summary in Prefect: one markdown artifact with the end, the picture of the path and the visits.
 
-Both UIs show a table and an SVG given as a data URI; they strip inline SVG, and one breaks on folded sections. Where Graphviz is
-not installed the picture is mermaid, which the newer UI draws and the older one shows as code. The state stands in the text too,
-not only in the color.
+Both UIs show a table and an SVG given as a data URI; they strip inline SVG, and one breaks on folded sections. Where Graphviz
+is not installed the picture is mermaid, which the newer UI draws and the older one shows as code. The state stands in the text
+too, not only in the color.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ from kilroy_engine.traversal.outcome import Outcome, failure
 
 SIGNATURE_REASON_BYTES = 240
 OUTPUT_TAIL_LINES = 20
+OUTPUT_DIGEST_KEY = "output_digest"
+"""Key of ``Outcome.meta`` for the digest of an output that is longer than the context value ``tool.output``."""
+
 
 
 class FailureClass(StrEnum):
@@ -132,7 +135,7 @@ def signature(node_id: str, outcome: Outcome) -> str:
     declared = _declared(outcome, "failure_signature")
     reason = declared or outcome.failure_reason.strip() or f"status={outcome.status}"
     text = f"{node_id}|{classify(outcome)}|{_without_figures(reason)}"
-    digest = "" if declared else _output_digest(outcome.context_updates.get("tool.output"))
+    digest = "" if declared else _digest_of(outcome)
     return f"{text}|output:{digest}" if digest else text
 
 
@@ -175,10 +178,14 @@ _OUTPUT_NOISE = (
 )
 
 
-def _output_digest(output: object) -> str:
+def _digest_of(outcome: Outcome) -> str:
+    """The tool's own digest where its output did not fit into the context, whose value holds only the beginning."""
+    whole, output = outcome.meta.get(OUTPUT_DIGEST_KEY), outcome.context_updates.get("tool.output")
+    return whole if isinstance(whole, str) else output_digest(output if isinstance(output, str) else "")
+
+
+def output_digest(output: str) -> str:
     """Eight hex digits for the last lines of a tool's output, empty where it printed nothing."""
-    if not isinstance(output, str):
-        return ""
     lines = [line for line in output.splitlines() if line.strip()][-OUTPUT_TAIL_LINES:]
     text = "\n".join(" ".join(line.lower().split()) for line in lines)
     for noise, stand_in in _OUTPUT_NOISE:

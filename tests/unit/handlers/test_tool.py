@@ -12,7 +12,7 @@ import pytest
 
 from kilroy_engine.handlers.base import Cancellation, StageRequest
 from kilroy_engine.handlers.tool import run_tool
-from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.failure import FailureClass, signature
 
 Requests = Callable[..., StageRequest]
 
@@ -235,3 +235,14 @@ class TestCannotStart:
         request = tool(request_for, "true", environment={**os.environ, "BIG": "x" * 10_000_000})
 
         assert "Argument list too long" in run_tool(request).failure_reason
+
+
+def test_a_long_output_that_ends_differently_is_another_failure(request_for: Requests) -> None:
+    """The context holds the beginning of a long output, the failure's signature follows its end: a test run whose last lines
+    change is making progress."""
+    command = "seq 5000; echo {} failed; exit 1"
+    first, again, other = (run_tool(tool(request_for, command.format(word))) for word in ("left", "left", "right"))
+
+    assert signature("t", first) == signature("t", again)
+    assert signature("t", first) != signature("t", other)
+    assert first.context_updates["tool.output"] == other.context_updates["tool.output"]
