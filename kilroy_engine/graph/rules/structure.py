@@ -12,7 +12,7 @@ from kilroy_engine.graph.model import Edge, Node
 from kilroy_engine.graph.rules.subject import Subject, error, warning
 
 _LAYOUT_NAMES = frozenset({"worktree", "outputs", "artifacts", "parallel", "input_snapshot", "modeldb"})
-_LAYOUT_PATTERN = re.compile(r"restart-.*|run\..*|.*\.(?:json|ndjson|tgz)", re.IGNORECASE)
+_LAYOUT_PATTERN = re.compile(r"restart-.*|run\..*|graph\.dot|.*\.(?:json|ndjson|tgz)", re.IGNORECASE)
 _KEYWORDS = frozenset({"graph", "digraph", "subgraph", "node", "edge", "strict", "if"})
 _MAX_ID_LENGTH = 120
 _MAX_GUESSES = 20
@@ -107,7 +107,8 @@ def _near(node_id: str, declared: list[str]) -> str | None:
         )
 
     folded = {other.casefold(): other for other in declared if not is_sibling(other)}
-    near = get_close_matches(node_id.casefold(), folded, n=1, cutoff=0.8)
+    swapped = [other for other in folded if sorted(other) == sorted(node_id.casefold())]
+    near = swapped or get_close_matches(node_id.casefold(), folded, n=1, cutoff=0.8)
     return folded[near[0]] if near else None
 
 

@@ -161,6 +161,8 @@ def test_a_rule_is_silent_on_what_is_right(rule: str, body: str):
     [
         ("a [label=a] implement [label=i] a -> implment implement -> x", "edge_target_exists", "no node 'implment' is declared",
          "did you mean 'implement'? If not, declare it: implment [label=\"…\"]"),
+        ("a [label=a] plan [label=p] a -> paln paln -> x plan -> x", "edge_target_exists", "no node 'paln' is declared",
+         "did you mean 'plan'? If not, declare it: paln [label=\"…\"]"),
         ("a [label=a, retry_target=aa] a -> x", "retry_target_exists", "node 'a': retry_target 'aa' is no node of the pipeline",
          "name an existing node"),
         ("plan [label=p] a [label=a, retry_target=plam] a -> plan -> x", "retry_target_exists",
