@@ -43,6 +43,8 @@ def main() -> int:
     subprocess.run([KILROY, "runs", "show", facts["logs_root"], "--path"], env=environment, check=True)
     print("\nThe last line of progress.ndjson:")
     print((Path(facts["logs_root"]) / "progress.ndjson").read_text(encoding="utf-8").splitlines()[-1])
+    print("\nThe Prefect server of the demo stays for an idle hour. To stop it now:")
+    print(f"  XDG_STATE_HOME={SCRATCH / 'state'} {KILROY} server stop")
     return run.returncode
 
 
