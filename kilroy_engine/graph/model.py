@@ -35,6 +35,9 @@ SHAPE_TO_TYPE: Mapping[str, str] = {
 }
 """Shape to handler type: Spec 2.8, Kilroy's circle, doublecircle, trapezium …, fabro's tab, amplifier's folder."""
 
+BUILT_IN_TYPES: frozenset[str] = frozenset(SHAPE_TO_TYPE.values())
+"""Handler types that the engine itself gives a meaning."""
+
 _MARKER_IDS: Mapping[str, str] = {"start": "start", "exit": "exit", "end": "exit"}
 
 
@@ -111,11 +114,15 @@ class Node:
 
     @property
     def is_start(self) -> bool:
-        return self.type == "start"
+        return self._marks("start")
 
     @property
     def is_exit(self) -> bool:
-        return self.type == "exit"
+        return self._marks("exit")
+
+    def _marks(self, marker: str) -> bool:
+        # A type that is not the engine's own says who does the work, not that the start is none.
+        return self.type == marker or (self.type_by_shape == marker and self.type not in BUILT_IN_TYPES)
 
     @property
     def prompt(self) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
 from kilroy_engine.graph.rules import routing, stages, structure, support, values
-from kilroy_engine.graph.rules.subject import KNOWN_TYPES, Rule, Subject
+from kilroy_engine.graph.rules.subject import Rule, Subject
 from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
 from kilroy_engine.graph.source import excerpt
 
@@ -23,7 +23,7 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 def validate(
     graph: Graph,
     *,
-    known_types: frozenset[str] = KNOWN_TYPES,
+    known_types: frozenset[str] = BUILT_IN_TYPES,
     default_agent: bool = True,
     supported: frozenset[str] = frozenset(),
     extra_rules: Iterable[Rule] = (),
@@ -47,7 +47,7 @@ def validate(
 def require_valid(
     graph: Graph,
     *,
-    known_types: frozenset[str] = KNOWN_TYPES,
+    known_types: frozenset[str] = BUILT_IN_TYPES,
     default_agent: bool = True,
     supported: frozenset[str] = frozenset(),
     extra_rules: Iterable[Rule] = (),

@@ -11,13 +11,10 @@ from typing import TypeAlias
 from kilroy_engine.errors import ConditionSyntaxError, StylesheetSyntaxError
 from kilroy_engine.graph.conditions import Condition, parse_condition
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import SHAPE_TO_TYPE, Attribute, Edge, Graph, Node, Position
+from kilroy_engine.graph.model import BUILT_IN_TYPES, Attribute, Edge, Graph, Node, Position
 from kilroy_engine.graph.source import source_lines
 from kilroy_engine.graph.stylesheet import Stylesheet, parse_stylesheet
 from kilroy_engine.graph.vocabulary import Owner
-
-KNOWN_TYPES: frozenset[str] = frozenset(SHAPE_TO_TYPE.values())
-"""The handler types that the engine brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Subject:
     """A graph under examination. ``supported`` are the features to take as supported whatever the table says."""
 
     graph: Graph
-    known_types: frozenset[str] = KNOWN_TYPES
+    known_types: frozenset[str] = BUILT_IN_TYPES
     default_agent: bool = True
     supported: frozenset[str] = frozenset()
 
@@ -52,8 +49,14 @@ class Subject:
     @cached_property
     def types(self) -> Mapping[str, str]:
         """Handler type per node id; a ``type`` that nobody knows counts for nothing (Spec 4.2)."""
-        nodes = self.graph.nodes.values()
-        return {node.id: node.type if node.type in self.known_types else node.type_by_shape for node in nodes}
+        return {node.id: self._type_of(node) for node in self.graph.nodes.values()}
+
+    def _type_of(self, node: Node) -> str:
+        if node.is_start:
+            return "start"
+        if node.is_exit:
+            return "exit"
+        return node.type if node.type in self.known_types else node.type_by_shape
 
     def nodes_of(self, *types: str) -> Iterator[Node]:
         """Nodes of any of ``types``, in the order of the file."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from kilroy_engine.errors import DotSyntaxError
 from kilroy_engine.graph.dot import parse_dot
@@ -102,6 +104,69 @@ def test_a_long_line_is_cut_around_the_caret():
     assert len(source_line) < 120
     assert source_line.count("…") == 2
     assert source_line[caret_line.index("^")] == "!"
+
+
+PIECES = [
+    "digraph",
+    "graph",
+    "node",
+    "edge",
+    "subgraph",
+    "a",
+    "b-c",
+    "é",
+    "12",
+    "900x",
+    "=",
+    "==",
+    "->",
+    "--",
+    "[",
+    "]",
+    "{",
+    "}",
+]
+PIECES += [
+    '"',
+    '"x"',
+    '\\"',
+    "'",
+    "/*",
+    "*/",
+    "//",
+    "#",
+    ",",
+    ";",
+    ":",
+    "+",
+    "<",
+    ">",
+    "\\",
+    "\n",
+    "\r\n",
+    " ",
+    "\t",
+    "\x00",
+    "\ufeff",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.sampled_from(["", "digraph G {", "digraph G { a ["]))
+@example("", "digraph")
+@example("", 'digraph G { a [x="')
+def test_any_text_is_read_or_refused_at_a_place_within_it(text: str, before: str):
+    """No other error ever comes out, and the place is one that the text has."""
+    text = before + text
+    refused = None
+    try:
+        parse_dot(text)
+    except DotSyntaxError as error:
+        refused = error
+    if refused is not None:
+        lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+        assert 1 <= refused.line <= len(lines)
+        assert 1 <= refused.column <= len(lines[refused.line - 1]) + 1
+        assert refused.message
 
 
 def test_the_error_survives_pickling():

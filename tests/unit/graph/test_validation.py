@@ -12,7 +12,8 @@ import pytest
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.dot import parse_dot
-from kilroy_engine.graph.rules.subject import KNOWN_TYPES, Subject, info
+from kilroy_engine.graph.model import BUILT_IN_TYPES
+from kilroy_engine.graph.rules.subject import Subject, info
 from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
 from kilroy_engine.graph.validation import BUILT_IN_RULES, EVERY_FEATURE, errors_of, require_valid, validate
 
@@ -89,7 +90,7 @@ def test_handlers_of_others_are_known_types():
     """A type that somebody serves is no slip, and the rules for its shape do not apply."""
     text = GOOD.replace('prompt="Plan"', 'type="acme.deploy"')
     assert {d.rule for d in validate(parse_dot(text))} == {"type_known", "prompt_on_llm_nodes"}
-    assert validate(parse_dot(text), known_types=KNOWN_TYPES | {"acme.deploy"}) == ()
+    assert validate(parse_dot(text), known_types=BUILT_IN_TYPES | {"acme.deploy"}) == ()
 
 
 def test_an_unknown_type_counts_as_its_shape():
@@ -106,6 +107,15 @@ def test_a_provider_is_required_only_without_a_default_agent():
     ]
     styled = parse_dot(GOOD.replace('prompt="Plan"', 'prompt="Plan", llm_provider=anthropic'))
     assert validate(styled, default_agent=False) == ()
+
+
+def test_a_type_of_its_own_does_not_unmake_a_marker():
+    """Spec 3.2: the shape marks start and exit, whoever serves the node."""
+    text = GOOD.replace("[shape=Mdiamond]", "[shape=Mdiamond, type=acme.begin]")
+    for known in (BUILT_IN_TYPES, BUILT_IN_TYPES | {"acme.begin"}):
+        graph = parse_dot(text)
+        assert graph.start == graph.nodes["start"]
+        assert errors_of(validate(graph, known_types=known)) == ()
 
 
 UNSUPPORTED = {
@@ -146,11 +156,11 @@ def test_every_rule_explains_itself():
 def test_loading_the_check_loads_neither_prefect_nor_the_parser_generator():
     """``kilroy validate`` and every module that names a graph start quickly."""
     code = (
-        "import sys, time; before = time.perf_counter(); import kilroy_engine.graph.validation, kilroy_engine.graph.dot;"
-        "print(time.perf_counter() - before, 'prefect' in sys.modules, 'lark' in sys.modules)"
+        "import sys, time; before = time.process_time(); import kilroy_engine.graph.validation, kilroy_engine.graph.dot;"
+        "print(time.process_time() - before, 'prefect' in sys.modules, 'lark' in sys.modules)"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(3)]
     assert all(run.split()[1:] == ["False", "False"] for run in runs)
     fastest_s = min(float(run.split()[0]) for run in runs)
-    print(f"loading takes {fastest_s * 1000:.0f} ms")
-    assert fastest_s < 0.5
+    print(f"loading takes {fastest_s * 1000:.0f} ms of CPU")
+    assert fastest_s < 0.3
