@@ -8,24 +8,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.traversal.outcome import Json, Outcome
 
 
 class Cancellation:
-    """A request to stop that every wait of the engine watches. Set once; the first source wins."""
+    """A request to stop that every wait of the engine watches. Set once; the first one wins."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._source = ""
+        self._failure = ""
 
     def request(self, source: str) -> bool:
-        """Asks the run to stop. ``source`` completes ``canceled: …``. False when it was asked before."""
+        """Asks the run to stop as canceled. ``source`` completes ``canceled: …``. False when it was asked before."""
+        return self._stop(source, failure="")
+
+    def give_up(self, failure: str) -> bool:
+        """Asks the run to stop as failed, with ``failure`` as its reason. False when it was asked before."""
+        return self._stop("", failure=failure)
+
+    def _stop(self, source: str, *, failure: str) -> bool:
         with self._lock:
             if self._event.is_set():
                 return False
-            self._source = source
+            self._source, self._failure = source, failure
             self._event.set()
             return True
 
@@ -35,8 +44,25 @@ class Cancellation:
 
     @property
     def source(self) -> str:
-        """Who asked; empty while nobody did."""
+        """Who asked for a cancel; empty while nobody did."""
         return self._source
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run stops as failed rather than canceled."""
+        return bool(self._failure)
+
+    @property
+    def reason(self) -> str:
+        """Why the run stops, as it stands in ``failure_reason``; empty while nobody asked."""
+        return self._failure or (f"canceled: {self._source}" if self._source else "")
+
+    def raise_if_requested(self) -> None:
+        """Raises:
+        RunCanceled: A stop was requested.
+        """
+        if self.requested:
+            raise RunCanceled(self.reason, source=self._source)
 
     def wait(self, timeout_s: float) -> bool:
         """Sleeps up to ``timeout_s`` seconds; True as soon as a stop is requested."""

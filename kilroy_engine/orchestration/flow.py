@@ -88,21 +88,11 @@ def conduct(run: OpenRun) -> State:
 
     Whatever passes through here, a termination signal included, leaves no child process behind.
     """
-    supervised = run.identity.deployment_id is not None
     try:
-        with (
-            interrupts_cancel(run.cancellation, enabled=not supervised),
-            watching(
-                run.cancellation,
-                touch=run.started.lock.touch,
-                stop_requested=run.stop_requested,
-                deadline_s=run.prepared.settings.run_timeout_s,
-                poll_flow_run=None if supervised else run.identity.flow_run_id,
-            ),
-        ):
+        with interrupts_cancel(run.cancellation, enabled=not run.identity.supervised), watching(run):
             status, reason = _walk(run)
-    except BaseException:
-        run.end_processes()
+    except BaseException as passing:
+        run.interrupted(passing)
         raise
     conclusion = run.conclude(status, reason)
     source = run.cancellation.source
@@ -119,7 +109,7 @@ def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
         run_setup_commands(run)
         finish = walk(prepared.graph, state, perform=TaskPerformer(run), recorder=recorder)
     except RunCanceled as canceled:
-        return FinalStatus.CANCELED, str(canceled)
+        return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:
         return FinalStatus.FAIL, str(failed)
     return finish.status, finish.reason

@@ -35,6 +35,11 @@ class Identity:
         """Identity of a flow run."""
         return cls(flow_run.id, flow_run.name, flow_run.deployment_id, url_for("flow-run", flow_run.id) or "")
 
+    @property
+    def supervised(self) -> bool:
+        """Whether a worker or runner started the flow's process, hands it cancels and sees it die."""
+        return self.deployment_id is not None
+
 
 def run_id_for(flow_run_id: UUID, options: Options) -> str:
     """The run's id: as given, else the ULID form of the flow run's id."""

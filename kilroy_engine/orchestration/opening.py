@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from kilroy_engine import __version__
-from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
+from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError, RunEnded
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
@@ -19,6 +20,7 @@ from kilroy_engine.orchestration.locate import Identity, run_id_for, write_label
 from kilroy_engine.orchestration.places import open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
+from kilroy_engine.orchestration.stall import ProgressClock
 from kilroy_engine.rundir.atomic import write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
@@ -35,6 +37,7 @@ from kilroy_engine.workspace.git_worktree import GitPlan
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
 END_GRACE_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,6 +53,7 @@ class OpenRun:
     inputs: Inputs
     environment: Mapping[str, str]
     cancellation: Cancellation = field(default_factory=Cancellation)
+    clock: ProgressClock = field(default_factory=ProgressClock)
 
     @property
     def run_id(self) -> str:
@@ -95,6 +99,20 @@ class OpenRun:
         conclusion = Conclusion(status=status, reason=reason, sha=self.workspace.head(), start=self.started.owner.start)
         stage_conclusion(self.directory, conclusion)
         return conclusion
+
+    def interrupted(self, by: BaseException) -> None:
+        """Something passes through the walk: child processes end, and what is known of the end goes to disk.
+
+        Raises nothing: ``by`` must pass on, and the state hook or the reconciler finds out the rest.
+        """
+        try:
+            self.end_processes()
+            if self.cancellation.failed:
+                self.conclude(FinalStatus.FAIL, self.cancellation.reason)
+            elif self.cancellation.requested:
+                request_cancel(self.directory, self.cancellation.source)
+        except KilroyError as error:
+            _log.warning("%s was interrupted by %s and could not write down why: %s", self.run_id, type(by).__name__, error)
 
     def end_processes(self) -> None:
         """Ends every process group that a stage of this run has recorded and that still lives."""

@@ -37,7 +37,7 @@ def run_node(stage: StageVisit) -> State:
     try:
         verdict = stage.attempt(context.task_run.run_count, lambda line: logger.info("%s", _ANSI.sub("", line)))
     except RunCanceled as canceled:
-        return to_task_state(failure(str(canceled)), canceled=True)
+        return to_task_state(failure(str(canceled)), canceled=not stage.run.cancellation.failed)
     if isinstance(verdict, Settled):
         return to_task_state(verdict.outcome)
     return to_task_state(failure(verdict.reason), again=True)
@@ -78,8 +78,7 @@ class TaskPerformer:
         return stage.outcome
 
     def _check_canceled(self) -> None:
-        if self._run.cancellation.requested:
-            raise RunCanceled(source=self._run.cancellation.source)
+        self._run.cancellation.raise_if_requested()
 
 
 def _tags(node: Node) -> list[str]:

@@ -48,6 +48,11 @@ class Options(BaseModel):
         default="", title="Run deadline", description="Cancels the run after this time, for example 30s, 15m or 2h."
     )
     stage_timeout: str = Field(default="", title="Stage limit", description="Upper limit of every attempt, for example 20m.")
+    stall_timeout: str = Field(
+        default="",
+        title="Stall limit",
+        description="Fail the run after this time without an event or a line of output. 0: never.",
+    )
     keep_worktree: KeepWorktree = Field(
         default="default", title="Keep worktree", description="When the worktree of a git run stays after the run."
     )
@@ -73,7 +78,9 @@ class RunSettings:
     workdir: str = ""
     run_timeout_s: float | None = None
     stage_timeout_s: float | None = None
+    stall_timeout_s: float | None = 1200.0
     keep_worktree: str = "on_failure"
+    worktree_max_age_s: float | None = 14 * 86400.0
     require_clean: bool = False
     push_remote: str = ""
     run_branch_prefix: str = "attractor/run"
@@ -177,8 +184,17 @@ SETTINGS: tuple[Setting, ...] = (
         "KILROY_STAGE_TIMEOUT", "runtime_policy.stage_timeout_ms", "stage_timeout",
     ),
     Setting(
+        "stall_timeout_s", "Fails the run after so long without an event or a line of output; a stage with a longer limit of "
+        "its own may be silent until that. 0: never.", 1200.0, _limit_s,
+        "KILROY_STALL_TIMEOUT", "runtime_policy.stall_timeout_ms", "stall_timeout",
+    ),
+    Setting(
         "keep_worktree", "When a git run's worktree stays.", "on_failure", _one_of("on_failure", "always", "never"),
         "KILROY_KEEP_WORKTREE", "git.keep_worktree", "keep_worktree",
+    ),
+    Setting(
+        "worktree_max_age_s", "After this time `kilroy reconcile` removes the worktree of a run that has ended, unless "
+        "keep_worktree is always.", 14 * 86400.0, _limit_s, "KILROY_WORKTREE_MAX_AGE", "git.worktree_max_age_ms",
     ),
     Setting(
         "require_clean", "Refuse to run on uncommitted work.", False, _switch,
@@ -204,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 KILROY_KEYS_WITHOUT_MEANING = frozenset(
     {"version", "graph", "task", "cxdb", "llm", "modeldb", "preflight", "artifact_policy", "git.commit_per_node"}
-    | {"runtime_policy.stall_timeout_ms", "runtime_policy.stall_check_interval_ms", "runtime_policy.max_llm_retries"}
+    | {"runtime_policy.stall_check_interval_ms", "runtime_policy.max_llm_retries"}
 )
 """Keys of Kilroy's run.yaml that are accepted and change nothing here."""
 
@@ -320,12 +336,14 @@ def run_config(settings: RunSettings, *, repo_path: Path | None, inputs: Mapping
             "commit_per_node": repo_path is not None,
             "push_remote": settings.push_remote,
             "keep_worktree": settings.keep_worktree,
+            "worktree_max_age_ms": round((settings.worktree_max_age_s or 0) * 1000),
         },
         "artifact_policy": {"checkpoint": {"exclude_globs": list(settings.checkpoint_exclude_globs)}},
         "setup": {"commands": list(settings.setup_commands), "timeout_ms": round(settings.setup_timeout_s * 1000)},
         "runtime_policy": {
             "stage_timeout_ms": round((settings.stage_timeout_s or 0) * 1000),
             "run_timeout_ms": round((settings.run_timeout_s or 0) * 1000),
+            "stall_timeout_ms": round((settings.stall_timeout_s or 0) * 1000),
         },
         "simulate": settings.simulate,
         "human": settings.human,

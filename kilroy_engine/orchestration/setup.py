@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from kilroy_engine.errors import RunCanceled
 from kilroy_engine.handlers.process import Command, Ending, run_command
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart
@@ -39,8 +38,7 @@ def run_setup_commands(run: OpenRun) -> None:
             ),
             cancellation=run.cancellation,
         )
-        if run.cancellation.requested:
-            raise RunCanceled(source=run.cancellation.source)
+        run.cancellation.raise_if_requested()
         stdout, stderr = (
             (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip()[-4000:]
             for name in ("stdout", "stderr")

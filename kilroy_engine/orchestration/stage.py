@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable
 from typing import assert_never
 
-from kilroy_engine.errors import RunCanceled
 from kilroy_engine.handlers.base import Ask, OutputSink, StageRequest, StageResult
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
@@ -71,8 +70,7 @@ class StageVisit:
         outcome = self._canceled_or(self._checked(number, self._answer(number, log)))
         verdict = judge(self.run.graph, self.node, outcome, attempt=number)
         self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
-        if self.run.cancellation.requested:
-            raise RunCanceled(source=self.run.cancellation.source)
+        self.run.cancellation.raise_if_requested()
         if isinstance(verdict, Settled):
             self.outcome = verdict.outcome
         return verdict
@@ -88,13 +86,17 @@ class StageVisit:
                 max_retry=self.policy.max_attempts - 1,
             )
         )
-        if self.run.cancellation.wait(delay):
-            raise RunCanceled(source=self.run.cancellation.source)
+        with self.run.clock.expecting_silence():
+            self.run.cancellation.wait(delay)
+        self.run.cancellation.raise_if_requested()
 
     def _answer(self, number: int, log: Callable[[str], None]) -> Outcome:
         """The handler's outcome, or the one that a ``status.json`` in the stage directory puts in its place (Kilroy)."""
         try:
-            outcome = self._settled(self.run.handlers.resolve(self.node)(self._request(number, log)))
+            request = self._request(number, log)
+            # A stage with a limit of its own may be silent until then; any other is ended by the stall watchdog.
+            with self.run.clock.working(request.timeout_s):
+                outcome = self._settled(self.run.handlers.resolve(self.node)(request))
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
             outcome = self._outcome_of(error)
         return self._reported(with_stage_status(outcome, self._dir))
@@ -146,7 +148,7 @@ class StageVisit:
     def _canceled_or(self, outcome: Outcome) -> Outcome:
         if not self.run.cancellation.requested:
             return outcome
-        reason = f"canceled: {self.run.cancellation.source}"
+        reason = self.run.cancellation.reason
         return outcome.with_updates(status=Status.FAIL, failure_reason=reason, failure_class=FailureClass.CANCELED)
 
     def _record(self, number: int, outcome: Outcome, verdict: Again | Settled, duration_ms: float) -> None:
@@ -208,6 +210,7 @@ class StageVisit:
 
         def take(stream: str, line: str) -> None:
             nonlocal forwarded
+            self.run.clock.tick()
             text = self.run.inputs.masked(line)
             self.run.log.tool_output(self.node.id, stream, text)
             forwarded += 1

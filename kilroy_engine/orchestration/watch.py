@@ -1,7 +1,8 @@
-"""The run's watcher: a thread that keeps the lock fresh and turns a deadline, a UI cancel or a stop request into a stop.
+"""The run's watcher: a thread that keeps the lock fresh and turns a deadline, a cancel, a stop request or a stall into a stop.
 
 Prefect tells a directly called flow nothing about a cancel, and no one watches its deadline while a tool runs; so the flow
-looks for itself. A supervised run gets its signal from the worker within 0.2 s and is not polled.
+looks for itself. A supervised run gets its signal from the worker within 0.2 s. It looks too, more rarely, and acts only when
+the supervisor has had its time: a worker that was killed leaves its flows running, and nobody else tells them of a cancel.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -17,52 +18,32 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from kilroy_engine.handlers.base import Cancellation
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.orchestration.stall import stall_reason
+from kilroy_engine.rundir.events import StallWatchdogTimeout
+from kilroy_engine.rundir.ownership import TOUCH_INTERVAL_S
 
 IN_PREFECT = "in the Prefect UI or API"
 DEADLINE = "run deadline of "
 POLL_INTERVAL_S = 2.0
-TOUCH_INTERVAL_S = 10.0
+SUPERVISED_POLL_INTERVAL_S = 5.0
+SUPERVISOR_PATIENCE_S = 5.0
+"""How long a supervised run leaves a cancel to its supervisor."""
 _TICK_S = 0.2
 
 
 @contextmanager
-def watching(
-    cancellation: Cancellation,
-    *,
-    touch: Callable[[], None],
-    stop_requested: Callable[[], str],
-    deadline_s: float | None = None,
-    poll_flow_run: UUID | None = None,
-) -> Generator[None]:
-    """Watches for the length of the block.
-
-    Args:
-        cancellation: Where a stop is requested.
-        touch: Renews the owner's lock; called every 10 s.
-        stop_requested: Source of a stop request left on disk, or "".
-        deadline_s: Seconds from now after which the run is canceled.
-        poll_flow_run: Flow run to ask the server about every 2 s; None where something else supervises it.
-    """
+def watching(run: OpenRun) -> Generator[None]:
+    """Watches over the run for the length of the block."""
     finished = threading.Event()
+    watcher = Watcher(run)
 
     def watch() -> None:
-        started = time.monotonic()
-        next_touch = next_poll = started
         while not finished.wait(_TICK_S):
-            now = time.monotonic()
-            if deadline_s is not None and now - started >= deadline_s:
-                cancellation.request(f"{DEADLINE}{deadline_s:g}s")
-            if source := stop_requested():
-                cancellation.request(source)
-            if now >= next_touch:
-                next_touch = now + TOUCH_INTERVAL_S
-                touch()
-            if poll_flow_run is not None and now >= next_poll and not cancellation.requested:
-                next_poll = now + POLL_INTERVAL_S
-                if _canceled_on_server(poll_flow_run):
-                    cancellation.request(IN_PREFECT)
+            watcher.look(time.monotonic())
 
+    run.started.progress.listen(lambda event: run.clock.tick())
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(watch,), name="kilroy-watch", daemon=True)
     thread.start()
@@ -71,6 +52,63 @@ def watching(
     finally:
         finished.set()
         thread.join(timeout=5)
+
+
+class Watcher:
+    """What the thread does at each look. Times are those of ``time.monotonic``."""
+
+    def __init__(self, run: OpenRun) -> None:
+        self._run = run
+        self._supervised = run.identity.supervised
+        self._poll_interval_s = SUPERVISED_POLL_INTERVAL_S if self._supervised else POLL_INTERVAL_S
+        self._patience_s = SUPERVISOR_PATIENCE_S if self._supervised else 0.0
+        limit_s = run.settings.run_timeout_s
+        self._deadline = None if limit_s is None else time.monotonic() + limit_s
+        self._next_touch = self._next_poll = 0.0
+        self._wanted_since: dict[str, float] = {}
+
+    def look(self, now: float) -> None:
+        """Looks at clock, disk and server; asks the run to stop where one of them says so."""
+        cancellation = self._run.cancellation
+        if self._deadline is not None and now >= self._deadline:
+            cancellation.request(f"{DEADLINE}{self._run.settings.run_timeout_s:g}s")
+        if now >= self._next_touch:
+            self._next_touch = now + TOUCH_INTERVAL_S
+            self._touch()
+        if source := self._stop_requested():
+            self._request(source, now)
+        if now >= self._next_poll and not cancellation.requested:
+            self._next_poll = now + self._poll_interval_s
+            if _canceled_on_server(self._run.identity.flow_run_id):
+                self._request(IN_PREFECT, now)
+        self._check_stall()
+
+    def _request(self, source: str, now: float) -> None:
+        since = self._wanted_since.setdefault(source, now)
+        if now - since >= self._patience_s:
+            self._run.cancellation.request(source)
+
+    def _touch(self) -> None:
+        try:
+            self._run.started.lock.touch()
+        except OSError:
+            pass  # a disk that refuses this for a moment must not take the watch over everything else away
+
+    def _stop_requested(self) -> str:
+        try:
+            return self._run.stop_requested()
+        except RunDirectoryError:
+            return ""  # damaged or out of reach; the next look reads it again
+
+    def _check_stall(self) -> None:
+        limit_s = self._run.settings.stall_timeout_s
+        idle_s = None if limit_s is None else self._run.clock.stalled_for(limit_s)
+        if limit_s is None or idle_s is None or self._run.cancellation.requested:
+            return
+        try:
+            self._run.emit(StallWatchdogTimeout(stall_timeout_ms=round(limit_s * 1000), idle_ms=round(idle_s * 1000)))
+        finally:
+            self._run.cancellation.give_up(stall_reason(limit_s))
 
 
 def _canceled_on_server(flow_run_id: UUID) -> bool:

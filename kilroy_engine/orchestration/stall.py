@@ -1,0 +1,58 @@
+"""The run's progress clock: how long nothing has happened, and how long that may last (Kilroy: stall watchdog)."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+
+from kilroy_engine.handlers.go_text import duration_text
+
+_MARGIN_S = 10.0
+"""By how much a stage's own limit goes before the watchdog: the stage fails then, and the walk may go on."""
+
+
+class ProgressClock:
+    """Set back by every event and every line of output. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self._allowed: list[float] = []
+
+    def tick(self) -> None:
+        """Something has happened."""
+        self._last = time.monotonic()
+
+    def working(self, limit_s: float | None) -> AbstractContextManager[None]:
+        """A stage at work. One with a limit of its own may be silent for that long."""
+        return self._allowing(limit_s + _MARGIN_S if limit_s else 0.0)
+
+    def expecting_silence(self) -> AbstractContextManager[None]:
+        """A wait of the engine's own, however long: for a person's answer, for the next attempt."""
+        return self._allowing(math.inf)
+
+    @contextmanager
+    def _allowing(self, allowed: float) -> Generator[None]:
+        with self._lock:
+            self._allowed.append(allowed)
+        try:
+            yield
+        finally:
+            self.tick()
+            with self._lock:
+                self._allowed.remove(allowed)
+
+    def stalled_for(self, limit_s: float) -> float | None:
+        """Seconds since the last progress when they are more than ``limit_s`` and than what is allowed; else None."""
+        with self._lock:
+            limit_s = max(limit_s, *self._allowed) if self._allowed else limit_s
+        idle_s = time.monotonic() - self._last
+        return idle_s if idle_s >= limit_s else None
+
+
+def stall_reason(limit_s: float) -> str:
+    """Failure reason of a stalled run, in Kilroy's words."""
+    return f"stall watchdog timeout after {duration_text(limit_s)} with no progress"
