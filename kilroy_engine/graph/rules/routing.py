@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kilroy_engine.errors import ConditionSyntaxError
 from kilroy_engine.graph.conditions import Condition, Operator
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Attribute, Edge, Node
-from kilroy_engine.graph.rules.subject import Report, Subject, did_you_mean, error, info, warning
+from kilroy_engine.graph.rules.subject import Subject, did_you_mean, error, info, warning
 from kilroy_engine.graph.source import position_in_value
 from kilroy_engine.graph.statuses import STATUS_ALIASES, Status, read_status
 
@@ -165,19 +165,17 @@ def retry_target_exists(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2: retry targets are nodes; and not exits, which are skipped."""
     report = warning("retry_target_exists")
     for node in subject.graph.nodes.values():
-        for attribute in _retry_attributes(node.attributes.get):
+        for attribute in _retry_attributes(node.attributes):
             if (problem := _bad_target(subject, attribute)) is not None:
                 yield report.on_node(node, f"node '{node.id}': {problem[0]}", attribute=attribute, fix=problem[1])
-    for attribute in _retry_attributes(subject.graph.attributes.get):
+    for attribute in _retry_attributes(subject.graph.attributes):
         if (problem := _bad_target(subject, attribute)) is not None:
             yield report.on_graph(f"graph: {problem[0]}", attribute=attribute, fix=problem[1])
 
 
-def _retry_attributes(get: object) -> Iterator[Attribute]:
-    for key in ("retry_target", "fallback_retry_target"):
-        attribute = get(key)  # type: ignore[operator]  # the get method of a mapping of attributes
-        if isinstance(attribute, Attribute) and attribute.value.strip():
-            yield attribute
+def _retry_attributes(attributes: Mapping[str, Attribute]) -> Iterator[Attribute]:
+    found = (attributes.get(key) for key in ("retry_target", "fallback_retry_target"))
+    return (attribute for attribute in found if attribute is not None and attribute.value.strip())
 
 
 def _bad_target(subject: Subject, attribute: Attribute) -> tuple[str, str] | None:
@@ -246,7 +244,7 @@ def _offers(edge: Edge, wanted: str) -> bool:
 
 def fidelity_thread(subject: Subject) -> Iterator[Diagnostic]:
     """A thread id has an effect under full fidelity only (Spec 5.4)."""
-    report: Report = info("thread_id_requires_fidelity_full")
+    report = info("thread_id_requires_fidelity_full")
     default = subject.graph.text("default_fidelity") or subject.graph.text("context_fidelity_default")
     for node in subject.nodes_of("codergen"):
         if node.has("thread_id") and not _may_be_full(subject, node, default):
