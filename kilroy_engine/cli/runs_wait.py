@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from kilroy_engine.cli.errors import ExitCode, exit_code_of
 from kilroy_engine.cli.find_run import find_run, root_of_runs
+from kilroy_engine.cli.follow import terminal_status
 from kilroy_engine.cli.streams import say
 from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.attributes import read_duration_s
@@ -30,7 +32,7 @@ def wait(
     canceled and 2 when the time is up.
     """
     from kilroy_engine.cli.waiting import Abandoned
-    from kilroy_engine.rundir.reader import read_run
+    from kilroy_engine.rundir.reader import read_run, tail_events
 
     limit_s = read_duration_s(timeout, default=None) if timeout else float("inf")
     if limit_s is None:
@@ -38,17 +40,22 @@ def wait(
     directory = find_run(run, root_of_runs(runs_root))
     abandoned = Abandoned(directory)
     gives_up_at = time.monotonic() + limit_s
-    while True:
-        summary = read_run(directory.path)
-        given_up = abandoned()
-        if summary.final is not None and (summary.complete or given_up):
-            reason = f": {summary.failure_reason}" if summary.failure_reason else ""
-            say(f"run {summary.run_id}: {summary.status}{reason}")
-            return exit_code_of(summary.status)
-        if given_up:
-            say(f"kilroy: the process of run {summary.run_id} is gone and has left no end")
-            return ExitCode.FAIL
-        if time.monotonic() >= gives_up_at:
-            say(f"kilroy: run {summary.run_id} is still {summary.status} after {timeout}")
-            return ExitCode.TIMED_OUT
-        time.sleep(_POLL_S)
+    events = tail_events(
+        directory.path, follow=True, poll_s=_POLL_S, stop=lambda: abandoned() or time.monotonic() >= gives_up_at
+    )
+    last = next(iter(deque(events, maxlen=1)), {})
+    if status := terminal_status(last):
+        return _tell_end(str(last.get("run_id", "")), status, str(last.get("reason", "")))
+    summary = read_run(directory.path)
+    if not abandoned():
+        say(f"kilroy: run {summary.run_id} is still {summary.status} after {timeout}")
+        return ExitCode.TIMED_OUT
+    if summary.final is not None:  # whoever wrote it died before the terminal line
+        return _tell_end(summary.run_id, summary.status, summary.failure_reason)
+    say(f"kilroy: the process of run {summary.run_id} is gone and has left no end")
+    return ExitCode.FAIL
+
+
+def _tell_end(run_id: str, status: str, reason: str) -> int:
+    say(f"run {run_id}: {status}{f': {reason}' if reason else ''}")
+    return exit_code_of(status)
