@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -32,6 +32,19 @@ def prepare(graph: Graph, *, inputs: Mapping[str, str] | None = None, read_text:
         graph = _read_prompt_files(graph, read_text)
     graph = apply_stylesheet(graph)
     return _expand_variables(graph, inputs or {})
+
+
+def settle_types(graph: Graph, known_types: Collection[str]) -> Graph:
+    """The graph in which a node of a type that nobody serves has the type of its shape (Spec 4.2).
+
+    After validation, which has warned about it by the rule ``type_known``: from here on ``Node.type`` is what runs.
+    """
+    nodes = dict(graph.nodes)
+    for node in graph.nodes.values():
+        if node.type not in known_types:
+            attributes = {key: attribute for key, attribute in node.attributes.items() if key != "type"}
+            nodes[node.id] = replace(node, attributes=attributes)
+    return replace(graph, nodes=nodes)
 
 
 def declared_inputs(graph: Graph) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import Graph
-from kilroy_engine.graph.transforms import prepare
+from kilroy_engine.graph.transforms import prepare, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.inputs import check_inputs
@@ -82,7 +82,9 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         read_text=lambda name: (beside / name).read_text(encoding="utf-8"),
         inputs=given,
     )
-    diagnostics = require_valid(graph, known_types=known_types())
+    types = known_types()
+    diagnostics = require_valid(graph, known_types=types)
+    graph = settle_types(graph, types)
     _require_answerable(graph, settings)
     agent = named_agent(settings.agent) if settings.agent else None
     _require_agent(graph, settings, agent)

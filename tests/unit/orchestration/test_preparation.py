@@ -112,3 +112,17 @@ def test_nothing_is_written_by_preparing(tmp_path: Path) -> None:
     prepare(MINIMAL, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_of_an_unknown_type_runs_as_its_shape_says(tmp_path: Path) -> None:
+    """Nobody serves the type: the shape decides (Spec 4.2), and a warning says so."""
+    graph = (
+        "digraph g { start [shape=Mdiamond] done [shape=Msquare] "
+        'a [type="shell.run", shape=parallelogram, tool_command="true"] '
+        'start -> a  a -> done [condition="outcome=success"] }'
+    )
+
+    prepared = prepare(graph, tmp_path)
+
+    assert prepared.graph.nodes["a"].type == "tool"
+    assert "type_known" in {diagnostic.rule for diagnostic in prepared.diagnostics}
