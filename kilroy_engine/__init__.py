@@ -1,6 +1,7 @@
 """Kilroy Engine: Attractor pipelines (Graphviz DOT) as Prefect flows.
 
-For readers of runs: :func:`read_run` tells what a run directory says now, :func:`tail_events` yields its events.
+For readers of runs: :func:`read_run` tells what a run directory says now, :func:`tail_events` yields its events,
+:class:`Abandoned` ends a wait for a run that lost its process. How to use them: ``docs/how-to/consume-a-run.md``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kilroy_engine.rundir.abandoned import Abandoned
     from kilroy_engine.rundir.layout import RunDirectory
     from kilroy_engine.rundir.reader import RunSummary, read_run, tail_events
 
 __version__ = "0.1.0"
-__all__ = ["RunDirectory", "RunSummary", "__version__", "read_run", "tail_events"]
+__all__ = ["Abandoned", "RunDirectory", "RunSummary", "__version__", "read_run", "tail_events"]
 
 _HOMES = {
+    "Abandoned": "kilroy_engine.rundir.abandoned",
     "RunDirectory": "kilroy_engine.rundir.layout",
     "RunSummary": "kilroy_engine.rundir.reader",
     "read_run": "kilroy_engine.rundir.reader",

@@ -26,14 +26,14 @@ def follow(
     Prints what has happened so far, then what happens. Ends with the run and exits with its code: 0 success, 1 fail, 130
     canceled. The exit code is 1 as well when the run's process is gone without having written an end.
     """
-    from kilroy_engine.cli.waiting import Abandoned
+    from kilroy_engine.rundir.abandoned import Abandoned
     from kilroy_engine.rundir.encoding import compact
     from kilroy_engine.rundir.reader import tail_events
 
     directory = find_run(run, root_of_runs(runs_root))
     narrator = Narrator()
     status = ""
-    for event in tail_events(directory.path, follow=True, stop=Abandoned(directory)):
+    for event in tail_events(directory.path, follow=True, stop=Abandoned(directory.path)):
         line = compact(event).decode("utf-8", "replace") if raw else narrator.line(event)
         if line is not None:
             print(line, flush=True)

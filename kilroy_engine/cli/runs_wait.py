@@ -31,14 +31,14 @@ def wait(
     The exit code is 0 after a success, 1 after a failure or when the run's process is gone without an end, 130 when the run was
     canceled and 2 when the time is up.
     """
-    from kilroy_engine.cli.waiting import Abandoned
+    from kilroy_engine.rundir.abandoned import Abandoned
     from kilroy_engine.rundir.reader import read_run, tail_events
 
     limit_s = read_duration_s(timeout, default=None) if timeout else float("inf")
     if limit_s is None:
         raise InvalidInput(f"--timeout {timeout}: a time such as 30s, 15m or 2h is expected", name="timeout")
     directory = find_run(run, root_of_runs(runs_root))
-    abandoned = Abandoned(directory)
+    abandoned = Abandoned(directory.path)
     gives_up_at = time.monotonic() + limit_s
     events = tail_events(
         directory.path, follow=True, poll_s=_POLL_S, stop=lambda: abandoned() or time.monotonic() >= gives_up_at

@@ -1,4 +1,4 @@
-"""Waiting for a run that may have lost its process."""
+"""For readers that wait: whether a run has lost its process and nobody will end it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ GRACE_S = 15.0
 
 
 class Abandoned:
-    """Called again and again, says whether the run's process has been gone, and its files silent, for too long."""
+    """Called again and again, says whether the run's process has been gone, and its files silent, for too long.
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
-        self._quiet_since = time.monotonic() - _age_s(run.progress)
+    Made for ``tail_events(path, follow=True, stop=Abandoned(path))``, which then ends for a run that nobody will end.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._run = RunDirectory(Path(path))
+        self._quiet_since = time.monotonic() - _age_s(self._run.progress)
 
     def __call__(self) -> bool:
         if owner_alive(self._run):
