@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import orjson
+
 
 def _plain(value: object) -> object:
     match value:
@@ -44,7 +46,13 @@ def indented(value: object) -> bytes:
     Raises:
         ValueError, TypeError: the value has no JSON form.
     """
-    return utf8(_INDENTED.encode(value))
+    try:
+        # A tenth of the time of the standard library, whose indented form is written by Python code: a checkpoint of a long
+        # run has a hundred kilobytes. NaN becomes null.
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2)
+    except TypeError:
+        # Lone surrogates, integers beyond 64 bits, keys that are no text: rare enough for the slow way.
+        return utf8(_INDENTED.encode(value))
 
 
 def utf8(text: str) -> bytes:

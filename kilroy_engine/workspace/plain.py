@@ -1,6 +1,5 @@
 """A plain folder as a place of work: a scratch folder of the run's own, or a folder of the user's."""
 
-# ruff: noqa: ARG002  # a folder without history needs little of what the protocol hands it
 from __future__ import annotations
 
 from dataclasses import dataclass

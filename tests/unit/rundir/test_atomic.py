@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -34,14 +35,35 @@ def test_files_are_readable_for_the_group(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "x.json").stat().st_mode) == 0o640
 
 
-@pytest.mark.parametrize("value", [{"x": float("nan")}, {"x": float("inf")}, {"x": object()}])
-def test_a_value_without_json_form_is_refused_and_the_old_file_stays(tmp_path: Path, value: object) -> None:
-    """NaN and foreign objects would make a file that other readers cannot read."""
+def test_a_value_without_json_form_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+    """A foreign object has no JSON form; what was there before is not lost."""
     path = tmp_path / "checkpoint.json"
     write_json(path, {"old": True})
+
     with pytest.raises(RunDirectoryError, match=r"cannot write .*checkpoint\.json"):
-        write_json(path, value)
-    assert path.read_text() == '{\n  "old": true\n}'
+        write_json(path, {"x": object()})
+
+    assert json.loads(path.read_bytes()) == {"old": True}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_without_json_form_becomes_null(tmp_path: Path, value: float) -> None:
+    """NaN and the infinities would make a file that other readers cannot read."""
+    path = tmp_path / "checkpoint.json"
+
+    write_json(path, {"x": value})
+
+    assert path.read_bytes() == b'{\n  "x": null\n}'
+
+
+@pytest.mark.parametrize("value", [2**70, "\ud800", {1: "a key that is no text"}])
+def test_rare_values_are_written_all_the_same(tmp_path: Path, value: object) -> None:
+    """What the fast encoder refuses takes the slow way: large integers, half a character, keys that are no text."""
+    path = tmp_path / "checkpoint.json"
+
+    write_json(path, {"x": value})
+
+    assert json.loads(path.read_text(encoding="utf-8"))["x"] in (2**70, "\ufffd", {"1": "a key that is no text"})
 
 
 def test_a_disk_error_names_the_file(tmp_path: Path) -> None:
