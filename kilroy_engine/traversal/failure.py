@@ -16,7 +16,6 @@ OUTPUT_DIGEST_KEY = "output_digest"
 """Key of ``Outcome.meta`` for the digest of an output that is longer than the context value ``tool.output``."""
 
 
-
 class FailureClass(StrEnum):
     """Kilroy's failure classes. Only the first, budget_exhausted and compilation_loop make another attempt worthwhile."""
 
