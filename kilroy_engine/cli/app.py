@@ -37,6 +37,8 @@ def build_app(*, complete: bool = False) -> App:
     app.command(f"{_HERE}.render:render", name="render", group=pipelines, sort_key=3)
     app.command(f"{_HERE}.status:status", name="status", group=runs, sort_key=1)
     app.command(f"{_HERE}.follow:follow", name="follow", group=runs, sort_key=2)
+    app.command(f"{_HERE}.stop:stop", name="stop", group=runs, sort_key=4)
+    app.command(f"{_HERE}.reconcile:reconcile", name="reconcile", group=runs, sort_key=5)
     app.command(_runs_app(runs))
     app.command(_server_app(server))
     if complete:

@@ -25,6 +25,10 @@ def server_state_dir(environ: Mapping[str, str]) -> Path:
     return runs_root(state).parents[1] / "server"
 
 
+NO_SERVER = "http://127.0.0.1:9/api"
+"""Nobody listens on the discard port: an address for Prefect where there is no server, or it would start one of its own."""
+
+
 class Connection:
     """The way to the configured Prefect API or, where none is configured, to the local server."""
 
@@ -62,6 +66,18 @@ class Connection:
             from kilroy_engine.orchestration.local_server import ensure_server
 
             _use(ensure_server(state_dir=server_state_dir(os.environ), on_status=self._on_status))
+
+    def enter_if_reachable(self) -> None:
+        """Makes this process use the configured server, or the local one if it runs; starts none and raises nothing.
+
+        Where there is no server, requests fail at once as those to one that does not answer.
+        """
+        if configured_api_url():
+            return
+        from kilroy_engine.orchestration.local_server import LocalServer, server_status
+
+        server = server_status(server_state_dir(os.environ)).server
+        _use(server or LocalServer(NO_SERVER, "", 0, started=False))
 
     def check(self) -> str:
         """Makes sure that there is a server, without starting one: its URL, or "local".

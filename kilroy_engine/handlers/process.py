@@ -86,19 +86,21 @@ def run_command(command: Command, *, cancellation: Cancellation, output: OutputS
             bufsize=0,
             start_new_session=True,
         )
-        stack.callback(process.wait)
+        stack.callback(_reap, process)
         pipes = [stack.enter_context(pipe) for pipe in (process.stdout, process.stderr) if pipe is not None]
         streams = [_Stream(*parts, output) for parts in zip(_STREAMS, pipes, logs, strict=True)]
         try:
             record_process(command.stage_dir, process)
             _let_begin(process)
             ending = _Follower(process, streams).follow(command.timeout_s, cancellation)
+            if ending is not Ending.EXITED:
+                end_group(process, grace_s=command.grace_s)
         except BaseException:
-            # Whatever passes through here, an interrupt included, must not leave the command running unwatched.
+            # Whatever passes through here, an interrupt included, must not leave the command running unwatched. A second
+            # Ctrl-C comes here from the grace of the first.
             end_group(process, grace_s=command.grace_s)
             raise
         if ending is not Ending.EXITED:
-            end_group(process, grace_s=command.grace_s)
             for stream in streams:
                 stream.read_rest()
         for stream in streams:
@@ -113,6 +115,13 @@ def _require_program(command: Command) -> None:
     program = command.argv[0]
     if shutil.which(program, path=command.environment.get("PATH")) is None:
         raise FileNotFoundError(errno.ENOENT, "not installed or not on PATH", program)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Takes the exit code. A command that is still there, because ending it was interrupted once more, gets no more time."""
+    if process.poll() is None:
+        end_group(process, grace_s=0)
+    process.wait()
 
 
 def _let_begin(process: subprocess.Popen[bytes]) -> None:

@@ -15,17 +15,20 @@ from prefect.states import Failed
 from kilroy_engine.errors import KilroyError, PipelineNotFound, RunCanceled
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
+from kilroy_engine.orchestration.leaving import end_at_exit
 from kilroy_engine.orchestration.locate import Identity
 from kilroy_engine.orchestration.opening import OpenRun, open_run
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.pipeline_file import read_pipeline
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
+from kilroy_engine.orchestration.reconcile import reconciling
 from kilroy_engine.orchestration.recorder import RunRecorder
 from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.setup import SetupFailed, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.watch import DEADLINE, watching
+from kilroy_engine.rundir.layout import runs_root
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.walk import walk
@@ -88,15 +91,22 @@ def conduct(run: OpenRun) -> State:
 
     Whatever passes through here, a termination signal included, leaves no child process behind.
     """
+    end_at_exit()
     try:
-        with interrupts_cancel(run.cancellation, enabled=not run.identity.supervised), watching(run):
+        with (
+            reconciling(runs_root(os.environ)),
+            interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
+            watching(run),
+        ):
             status, reason = _walk(run)
     except BaseException as passing:
         run.interrupted(passing)
         raise
     conclusion = run.conclude(status, reason)
     source = run.cancellation.source
-    return to_flow_state(conclusion, deadline=source.startswith(DEADLINE), by_signal=source.startswith("by "))
+    # A supervisor that meets CANCELLING would signal a process that is about to end by itself.
+    unknown_to_prefect = source.startswith("by ") and not run.identity.supervised
+    return to_flow_state(conclusion, deadline=source.startswith(DEADLINE), by_signal=unknown_to_prefect)
 
 
 def _walk(run: OpenRun) -> tuple[FinalStatus, str]:

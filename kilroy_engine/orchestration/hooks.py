@@ -19,19 +19,20 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Cancelled
 
 from kilroy_engine.errors import RunDirectoryError, RunSuperseded
 from kilroy_engine.orchestration.artifacts import publish_summary
+from kilroy_engine.orchestration.interrupts import BY_SIGNAL
 from kilroy_engine.orchestration.locate import locate
-from kilroy_engine.orchestration.opening import live_run
+from kilroy_engine.orchestration.opening import OpenRun, live_run
 from kilroy_engine.orchestration.prefect_events import announce_end
-from kilroy_engine.orchestration.states import final_status_of
+from kilroy_engine.orchestration.settle import settle_task_runs
+from kilroy_engine.orchestration.states import agrees, end_state, final_status_of, state_message
 from kilroy_engine.rundir.events import TERMINAL_EVENTS
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.progress import last_event
 from kilroy_engine.rundir.records import FinalOutcome
-from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run
+from kilroy_engine.rundir.terminal import HURRIED, Limits, Owner, end_of, finalize_run
 from kilroy_engine.workspace.closing import closing_of
 
 Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
@@ -55,32 +56,42 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     live = live_run(flow_run.id)
     over = is_over(run)
     try:
-        final = end_of(run, flow_run_id=flow_run.id, observed=final_status_of(state), message=_message(state))
-        final = finalize_run(run, final, owner=Owner(str(flow_run.id), final.start), closing=closing_of(run))
+        final = _end(run, flow_run, state, live)
     except RunSuperseded as superseded:
         logger.warning("%s", superseded)
         return
-    finally:
-        if live is not None:
-            live.close()
     reason = f": {final.failure_reason}" if final.failure_reason else ""
     logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
     with telling(logger):
         if not over:  # else whoever ended the run has announced it
             publish_end(run, final, flow_run, flow_name=flow.name)
-        if live is not None and state.is_cancelling():
-            _set_cancelled(flow_run, final)
+        _settle(flow_run, state, final, in_flow_process=live is not None)
+
+
+def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: OpenRun | None) -> FinalOutcome:
+    """Writes the end. A run of this process is over then, unless a signal comes between: then its exit ends it."""
+    limits = Limits()
+    if live is not None:
+        live.ending = True
+        if state.is_crashed() or live.cancellation.source.startswith(BY_SIGNAL):
+            limits = HURRIED  # whoever sent the signal will not wait for long
+    try:
+        final = end_of(run, flow_run_id=flow_run.id, observed=final_status_of(state), message=state_message(state))
+        owner = Owner(str(flow_run.id), final.start)
+        final = finalize_run(run, final, owner=owner, closing=closing_of(run), limits=limits)
+    except Exception:
+        if live is not None:
+            live.close()
+        raise
+    if live is not None:
+        live.close()
+    return final
 
 
 def is_over(run: RunDirectory) -> bool:
     """Whether the terminal line is the last one."""
     line = last_event(run.progress)
     return line is not None and line.get("event") in TERMINAL_EVENTS
-
-
-def _message(state: State) -> str:
-    message = state.message or state.name or ""
-    return f"crashed: {message}" if state.is_crashed() else message
 
 
 def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str) -> None:
@@ -90,11 +101,17 @@ def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, fl
     publish_summary(run, flow_run, final)
 
 
-def _set_cancelled(flow_run: FlowRun, final: FinalOutcome) -> None:
-    """Sets Cancelled where this very process is the flow's: a runner sets it itself, an engine whose flow returned or adopted
-    CANCELLING leaves the server there."""
+def _settle(flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
+    """Prefect's states follow the disk, where one cancel or crash overtook another. A runner that calls this hook for
+    CANCELLING sets Cancelled itself; an engine whose flow returned or adopted it leaves the server there."""
+    by_runner = state.is_cancelling() and not in_flow_process
+    if agrees(state, final) and in_flow_process:
+        return
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(flow_run.id, Cancelled(message=final.failure_reason), force=True)
+        if not agrees(state, final) and not by_runner:
+            client.set_flow_run_state(flow_run.id, end_state(final), force=True)
+        if not in_flow_process:
+            settle_task_runs(flow_run.id, final, client=client)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from types import FrameType
 
 from kilroy_engine.handlers.base import Cancellation
 
+BY_SIGNAL = "by signal "
+
 
 @contextmanager
 def interrupts_cancel(cancellation: Cancellation, *, enabled: bool) -> Generator[None]:
@@ -23,7 +25,7 @@ def interrupts_cancel(cancellation: Cancellation, *, enabled: bool) -> Generator
         return
 
     def cancel(number: int, frame: FrameType | None) -> None:
-        if not cancellation.request(f"by signal {signal.Signals(number).name}") and number == signal.SIGINT:
+        if not cancellation.request(f"{BY_SIGNAL}{signal.Signals(number).name}") and number == signal.SIGINT:
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
 
+import httpx
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
@@ -19,6 +20,7 @@ from prefect.utilities.urls import url_for
 
 from kilroy_engine.errors import KilroyError
 from kilroy_engine.orchestration.flow import attractor
+from kilroy_engine.orchestration.leaving import end_left_runs
 from kilroy_engine.orchestration.locate import run_id_for
 from kilroy_engine.orchestration.preparation import RunParameters
 from kilroy_engine.orchestration.settings import run_directory_path
@@ -62,10 +64,16 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
         run_id = run_id_for(flow_run.id, parameters.options)
         run = RunDirectory(run_directory_path(parameters.options, run_id=run_id, environ=os.environ))
         on_started(Started(run, run_id, flow_run.id, url_for("flow-run", flow_run.id) or ""))
-        state = cast("State", run_flow(attractor, flow_run=flow_run, parameters=given, return_type="state"))
+        try:
+            state = cast("State", run_flow(attractor, flow_run=flow_run, parameters=given, return_type="state"))
+            told = state.message or f"the flow run ended as {state.name}"
+        except httpx.HTTPError as error:
+            # Without a server Prefect runs no hook; the run's end is on this machine and must not depend on it.
+            told = f"the Prefect API does not answer any more: {str(error) or type(error).__name__}"
+            end_left_runs()
     final = FinalOutcome.find(run)
     if final is None or final.flow_run_id != str(flow_run.id):
-        raise NotStarted(state.message or f"the flow run ended as {state.name}")
+        raise NotStarted(told)
     return final
 
 

@@ -59,6 +59,13 @@ def locate(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None
     return None
 
 
+def directory_of(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
+    """Where the flow run's directory is or would be, whoever owns it; None where its parameters were refused. Asks nobody."""
+    labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
+    path = Path(str(labelled)) if labelled else _computed(flow_run.parameters, flow_run.id, environ)
+    return RunDirectory(path) if path else None
+
+
 def _candidates(flow_run: FlowRun, environ: Mapping[str, str]) -> list[Path]:
     labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
     if labelled:

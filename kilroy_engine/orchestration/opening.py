@@ -42,7 +42,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class OpenRun:
-    """A run at work in this process: everything that its parts share. ``environment`` is for child processes."""
+    """A run at work in this process: everything that its parts share. ``environment`` is for child processes. ``ending`` is
+    set when its state hook begins."""
 
     prepared: PreparedRun
     identity: Identity
@@ -54,6 +55,7 @@ class OpenRun:
     environment: Mapping[str, str]
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
+    ending: bool = False
 
     @property
     def run_id(self) -> str:
@@ -131,6 +133,11 @@ _LIVE: dict[UUID, OpenRun] = {}
 def live_run(flow_run_id: UUID) -> OpenRun | None:
     """The run of this flow run if it was opened in this very process; None in a hook that runs elsewhere."""
     return _LIVE.get(flow_run_id)
+
+
+def live_runs() -> tuple[OpenRun, ...]:
+    """The runs that this process has opened and not closed."""
+    return tuple(_LIVE.values())
 
 
 def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str, str], base: Path | None = None) -> OpenRun:

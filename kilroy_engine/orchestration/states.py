@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from prefect import State
 from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelled, Cancelling, Completed, Failed
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 
-from kilroy_engine.rundir.records import Conclusion
+from kilroy_engine.rundir.records import Conclusion, FinalOutcome
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, Status
 
 TIMED_OUT = "TimedOut"
@@ -38,6 +38,29 @@ def final_status_of(state: State) -> FinalStatus | None:
             return FinalStatus.CANCELED
         case _:
             return None
+
+
+def state_message(state: State) -> str:
+    """What a terminal state says about the end, in the words of ``failure_reason``."""
+    message = state.message or state.name or ""
+    return f"crashed: {message}" if state.is_crashed() else message
+
+
+def agrees(state: State | None, final: FinalOutcome) -> bool:
+    """Whether Prefect shows the flow run as ended in the way that the disk tells."""
+    return state is not None and state.is_final() and final_status_of(state) is final.status
+
+
+def end_state(final: FinalOutcome) -> State:
+    """The terminal state for a flow run whose end is on disk and which Prefect shows otherwise."""
+    reason = final.failure_reason
+    match final.status:
+        case FinalStatus.SUCCESS:
+            return Completed(message="exit reached")
+        case FinalStatus.FAIL:
+            return Crashed(message=reason) if reason.startswith("crashed:") else Failed(message=reason)
+        case FinalStatus.CANCELED:
+            return Cancelled(message=reason)
 
 
 def to_flow_state(conclusion: Conclusion, *, deadline: bool = False, by_signal: bool = False) -> State:

@@ -22,6 +22,7 @@ class _Section(BaseModel):
 class _Git(_Section):
     push_remote: str = ""
     keep_worktree: KeepWorktree = KeepWorktree.ON_FAILURE
+    worktree_max_age_ms: int = 0
 
 
 class _Checkpoint(_Section):

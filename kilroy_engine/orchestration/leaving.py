@@ -1,0 +1,60 @@
+"""The last chance of the flow's own process: at its exit it ends the runs that no hook has ended.
+
+Prefect runs no hook when the server is away as the flow returns, and a signal can interrupt a hook between its writes. Where
+nothing supervises the process, nobody else would end the run before the reconciler does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+
+import httpx
+
+from kilroy_engine.errors import KilroyError
+from kilroy_engine.orchestration.lost import tell_prefect
+from kilroy_engine.orchestration.opening import OpenRun, live_runs
+from kilroy_engine.orchestration.told import asking_prefect
+from kilroy_engine.rundir.terminal import HURRIED, end_of, finalize_run
+from kilroy_engine.workspace.closing import closing_of
+
+_log = logging.getLogger(__name__)
+
+
+def end_at_exit() -> None:
+    """From now on this process ends what is left of its runs when it exits. Registers itself once."""
+    atexit.unregister(end_left_runs)
+    atexit.register(end_left_runs)
+
+
+def end_left_runs() -> None:
+    """Ends the runs of this process that are open and that nobody else will end."""
+    for run in live_runs():
+        if _is_ours(run):
+            _end(run)
+
+
+def _is_ours(run: OpenRun) -> bool:
+    """A supervisor ends what it has ended or seen die; the rest is ours: a hook that was interrupted, and a cancel that the
+    supervisor has not acted on."""
+    return not run.identity.supervised or run.ending or run.cancellation.requested
+
+
+def _end(run: OpenRun) -> None:
+    directory, owner = run.directory, run.started.owner
+    try:
+        final = end_of(directory, flow_run_id=owner.flow_run_id)
+        final = finalize_run(directory, final, owner=owner, closing=closing_of(directory), limits=HURRIED)
+    except (KilroyError, OSError) as error:
+        _log.warning("%s has no end yet: %s", directory.path, error)
+        return
+    finally:
+        run.close()
+    try:
+        with asking_prefect() as prefect:
+            told = prefect.flow_run(owner.flow_run_id)
+            if told.flow_run is not None:
+                tell_prefect(directory, told.flow_run, final, prefect, announce=True)
+    except (httpx.HTTPError, RuntimeError) as error:
+        # The interpreter is going: threads that a client may want cannot be started any more.
+        _log.warning("the end of run %s is on disk, but Prefect could not be told: %s", run.run_id, error)

@@ -1,0 +1,219 @@
+"""Ends what nobody has ended: runs whose process is gone, half-written ends, states that Prefect was never told of.
+
+Many ways of ending run no state hook (a worker that is stopped, a killed script, a server that was away). What they leave is a
+run directory without its terminal line, or a flow run that Prefect shows at work for ever. This looks for both and ends them
+through :func:`~kilroy_engine.rundir.terminal.finalize_run`, as a hook would have.
+
+Safe to run anywhere, any number of times at once: a run that is being ended is held by its lock.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import httpx
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+
+from kilroy_engine.errors import KilroyError, RunAlreadyOwned, RunDirectoryError
+from kilroy_engine.orchestration.locate import directory_of
+from kilroy_engine.orchestration.lost import DEFAULT_PATIENCE, End, Leave, Patience, decide, end_lost_run, now, tell_prefect
+from kilroy_engine.orchestration.states import agrees, end_state
+from kilroy_engine.orchestration.told import Prefect, asking_prefect
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.liveness import examine, run_directories
+from kilroy_engine.rundir.ownership import RunLock, current_owner
+from kilroy_engine.rundir.progress import is_ended
+from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.workspace.stale import discard_worktree, stale_worktree
+
+__all__ = ["Action", "Finding", "Patience", "reconcile", "reconcile_quickly", "reconciling"]
+
+QUICK_LIMIT = 200
+"""How many directories the start of a run looks at: the latest changed ones, some 30 ms in a thread of its own."""
+
+
+JOIN_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Action(StrEnum):
+    """What is done about a run."""
+
+    END = "end"
+    STATE = "state"
+    WORKTREE = "worktree"
+    LEAVE = "leave"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was found, and done unless it was a dry run. ``status`` is the run's end, "" where it has none."""
+
+    run: RunDirectory
+    action: Action
+    what: str
+    status: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, or the name of its directory where that differs."""
+        return self.run.path.name
+
+
+def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: bool = False) -> list[Finding]:
+    """Ends every lost run below ``root``, and every one that Prefect shows at work and whose directory this machine has.
+
+    Also sets the states of flow runs and task runs that a dead process has left, and removes worktrees past their age. With
+    ``dry_run`` nothing is changed. An API that does not answer is no error: then the disk alone decides.
+    """
+    with asking_prefect() as prefect:
+        at_work = [(flow_run, directory_of(flow_run, os.environ)) for flow_run in prefect.unfinished()]
+        runs = {run.path: run for run in run_directories(root)}
+        runs |= {run.path: run for _, run in at_work if run is not None and run.path.is_dir()}
+        reconciler = _Reconciler(prefect, patience, dry_run=dry_run)
+        findings = [found for run in runs.values() for found in reconciler.end(run)]
+        ended = {found.run.path for found in findings}
+        for flow_run, run in at_work:
+            if run is not None and run.path in runs and run.path not in ended:
+                findings += reconciler.settle(flow_run, run)
+        for run in runs.values():
+            findings += reconciler.tidy(run)
+    return findings
+
+
+def reconcile_quickly(root: Path, *, stop: Callable[[], bool], limit: int = QUICK_LIMIT) -> list[Finding]:
+    """Ends the lost runs among the latest changed directories below ``root``, and settles the flow runs that Prefect shows at
+    work although they have ended. For the start of every run. ``stop`` says when to leave the rest to somebody else.
+    """
+    lost = [run for run in run_directories(root, limit=limit) if not stop() and _is_lost(run)]
+    if stop():
+        return []
+    with asking_prefect() as prefect:
+        reconciler = _Reconciler(prefect, DEFAULT_PATIENCE, dry_run=False)
+        findings = [found for run in lost if not stop() for found in reconciler.end(run)]
+        for flow_run in prefect.unfinished():
+            run = directory_of(flow_run, os.environ)
+            if run is not None and run.path.is_dir() and not stop():
+                findings += reconciler.settle(flow_run, run)
+        return findings
+
+
+@contextmanager
+def reconciling(root: Path) -> Generator[None]:
+    """Does :func:`reconcile_quickly` in a thread beside the block, and waits at its end only for a run that is being ended."""
+    finished = threading.Event()
+
+    def work() -> None:
+        try:
+            findings = reconcile_quickly(root, stop=finished.is_set)
+        except (httpx.HTTPError, PrefectException) as error:
+            _log.warning("lost runs below %s are left to the next reconciliation: %s", root, error)
+            return
+        for found in findings:
+            _log.info("run %s: %s: %s", found.run_id, found.action, found.what)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="kilroy-reconcile", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join(timeout=JOIN_S)
+
+
+def _is_lost(run: RunDirectory) -> bool:
+    try:
+        found = examine(run)
+    except (RunDirectoryError, OSError):
+        return False  # `kilroy reconcile` tells about it
+    return found is not None and found.silent_s >= DEFAULT_PATIENCE.grace_s
+
+
+class _Reconciler:
+    def __init__(self, prefect: Prefect, patience: Patience, *, dry_run: bool) -> None:
+        self._prefect = prefect
+        self._patience = patience
+        self._dry_run = dry_run
+
+    def end(self, run: RunDirectory) -> Iterator[Finding]:
+        """Ends the run if it is lost; nothing for a run that has ended or is at work."""
+        try:
+            found = examine(run)
+            if found is None:
+                return
+            told = self._prefect.flow_run(found.owner.flow_run_id)
+            match decide(found, told, self._patience, at=now()):
+                case Leave(why):
+                    yield Finding(run, Action.LEAVE, why)
+                case End() as end if self._dry_run:
+                    yield Finding(run, Action.END, f"would be ended: {end.message}")
+                case End() as end:
+                    final = end_lost_run(found, end, told.flow_run, self._prefect)
+                    yield Finding(run, Action.END, final.failure_reason or "its end is complete now", final.status)
+        except RunAlreadyOwned:
+            yield Finding(run, Action.LEAVE, "another process took it just now")
+        except (KilroyError, OSError) as error:
+            yield Finding(run, Action.ERROR, str(error))
+
+    def settle(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
+        """Tells Prefect of an end that is on disk for as long as the grace, and that it does not know of."""
+        try:
+            final = _end_of_flow_run(run, str(flow_run.id))
+            if final is None or agrees(flow_run.state, final):
+                return
+            if (now() - final.timestamp).total_seconds() < self._patience.grace_s:
+                return
+            before = flow_run.state.name if flow_run.state else "no state"
+            if not self._dry_run:
+                tell_prefect(run, flow_run, final, self._prefect, announce=False)
+        except (KilroyError, OSError) as error:
+            yield Finding(run, Action.ERROR, str(error))
+        else:
+            verb = "would be set" if self._dry_run else "set"
+            yield Finding(run, Action.STATE, f"flow run {verb} from {before} to {end_state(final).name}", final.status)
+
+    def tidy(self, run: RunDirectory) -> Iterator[Finding]:
+        """Removes a worktree that is past its age."""
+        worktree = stale_worktree(run, now())
+        if worktree is None or not is_ended(run.progress):
+            return
+        if self._dry_run:
+            yield Finding(run, Action.WORKTREE, f"worktree would be removed: {worktree}")
+            return
+        try:
+            lock = RunLock.acquire(run)
+            try:
+                removed = discard_worktree(run)
+            finally:
+                lock.release()
+        except RunAlreadyOwned:
+            return  # somebody resumes it
+        except (KilroyError, OSError) as error:
+            yield Finding(run, Action.ERROR, f"worktree not removed: {error}")
+        else:
+            if removed:
+                yield Finding(run, Action.WORKTREE, f"worktree removed: {worktree}; its branch stays")
+
+
+def _end_of_flow_run(run: RunDirectory, flow_run_id: str) -> FinalOutcome | None:
+    """How the flow run's latest start in this directory ended; None while it has not."""
+    owner = current_owner(run)
+    if owner is not None and owner.flow_run_id == flow_run_id:
+        final = FinalOutcome.find(run)
+        return final if final is not None and final.start == owner.start and is_ended(run.progress) else None
+    for path in run.path.glob("final*.json"):
+        final = FinalOutcome.parse(path.read_bytes(), path)
+        if final.flow_run_id == flow_run_id:
+            return final
+    return None

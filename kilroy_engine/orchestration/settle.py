@@ -1,0 +1,46 @@
+"""Prefect's states brought in line with an end that is on disk: of the flow run, and of task runs that a dead process left."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelled, Crashed
+
+from kilroy_engine.orchestration.states import agrees, end_state
+from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.traversal.outcome import FinalStatus
+
+UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+
+
+def settle_flow_run(flow_run: FlowRun, final: FinalOutcome, *, client: SyncPrefectClient) -> None:
+    """Sets the flow run's terminal state where ``flow_run`` shows another end or none.
+
+    Raises:
+        httpx.HTTPError: The server did not take it.
+    """
+    if agrees(flow_run.state, final):
+        return
+    # Forced: the ordinary rules keep a run in CANCELLING, and one that Prefect believes to have ended otherwise as it is.
+    client.set_flow_run_state(flow_run.id, end_state(final), force=True)
+
+
+def settle_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPrefectClient) -> int:
+    """Ends the task runs that Prefect still shows at work; how many. Call it only when no process works on the run.
+
+    Raises:
+        httpx.HTTPError: The server did not take it.
+    """
+    left = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": list(UNFINISHED)}}}),
+    )
+    canceled = final.status is FinalStatus.CANCELED
+    for task_run in left:
+        message = final.failure_reason or "the run has ended"
+        state = Cancelled(message=message) if canceled else Crashed(message=message)
+        client.set_task_run_state(task_run.id, state, force=True)
+    return len(left)

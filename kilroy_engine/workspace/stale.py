@@ -1,0 +1,41 @@
+"""Worktrees of runs that ended long ago and that nobody came back for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.workspace.base import KeepWorktree
+from kilroy_engine.workspace.git_worktree import GitWorkspace
+from kilroy_engine.workspace.reopen import workspace_of, workspace_settings_of
+
+
+def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
+    """The worktree of an ended git run that is past the age which the run's own settings give it; None for any other.
+
+    A worktree that is to be kept ``always``, or a folder of the user's own, is never stale.
+    """
+    try:
+        final, manifest, git = FinalOutcome.find(run), Manifest.find(run), workspace_settings_of(run).git
+    except RunDirectoryError:
+        return None  # what the records do not say is not removed
+    if final is None or manifest is None or not manifest.repo_path or not manifest.worktree:
+        return None
+    if git.keep_worktree is KeepWorktree.ALWAYS or not git.worktree_max_age_ms:
+        return None
+    worktree = Path(manifest.worktree)
+    age_s = (at - final.timestamp).total_seconds()
+    return worktree if age_s * 1000 >= git.worktree_max_age_ms and (worktree / ".git").is_file() else None
+
+
+def discard_worktree(run: RunDirectory) -> bool:
+    """Removes the worktree; the run's branch stays. False when somebody has asked git to keep it.
+
+    Raises:
+        RunDirectoryError: The manifest is missing or damaged.
+    """
+    workspace = workspace_of(run)
+    return not isinstance(workspace, GitWorkspace) or workspace.discard()
