@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Prefect, ended, events, eventually
+from real_prefect import ROOT, Prefect, ended, events, eventually
 
 PAGE = ROOT / "docs" / "how-to" / "automations.md"
 BUILD = (
