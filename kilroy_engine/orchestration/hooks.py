@@ -63,9 +63,9 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     reason = f": {final.failure_reason}" if final.failure_reason else ""
     logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
     with telling(logger):
+        _settle(flow_run, state, final, in_flow_process=live is not None)
         if not over:  # else whoever ended the run has announced it
             publish_end(run, final, flow_run, flow_name=flow.name)
-        _settle(flow_run, state, final, in_flow_process=live is not None)
 
 
 def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: OpenRun | None) -> FinalOutcome:

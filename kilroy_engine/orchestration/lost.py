@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelled
 
 from kilroy_engine.orchestration.hooks import publish_end, telling
 from kilroy_engine.orchestration.settle import settle_flow_run, settle_task_runs
@@ -103,6 +104,13 @@ def tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, pref
         settle_task_runs(flow_run.id, final, client=prefect.client)
         if announce:
             publish_end(run, final, flow_run, flow_name=FLOW_NAME)
+
+
+def cancel_bodiless(flow_run: FlowRun, prefect: Prefect) -> None:
+    """Sets Cancelled; there is nothing on disk to end."""
+    with telling(_log):
+        message = "canceled in the Prefect UI or API before the run began"
+        prefect.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
 
 
 def now() -> datetime:

@@ -24,8 +24,18 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 
 from kilroy_engine.errors import KilroyError, RunAlreadyOwned, RunDirectoryError
-from kilroy_engine.orchestration.locate import directory_of
-from kilroy_engine.orchestration.lost import DEFAULT_PATIENCE, End, Leave, Patience, decide, end_lost_run, now, tell_prefect
+from kilroy_engine.orchestration.locate import RUN_DIRECTORY_LABEL, directory_of
+from kilroy_engine.orchestration.lost import (
+    DEFAULT_PATIENCE,
+    End,
+    Leave,
+    Patience,
+    cancel_bodiless,
+    decide,
+    end_lost_run,
+    now,
+    tell_prefect,
+)
 from kilroy_engine.orchestration.states import agrees, end_state
 from kilroy_engine.orchestration.told import Prefect, asking_prefect
 from kilroy_engine.rundir.layout import RunDirectory
@@ -84,8 +94,8 @@ def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: boo
         findings = [found for run in runs.values() for found in reconciler.end(run)]
         ended = {found.run.path for found in findings}
         for flow_run, run in at_work:
-            if run is not None and run.path in runs and run.path not in ended:
-                findings += reconciler.settle(flow_run, run)
+            if run is not None and run.path not in ended:
+                findings += reconciler.settle(flow_run, run) if run.path in runs else reconciler.settle_bodiless(flow_run, run)
         for run in runs.values():
             findings += reconciler.tidy(run)
     return findings
@@ -182,6 +192,19 @@ class _Reconciler:
         else:
             verb = "would be set" if self._dry_run else "set"
             yield Finding(run, Action.STATE, f"flow run {verb} from {before} to {end_state(final).name}", final.status)
+
+    def settle_bodiless(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
+        """Ends a flow run in Prefect whose cancel nobody carries out because its body never began: it has no directory."""
+        state = flow_run.state
+        opened = RUN_DIRECTORY_LABEL in flow_run.labels
+        if state is None or opened or not state.is_cancelling():
+            return
+        if (now() - state.timestamp).total_seconds() < self._patience.grace_s:
+            return
+        if not self._dry_run:
+            cancel_bodiless(flow_run, self._prefect)
+        verb = "would be set" if self._dry_run else "set"
+        yield Finding(run, Action.STATE, f"flow run {verb} from {state.name} to Cancelled; it never opened a run directory")
 
     def tidy(self, run: RunDirectory) -> Iterator[Finding]:
         """Removes a worktree that is past its age."""
