@@ -1,7 +1,7 @@
 """The ``attractor`` flow: one pipeline run, from parameters to a Prefect state. Its state hooks write the end."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: `attractor.serve()` makes Prefect load this file by its path, outside of the
+# package, where annotations given as text cannot be looked up.
 import os
 import re
 from pathlib import Path

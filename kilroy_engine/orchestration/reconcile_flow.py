@@ -1,7 +1,6 @@
 """The ``reconcile`` flow: what a schedule runs every minute where the run directories are."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: see flow.py.
 import os
 from pathlib import Path
 
