@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test unit lint types layers docs bench clean
+.PHONY: help setup demo test unit lint types layers docs bench faults clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ docs: $(VENV)/.dev  ## writes the generated reference pages
 
 bench: $(VENV)/.dev  ## cost per stage, written to docs/explanation/performance.md
 	$(BIN)/python benchmarks/stage_cost.py
+
+faults: $(VENV)/.dev  ## every way of ending a run, and every kill: takes long
+	$(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -181,8 +181,7 @@ class Finalizer:
         failpoint("push", "after")
         self._guarded("tidy", lambda: self._tell(closing.tidy(final)))
         failpoint("tidy", "after")
-        log = RunLog(self._run)
-        log.run_completed(status=final.status, failure_reason=final.failure_reason, sha=final.final_git_commit_sha)
+        self._guarded("run.log", lambda: self._log_end(final))
 
     def commit_line(self, final: FinalOutcome) -> None:
         """Appends the terminal line where it is missing, in the run directory last."""
@@ -232,6 +231,10 @@ class Finalizer:
         for output in collect_outputs(self._run, manifest.outputs, work_dir):
             if not output.found:
                 self._warn(f'output: declared output "{output.name}" not found in workspace')
+
+    def _log_end(self, final: FinalOutcome) -> None:
+        reason, sha = final.failure_reason, final.final_git_commit_sha
+        RunLog(self._run).run_completed(status=final.status, failure_reason=reason, sha=sha)
 
     def _archive(self, limit_s: float) -> None:
         if self._run.archive.exists():

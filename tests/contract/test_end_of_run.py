@@ -119,9 +119,10 @@ def test_a_finalizer_killed_twice_at_the_last_write_still_leaves_one_line(tmp_pa
     assert len(torn) == 2
 
 
-def test_six_processes_at_once_write_one_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_six_processes_at_once_write_one_end(tmp_path: Path, count: int) -> None:
     """I1, I3, I4, I8: six finalizers with different ideas of the end agree on the first one written, round after round."""
-    rounds = [tmp_path / f"run-{number:02d}" for number in range(20)]
+    rounds = [tmp_path / f"run-{number:03d}" for number in range(count)]
     for number, path in enumerate(rounds):
         begin(path, restarted=number % 4 == 0).close()
     found = finalizer_race.race(rounds, processes=6, context=multiprocessing.get_context("spawn"))
