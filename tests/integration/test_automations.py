@@ -90,7 +90,6 @@ def end_event_of(prefect: Prefect, run_id: str) -> dict[str, Any]:
     ends = {"kilroy.run.completed", "kilroy.run.failed", "kilroy.run.canceled"}
     return eventually(
         lambda: next((event for event in kilroy_events(prefect, run_id) if event["event"] in ends), None),
-        within_s=20,
         what="the event of the end",
     )
 
@@ -110,13 +109,14 @@ def test_a_success_starts_the_next_deployment_and_a_failure_tells_people(
     ended(good_run)
     ended(bad_run)
 
-    next_run = eventually(lambda: runs_of(automations, "report"), within_s=30, what="a run of the next deployment")
+    next_run = eventually(lambda: runs_of(automations, "report"), what="a run of the next deployment")
     assert [run["parameters"]["inputs"] for run in next_run] == [{"run_id": good_run.name, "run_directory": str(good_run)}]
+    assert automations.final_state(next_run[0]["id"])["type"] == "COMPLETED"
     report = automations.run_directory(next_run[0]["id"])
     assert ended(report)["status"] == "success"
     assert good_run.name in (report / "outputs" / "report.txt").read_text(encoding="utf-8")
 
-    told = eventually(lambda: posted[1], within_s=30, what="the notification")
+    told = eventually(lambda: posted[1], what="the notification")
     assert [note["subject"].splitlines()[-1] for note in told] == ["build_test failed"]
     assert f"Run {bad_run.name}: " in told[0]["text"]
     assert json.loads((bad_run / "final.json").read_text())["failure_reason"] in told[0]["text"]
