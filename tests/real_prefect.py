@@ -42,23 +42,32 @@ class Prefect:
     environment: dict[str, str]
     http: httpx.Client = field(repr=False)
 
-    def post(self, path: str, **content: Any) -> Any:
-        """The answer to a POST; SQLite may be busy for a moment, which the server says with 503."""
+    def ask(self, method: str, path: str, content: Any = None) -> Any:
+        """The answer to a request. A server with one core for eight runs may be busy: it says so with 503, or not in time."""
         for _ in range(50):
-            answer = self.http.post(path, json=content)
+            try:
+                answer = self.http.request(method, path, json=content)
+            except httpx.TimeoutException:
+                continue
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(0.1)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
+    def post(self, path: str, **content: Any) -> Any:
+        return self.ask("POST", path, content)
+
+    def get(self, path: str) -> Any:
+        return self.ask("GET", path)
+
     def start_run(self, deployment: str, **parameters: Any) -> str:
         """Creates a flow run of a deployment and returns its id."""
-        found = self.http.get(f"/deployments/name/attractor/{deployment}").raise_for_status().json()
+        found = self.get(f"/deployments/name/attractor/{deployment}")
         return self.post(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
 
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
-        return self.http.get(f"/flow_runs/{flow_run_id}").raise_for_status().json()
+        return self.get(f"/flow_runs/{flow_run_id}")
 
     def run_directory(self, flow_run_id: str) -> Path:
         """The run directory, once the run has one."""

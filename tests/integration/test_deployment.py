@@ -67,7 +67,9 @@ def test_a_deployed_pipeline_shows_each_visit_as_a_task_run_with_its_attempts(wo
     links = [[parent["id"] for parent in task["task_inputs"].get("wait_for", [])] for task in task_runs]
     assert links == [[], *([task["id"]] for task in task_runs[:-1])]
 
-    artifacts = worker.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run_id]}})
+    artifacts = eventually(
+        lambda: worker.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run_id]}}), what="the summary"
+    )
     assert [artifact["type"] for artifact in artifacts] == ["markdown"]
     assert "## Path" in artifacts[0]["data"]
     assert "| test | 1 | fail | 1 |" in artifacts[0]["data"]
