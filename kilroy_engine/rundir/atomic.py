@@ -110,11 +110,17 @@ def replace_quickly(temporary: Path, path: Path) -> None:
 
 def append_whole(path: Path, content: bytes) -> None:
     """Appends ``content`` by one write on an ``O_APPEND`` descriptor; for logs that nothing depends on."""
+    failpoint(path.name, "before")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
         write_all(descriptor, content)
     finally:
         os.close(descriptor)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the file is half-written or left behind by a crash."""
+    return path.name.startswith(TEMPORARY_PREFIX)
 
 
 def read_bytes(path: Path) -> bytes | None:

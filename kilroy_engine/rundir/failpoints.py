@@ -1,15 +1,19 @@
 """Places where a fault test may kill the process: between any two writes of the engine.
 
 ``KILROY_FAILPOINT=<name>`` or ``<name>:<n>`` in the environment makes the process SIGKILL itself when it comes to that place
-(for the n-th time). Names are ``<what>@<when>``: ``final.json@before``, ``final.json@rename`` (the temporary file is
-complete, the name still old), ``final.json@after``; event lines are ``<event>@before``, ``<event>@torn`` (half of the line is
-written) and ``<event>@after``. Without the variable a failpoint costs one comparison.
+(for the n-th time); a ``*`` in the name stands for anything. Names are ``<what>@<when>``: ``final.json@before``,
+``final.json@rename`` (the temporary file is complete, the name still old), ``final.json@after``; event lines are
+``<event>@before``, ``<event>@torn`` (half of the line is written) and ``<event>@after``; ``commit``, ``visit``, ``attempt``,
+``worktree`` and ``restore`` are steps of more than one write. ``KILROY_FAILPOINT_LOG=<file>`` writes down every place that the
+process comes to. Without the variables a failpoint costs two comparisons.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 
 class _Armed:
@@ -19,6 +23,9 @@ class _Armed:
 
 
 _armed = _Armed(os.environ["KILROY_FAILPOINT"]) if os.environ.get("KILROY_FAILPOINT") else None
+
+
+_log = Path(os.environ["KILROY_FAILPOINT_LOG"]) if os.environ.get("KILROY_FAILPOINT_LOG") else None
 
 
 def failpoint(what: str, when: str) -> None:
@@ -34,7 +41,10 @@ def die() -> None:
 
 def reached(what: str, when: str) -> bool:
     """Whether this is the armed place; for writers that must do something (half a write) before they die."""
-    if _armed is None or _armed.name != f"{what}@{when}":
+    if _log is not None:
+        with _log.open("a", encoding="utf-8") as log:
+            log.write(f"{what}@{when}\n")
+    if _armed is None or not fnmatchcase(f"{what}@{when}", _armed.name):
         return False
     _armed.remaining -= 1
     return _armed.remaining == 0

@@ -40,6 +40,10 @@ class RunDirectory:
         """`graph.dot`: the pipeline's source, byte for byte as submitted."""
         return self.path / "graph.dot"
 
+    def graph_of_start(self, start: int) -> Path:
+        """`graph.start-N.dot`: the pipeline of an earlier start, where a resume went on with a changed one."""
+        return self.path / f"graph.start-{start}.dot"
+
     @property
     def run_config(self) -> Path:
         """`run_config.json`: every setting of the run with defaults applied and secrets masked."""

@@ -40,7 +40,7 @@ class RunLock:
     """
 
     def __init__(self, run: RunDirectory, descriptor: int, previous: RunLockRecord | None) -> None:
-        self._run = run
+        self.run = run
         self._descriptor = descriptor
         self.previous = previous
 
@@ -126,16 +126,19 @@ def current_owner(run: RunDirectory) -> Owner | None:
 
 def owner_alive(run: RunDirectory) -> bool:
     """Whether the owner's process lives: it holds the lock, or runs on another machine and has touched it lately."""
+    return is_held(run) or _alive_elsewhere(run)
+
+
+def is_held(run: RunDirectory) -> bool:
+    """Whether a process holds the run's lock now, as far as this machine can see."""
     try:
         descriptor = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        if not _lock_within(descriptor, fcntl.LOCK_SH, tries=1):
-            return True
+        return not _lock_within(descriptor, fcntl.LOCK_SH, tries=1)
     finally:
         os.close(descriptor)
-    return _alive_elsewhere(run)
 
 
 def _lock_within(descriptor: int, operation: int, *, tries: int) -> bool:

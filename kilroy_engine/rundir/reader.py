@@ -94,20 +94,30 @@ def read_run(path: Path | str) -> RunSummary:
 
 
 def tail_events(
-    path: Path | str, *, follow: bool = False, poll_s: float = _POLL_S, stop: Callable[[], bool] | None = None
+    path: Path | str,
+    *,
+    follow: bool = False,
+    poll_s: float = _POLL_S,
+    stop: Callable[[], bool] | None = None,
+    start: int = 1,
 ) -> Iterator[dict[str, object]]:
     """Events of the run directory at ``path``, oldest first, those of its ``restart-N`` directories in their place.
 
     With ``follow`` it goes on as events come, looking every ``poll_s`` seconds, and returns after the terminal line, or when
-    there is nothing new and ``stop`` says so. The terminal line is yielded once, last.
+    there is nothing new and ``stop`` says so. The terminal line is yielded once, last. With ``start`` it begins at the line
+    ``run_resumed`` of that start, which may be still to come.
     """
     run = RunDirectory(Path(path))
     tails: dict[Path, _Tail] = {}
     terminal: dict[str, object] | None = None
+    begun = start <= 1
     while True:
         found = False
         for base, event in _new_events(run, tails):
             found = True
+            begun = begun or (event.get("event") == RunResumed.event and _whole(event, "start") >= start)
+            if not begun:
+                continue
             if base and terminal is not None:
                 yield terminal  # a later start went on after it
                 terminal = None

@@ -103,6 +103,7 @@ class Manifest(Record):
     started_at: Moment = Field(description="when this start began")
     logs_root: str = Field(default="", description="the run directory, absolute")
     graph_dot: str = Field(default="", description="the copy of the pipeline's source, absolute")
+    graph_file: str = Field(default="", description="the file that it was read from, absolute; empty for DOT text")
     run_config_path: str = Field(default="", description="the run's settings, absolute")
     worktree: str = Field(default="", description="the folder that the stages work in, absolute")
     repo_path: str = Field(default="", description="the repository; empty in a run without one")

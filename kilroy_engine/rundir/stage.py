@@ -14,25 +14,45 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, read_bytes, write_json
 from kilroy_engine.rundir.encoding import compact
+from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.traversal.outcome import Json, Outcome, Status
 from kilroy_engine.traversal.outcome import read_status as read_status_word
 
 STATUS_FILE = "status.json"
 _VISIT = re.compile(r"visit_\d+\Z")
+_MOVING = f"{TEMPORARY_PREFIX}visit"
 _HINTS = ("failure_class", "failure_signature")
 
 
 def begin_visit(stage_dir: Path) -> None:
-    """Makes the directory, and moves what an earlier visit left in it to ``visit_<k>/``, k counted from 1."""
+    """Makes the directory, and moves what an earlier visit left in it to ``visit_<k>/``, k counted from 1.
+
+    The folder has a temporary name until it is complete; a move that was interrupted is completed by the next call.
+    """
+    failpoint("visit", "before")
     stage_dir.mkdir(parents=True, exist_ok=True)
-    entries = list(stage_dir.iterdir())
-    earlier = [entry for entry in entries if not _VISIT.match(entry.name)]
-    if not earlier:
-        return
-    kept = stage_dir / f"visit_{len(entries) - len(earlier) + 1}"
-    kept.mkdir()
-    for entry in earlier:
-        entry.rename(kept / entry.name)
+    earlier = _of_current_visit(stage_dir)
+    if earlier:
+        kept = stage_dir / _MOVING
+        kept.mkdir(exist_ok=True)
+        for entry in earlier:
+            if entry != kept:
+                entry.rename(kept / entry.name)
+                failpoint("visit", "moving")
+        kept.rename(stage_dir / f"visit_{begun_visits(stage_dir)}")
+    failpoint("visit", "after")
+
+
+def begun_visits(stage_dir: Path) -> int:
+    """How many visits have begun to work in the directory; 0 where there is none."""
+    if not stage_dir.is_dir():
+        return 0
+    kept = sum(1 for entry in stage_dir.iterdir() if _VISIT.match(entry.name))
+    return kept + bool(_of_current_visit(stage_dir))
+
+
+def _of_current_visit(stage_dir: Path) -> list[Path]:
+    return [entry for entry in stage_dir.iterdir() if not _VISIT.match(entry.name)]
 
 
 def begin_attempt(stage_dir: Path, attempt: int) -> None:
@@ -40,6 +60,7 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
 
     ``attempt`` counts from 1 within the visit.
     """
+    failpoint("attempt", "before")
     if attempt > 1:
         kept = stage_dir / f"attempt_{attempt - 1}"
         kept.mkdir(exist_ok=True)
@@ -47,6 +68,7 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
             if entry.is_file() and not entry.is_symlink() and not entry.name.startswith(TEMPORARY_PREFIX):
                 shutil.copy2(entry, kept / entry.name)
     (stage_dir / STATUS_FILE).unlink(missing_ok=True)
+    failpoint("attempt", "after")
 
 
 def write_status(stage_dir: Path, outcome: Outcome) -> None:

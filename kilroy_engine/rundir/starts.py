@@ -10,7 +10,7 @@ from kilroy_engine.rundir.atomic import write_text
 from kilroy_engine.rundir.events import RunStarted
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.locks import turn
-from kilroy_engine.rundir.ownership import Owner, RunLock
+from kilroy_engine.rundir.ownership import Owner, RunLock, find_record
 from kilroy_engine.rundir.progress import ProgressLog, last_event
 from kilroy_engine.rundir.records import FinalOutcome, RunLockRecord
 from kilroy_engine.rundir.terminal import NOTHING, Closing, Finalizer, Limits, end_of, finalize_run, make_room
@@ -43,8 +43,7 @@ def open_start(
 ) -> OpenStart:
     """Begins a start of the run: the first creates the directory and writes ``run_started``, a later one ``run_resumed``.
 
-    A start before that nobody has ended is ended first, from what it left on disk; ``closing`` is for that end, should it be a
-    success. ``from_node`` is where the resume goes on.
+    See :func:`begin_start`.
 
     Raises:
         RunAlreadyOwned: a live process owns the directory; nothing was changed.
@@ -53,15 +52,41 @@ def open_start(
     run.path.mkdir(parents=True, exist_ok=True)
     lock = RunLock.acquire(run)
     try:
-        previous = _end_previous(run, lock.previous, closing)
-        owner = Owner(opening.flow_run_id, lock.previous.start + 1 if lock.previous else 1)
-        with turn(run.end_lock, wait_s=Limits().total_s):
-            progress = _take_over(run, lock, owner, run_id=run_id, opening=opening, from_node=from_node)
-        write_text(run.pid, str(os.getpid()))
+        return begin_start(lock, opening, run_id=run_id, from_node=from_node, closing=closing)
     except BaseException:
         lock.release()
         raise
+
+
+def begin_start(
+    lock: RunLock, opening: RunStarted, *, run_id: str, from_node: str = "", closing: Closing = NOTHING
+) -> OpenStart:
+    """Begins a start of the run whose lock is held; the caller releases it where this fails.
+
+    A start before that nobody has ended is ended first, from what it left on disk; ``closing`` is for that end, should it be a
+    success. ``from_node`` is where the resume goes on.
+
+    Raises:
+        RunAlreadyFinished: the run has succeeded; nothing was changed but what was missing of its end.
+    """
+    run = lock.run
+    previous = _end_previous(run, lock.previous, closing)
+    owner = Owner(opening.flow_run_id, next_start(run))
+    with turn(run.end_lock, wait_s=Limits().total_s):
+        progress = _take_over(run, lock, owner, run_id=run_id, opening=opening, from_node=from_node)
+    write_text(run.pid, str(os.getpid()))
     return OpenStart(run, run_id, owner, lock, progress, previous)
+
+
+def next_start(run: RunDirectory) -> int:
+    """Number of the start that comes next.
+
+    A start that died before it told anything is none. One that died before it was on record may have an end all the same.
+    """
+    record, final = find_record(run), FinalOutcome.find(run)
+    if final is None and last_event(run.progress) is None:
+        return 1
+    return max(record.start if record else 0, final.start if final else 0) + 1
 
 
 def _end_previous(run: RunDirectory, record: RunLockRecord | None, closing: Closing) -> FinalOutcome | None:

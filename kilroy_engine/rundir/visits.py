@@ -7,10 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
+from kilroy_engine.rundir.events import TERMINAL_EVENTS, RunResumed
+
+INTERRUPTED = "interrupted"
+_NOTHING_RUNS = TERMINAL_EVENTS | {RunResumed.event}
+
 
 @dataclass(frozen=True, slots=True)
 class VisitRecord:
-    """One arrival at a node. ``status`` is empty while it runs. Times are aware; ``ended_at`` is the last attempt's end."""
+    """One arrival at a node. ``status`` is empty while it runs, :data:`INTERRUPTED` when it never came to an outcome.
+
+    Times are aware; ``ended_at`` is the last attempt's end.
+    """
 
     node_id: str
     number: int
@@ -30,12 +38,15 @@ class VisitRecord:
 def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ...]:
     """Folds ``stage_attempt_start`` and ``stage_attempt_end`` lines of the main stream into visits.
 
-    A first attempt opens a visit; later attempts belong to the newest visit of their node.
+    A first attempt opens a visit; later attempts belong to the newest visit of their node. When the run ends or is resumed,
+    nothing runs any more.
     """
     visits: list[VisitRecord] = []
     newest: dict[str, int] = {}
     for event in events:
         name = event.get("event")
+        if name in _NOTHING_RUNS:
+            visits = [visit if visit.status else replace(visit, status=INTERRUPTED) for visit in visits]
         if name not in ("stage_attempt_start", "stage_attempt_end"):
             continue
         node_id, attempt = str(event.get("node_id", "")), _whole(event.get("attempt"))

@@ -25,8 +25,10 @@ from kilroy_engine.rundir.cancel import request_cancel
 from kilroy_engine.rundir.events import RunCompleted, StageHeartbeat
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.progress import ProgressLog
+from kilroy_engine.rundir.records import Manifest
 from kilroy_engine.rundir.starts import open_start
 from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run
+from kilroy_engine.rundir.times import now
 from kilroy_engine.traversal.outcome import FinalStatus
 
 HEARTBEAT = StageHeartbeat(node_id="slow", elapsed_s=60, since_last_output_s=60)
@@ -331,6 +333,28 @@ def test_a_start_whose_earlier_end_was_lost_still_has_its_own(tmp_path: Path) ->
     first.run.final.unlink()
     finalize_from_disk(tmp_path, "flow-2")
     assert_ended(first.run, "fail", starts=2)
+
+
+@pytest.mark.parametrize("place", ["run.lock.json@after", "run_started@before", "run_started@torn"])
+def test_a_start_that_told_nothing_is_not_counted(tmp_path: Path, place: str) -> None:
+    """Killed before its first line: the next one is the first, and has the only terminal line."""
+    assert run_elsewhere("resume_by_name", str(tmp_path), "flow-1", failpoint=place) == -9
+    start = begin(tmp_path, "flow-2")
+    conclude(start)
+    finalize_from_disk(tmp_path, "flow-2")
+    assert_ended(start.run, "success", starts=1)
+
+
+def test_a_start_that_died_before_it_was_on_record_is_counted_by_its_end(tmp_path: Path) -> None:
+    """A hook may end a run whose process was killed before the lock's record: the next start is the second all the same."""
+    run = RunDirectory(tmp_path)
+    Manifest(run_id="r1", started_at=now()).write(run)
+    finalize_run(run, end_of(run, flow_run_id="flow-1"), owner=Owner("flow-1", 1))
+    second = begin(tmp_path, "flow-2")
+    assert second.owner.start == 2
+    conclude(second)
+    finalize_from_disk(tmp_path, "flow-2")
+    assert_ended(run, "success", starts=2)
 
 
 def test_resuming_a_run_that_had_succeeded_unnoticed_completes_its_end(tmp_path: Path) -> None:

@@ -88,6 +88,20 @@ def test_following_ends_with_the_terminal_line_and_goes_on_over_an_earlier_one(t
     assert found == ["run_started", "run_failed", "run_resumed", "stage_attempt_start", "run_completed"]
 
 
+def test_following_a_start_leaves_out_what_was_before_it(tmp_path: Path) -> None:
+    """A follower that waits for the second start is not ended by the end of the first, and shows nothing of it."""
+    end(begin(tmp_path), FinalStatus.FAIL, "x")
+    found: list[object] = []
+    follower = threading.Thread(
+        target=lambda: found.extend(e["event"] for e in tail_events(tmp_path, follow=True, poll_s=0.01, start=2))
+    )
+    follower.start()
+    end(begin(tmp_path, "flow-2"), FinalStatus.SUCCESS)
+    follower.join(timeout=20)
+    assert not follower.is_alive()
+    assert found == ["run_resumed", "run_completed"]
+
+
 def test_without_follow_it_returns_what_is_there(tmp_path: Path) -> None:
     """A torn last line is left for later."""
     start = begin(tmp_path)

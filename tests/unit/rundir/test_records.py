@@ -67,7 +67,7 @@ def test_the_manifest_has_kilroys_keys_sorted(tmp_path: Path) -> None:
         "base_sha", "cxdb", "goal", "graph_dot", "graph_name", "kilroy_v1", "logs_root", "modeldb", "repo_path", "run_branch",
         "run_config_path", "run_id", "started_at", "worktree",
     }  # fmt: skip
-    ours = {"flow_run_id", "flow_run_name", "deployment_id", "prefect_ui_url", "engine_version", "outputs"}
+    ours = {"flow_run_id", "flow_run_name", "deployment_id", "prefect_ui_url", "engine_version", "outputs", "graph_file"}
     assert set(written) == kilroy | ours
     assert list(written) == sorted(written)
     assert written["started_at"] == "2026-01-02T03:04:05.1Z"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.stage import begin_attempt, begin_visit, decode_status, read_status, write_status
+from kilroy_engine.rundir.stage import begin_attempt, begin_visit, begun_visits, decode_status, read_status, write_status
 from kilroy_engine.traversal.outcome import Outcome, failure, success
 
 json_values = st.recursive(
@@ -155,3 +155,27 @@ def test_what_is_written_is_read_back(
     outcome = Outcome("success", notes=notes, suggested_next_ids=tuple(ids), context_updates=updates, details=details or None)
     write_status(folder, outcome)
     assert read_status(folder) == outcome
+
+
+def test_an_interrupted_move_of_a_visit_is_completed(tmp_path: Path) -> None:
+    """A process killed while it moved an earlier visit aside leaves one visit, not two halves."""
+    stage = tmp_path / "fix"
+    begin_visit(stage)
+    for name in ("stdout.log", "stderr.log", "status.json"):
+        (stage / name).write_text(name)
+    (stage / ".tmp-visit").mkdir()
+    (stage / "stderr.log").rename(stage / ".tmp-visit" / "stderr.log")
+    assert begun_visits(stage) == 1
+    begin_visit(stage)
+    assert names(stage) == ["visit_1/status.json", "visit_1/stderr.log", "visit_1/stdout.log"]
+
+
+def test_begun_visits_are_counted(tmp_path: Path) -> None:
+    """An empty directory has none; the files of the latest count as one, each visit_k as one more."""
+    stage = tmp_path / "fix"
+    assert begun_visits(stage) == 0
+    for visit in (0, 1):
+        begin_visit(stage)
+        assert begun_visits(stage) == visit
+        (stage / "stdout.log").write_text("")
+        assert begun_visits(stage) == visit + 1
