@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.failure import CYCLE_CLASSES, classify, signature
@@ -31,13 +31,22 @@ class FailureCycleCheck:
 
 def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, int]:
     """The failure counts after ``outcome``: one more for a failure that repeats itself, none of the node's after a success."""
-    counts = dict(state.failure_signatures)
     if outcome.succeeded:
-        return {seen: count for seen, count in counts.items() if not seen.startswith(f"{node_id}|")}
+        return _without(state, node_id)
+    counts = dict(state.failure_signatures)
     if classify(outcome) in CYCLE_CLASSES:
         key = signature(node_id, outcome)
         counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def without_failures(state: RunState, node_id: str) -> RunState:
+    """``state`` without the counted failures of the node."""
+    return replace(state, failure_signatures=_without(state, node_id))
+
+
+def _without(state: RunState, node_id: str) -> dict[str, int]:
+    return {seen: count for seen, count in state.failure_signatures.items() if not seen.startswith(f"{node_id}|")}
 
 
 def failure_cycle_check(graph: Graph, state: RunState, node_id: str, outcome: Outcome) -> FailureCycleCheck | None:

@@ -22,10 +22,17 @@ def initial_state(graph: Graph, *, run_id: str, inputs: Mapping[str, str], base_
     context: dict[str, Json] = {f"graph.{key}": attribute.value for key, attribute in graph.attributes.items()}
     context["graph.goal"] = graph.goal
     context["base_sha"] = base_sha
-    if inputs:
-        context |= {f"input.{key}": value for key, value in inputs.items()}
-        context["inputs"] = dict(inputs)
-    return RunState(run_id=run_id, context=context)
+    return with_inputs(RunState(run_id=run_id, context=context), inputs)
+
+
+def with_inputs(state: RunState, inputs: Mapping[str, str]) -> RunState:
+    """``state`` with these inputs in its context, beside those that it has."""
+    if not inputs:
+        return state
+    known = state.context.get("inputs")
+    single: dict[str, Json] = {f"input.{key}": value for key, value in inputs.items()}
+    together: dict[str, Json] = {**(known if isinstance(known, dict) else {}), **inputs}
+    return replace(state, context={**state.context, **single, "inputs": together})
 
 
 def enter(state: RunState, visit: Visit) -> RunState:

@@ -73,7 +73,9 @@ def next_step(graph: Graph, state: RunState) -> Step:
         CheckpointMismatch: The state names a node that the graph does not have.
     """
     if state.jump_to:
-        return _arrive(graph, state, _known(graph, state.jump_to).id)
+        # Nobody goes round in a circle here: somebody has said where the walk goes on.
+        node_id = _known(graph, state.jump_to).id
+        return Visit(node_id, state.visits.get(node_id, 0) + 1)
     if not state.completed:
         return _arrive(graph, state, _start(graph).id)
     node = _known(graph, state.last_node)
