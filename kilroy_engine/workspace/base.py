@@ -72,8 +72,16 @@ class Workspace(Protocol):
         """Id of the last commit, empty where there is none."""
         ...
 
+    def require_restorable(self, sha: str) -> None:
+        """Makes sure that :meth:`restore` can work. Changes nothing.
+
+        Raises:
+            WorkspaceError: What is gone, and what to do.
+        """
+        ...
+
     def restore(self, sha: str) -> None:
-        """Brings the folder back to a recorded state; what came after it is dropped. Nothing for a plain folder.
+        """Brings the folder back to a recorded state; what came after it is dropped. A plain folder stays as it is.
 
         Raises:
             WorkspaceError: There is no such state, or it cannot be brought back.

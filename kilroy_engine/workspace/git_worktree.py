@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.base import KeepWorktree, PushResult, WorkspaceFacts
 from kilroy_engine.workspace.git_command import load_git, run_git, run_git_patiently
@@ -54,13 +55,16 @@ class GitPlan:
         workspace = GitWorkspace(
             WorkspaceFacts(self.run_id, worktree, self.repo_path, self.branch, self.base_sha), exclude_globs
         )
+        failpoint("worktree", "before")
         _add_worktree(self.repo_path, worktree, self.base_sha)
+        failpoint("worktree", "added")
         try:
             # The branch comes last: where this fails, the run id is still free.
             run_git_patiently(worktree, "checkout", "--quiet", "--force", "-b", self.branch)
         except WorkspaceError:
             workspace.discard()
             raise
+        failpoint("worktree", "after")
         return workspace
 
 
@@ -111,7 +115,9 @@ class GitWorkspace:
 
     def commit_stage(self, node_id: str, status: str) -> str:
         """One commit ``attractor(<run_id>): <node> (<status>)``, even when nothing changed. Costs two git processes."""
+        failpoint("commit", "before")
         run_git_patiently(self.path, "add", "-A", "--", *self._pathspec)
+        failpoint("commit", "staged")
         message = f"attractor({self.facts.run_id}): {node_id} ({status})"
         try:
             self._commit(message)
@@ -120,24 +126,38 @@ class GitWorkspace:
                 raise
             self._identity = _FALLBACK_IDENTITY
             self._commit(message)
+        failpoint("commit", "after")
         return self.head()
 
     def head(self) -> str:
         """The worktree's last commit; the branch's, once the worktree is gone."""
         return _read_head(self.path) if self._is_there() else _commit_of(self._repo_path, f"refs/heads/{self.branch}")
 
+    def require_restorable(self, sha: str) -> None:
+        run_id, repo = self.facts.run_id, self._repo_path
+        if not repo.is_dir() or not _succeeds(repo, "rev-parse", "--git-dir"):
+            raise WorkspaceError(f"the repository of run {run_id} is gone: {repo}; put it back, or start a new run")
+        if not _commit_of(repo, sha):
+            raise WorkspaceError(
+                f"commit {sha} of run {run_id} is not in {repo}, so its worktree cannot be brought back; start a new run"
+            )
+
     def restore(self, sha: str) -> None:
         """Puts branch and worktree back to ``sha``, making the worktree anew where it is gone.
 
         Call it only while no stage of the run can be at work: a lock that a killed git left behind is broken.
         """
-        if not _commit_of(self._repo_path, sha):
-            raise WorkspaceError(f"commit {sha} of run {self.facts.run_id} is not in {self._repo_path}")
-        if not self._is_there():
+        self.require_restorable(sha)
+        failpoint("restore", "before")
+        if not self._is_usable():
+            if self.path.exists():
+                self.discard()  # left half made by a git that was killed
             _add_worktree(self._repo_path, self.path, sha)
+        failpoint("restore", "worktree")
         self._break_stale_locks()
         run_git_patiently(self.path, "checkout", "--quiet", "--force", "-B", self.branch, sha)
         run_git_patiently(self.path, "clean", "--quiet", "-d", "--force", "--", *self._pathspec)
+        failpoint("restore", "after")
 
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         refspec = f"refs/heads/{self.branch}:refs/heads/{self.branch}"
@@ -183,6 +203,9 @@ class GitWorkspace:
 
     def _commit(self, message: str) -> None:
         run_git_patiently(self.path, *self._identity, "commit", "--quiet", "--allow-empty", "-m", message)
+
+    def _is_usable(self) -> bool:
+        return self._is_there() and _succeeds(self.path, "rev-parse", "--git-dir")
 
     def _is_there(self) -> bool:
         return (self.path / ".git").exists()

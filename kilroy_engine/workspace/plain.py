@@ -24,8 +24,14 @@ class PlainWorkspace:
     def head(self) -> str:
         return ""
 
+    def require_restorable(self, sha: str) -> None:
+        if not self.path.is_dir():
+            raise WorkspaceError(
+                f"work folder {self.path} is gone, and with it the work of the finished stages; put it back, or start a new run"
+            )
+
     def restore(self, sha: str) -> None:
-        return
+        _make(self.path)
 
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         return PushResult(remote, "", error="a plain folder has no branch to push")
@@ -46,10 +52,7 @@ def open_scratch(folder: Path) -> PlainWorkspace:
     Raises:
         WorkspaceError: It cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(f"cannot make the work folder {folder}: {error.strerror or error}") from error
+    _make(folder)
     return PlainWorkspace(folder.resolve())
 
 
@@ -62,3 +65,10 @@ def open_in_place(folder: Path) -> PlainWorkspace:
     if not folder.is_dir():
         raise WorkspaceError(f"work folder {folder} is not a folder; make it first or name another one")
     return PlainWorkspace(folder.resolve())
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"cannot make the work folder {folder}: {error.strerror or error}") from error

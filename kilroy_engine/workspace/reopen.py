@@ -66,15 +66,19 @@ def workspace_of(run: RunDirectory) -> Workspace:
     Raises:
         RunDirectoryError: The manifest is missing or damaged.
     """
-    manifest = Manifest.read(run)
-    facts = WorkspaceFacts(
+    facts = facts_in(run, Manifest.read(run))
+    return reopen_workspace(facts, exclude_globs=workspace_settings_of(run).exclude_globs)
+
+
+def facts_in(run: RunDirectory, manifest: Manifest) -> WorkspaceFacts:
+    """What the manifest keeps of the place of work."""
+    return WorkspaceFacts(
         run_id=manifest.run_id,
         worktree=Path(manifest.worktree or run.worktree),
         repo_path=Path(manifest.repo_path) if manifest.repo_path else None,
         run_branch=manifest.run_branch,
         base_sha=manifest.base_sha,
     )
-    return reopen_workspace(facts, exclude_globs=workspace_settings_of(run).exclude_globs)
 
 
 def reopen_workspace(facts: WorkspaceFacts, *, exclude_globs: tuple[str, ...] = DEFAULT_EXCLUDE_GLOBS) -> Workspace:
