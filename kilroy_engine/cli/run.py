@@ -61,13 +61,13 @@ def run(
     try:
         if preflight:
             return _check_only(parameters, connection)
-        _warn(prepare_run(parameters, environ=os.environ))
+        warn(prepare_run(parameters, environ=os.environ))
         connection.begin()
         connection.enter()
     except InvalidPipeline as refusal:
         print_refusal(refusal, STANDARD_INPUT_NAME if text else file)
         return ExitCode.FAIL
-    return _launch(parameters)
+    return launch_and_follow(parameters)
 
 
 def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, limits: Limits) -> RunParameters:
@@ -82,7 +82,8 @@ def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, 
     )
 
 
-def _warn(prepared: PreparedRun) -> None:
+def warn(prepared: PreparedRun) -> None:
+    """Says what the checks and the settings have to say, short of refusing the run."""
     shown = _shown(prepared.filename)
     warnings = [diagnostic for diagnostic in prepared.diagnostics if diagnostic.severity == Severity.WARNING]
     for diagnostic in warnings:
@@ -104,7 +105,7 @@ def _check_only(parameters: RunParameters, connection: Connection) -> int:
 
     server = connection.check()
     prepared = prepare_run(parameters, environ=os.environ)
-    _warn(prepared)
+    warn(prepared)
     print("preflight=ok")
     print(f"pipeline={prepared.name}")
     print(f"nodes={len(prepared.graph.nodes)}")
@@ -113,7 +114,8 @@ def _check_only(parameters: RunParameters, connection: Connection) -> int:
     return ExitCode.SUCCESS
 
 
-def _launch(parameters: RunParameters) -> int:
+def launch_and_follow(parameters: RunParameters) -> int:
+    """Runs the pipeline here, shows it meanwhile and prints how it ended; the exit code."""
     from kilroy_engine.cli.outcome import print_failure, print_success
     from kilroy_engine.cli.view import Follower, choose_view
     from kilroy_engine.orchestration.launch import launch
@@ -127,7 +129,7 @@ def _launch(parameters: RunParameters) -> int:
         if started.page_url:
             say(f"  page  {started.page_url}")
         runs.append(started)
-        followers.append(Follower(started.run, choose_view(started.run)))
+        followers.append(Follower(started.run, choose_view(started.run), start=started.start))
 
     try:
         final: FinalOutcome = launch(parameters, on_started=follow)

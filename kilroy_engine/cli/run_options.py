@@ -26,7 +26,8 @@ HumanChoice: TypeAlias = Literal["auto-approve", "console", "prefect"]
 KeepChoice: TypeAlias = Literal["on_failure", "always", "never"]
 
 
-def _check_inputs(kind: object, pairs: Sequence[str]) -> None:
+def check_inputs(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands the type to every validator
+    """Refuses texts that are neither ``NAME=VALUE`` nor a mapping."""
     check_labels(kind, [pair for pair in pairs if not pair.startswith(("@", "{"))])
 
 
@@ -46,7 +47,7 @@ class Identity:
         list[str],
         Parameter(
             group=_IDENTITY,
-            validator=_check_inputs,
+            validator=check_inputs,
             metavar="NAME=VALUE",
             help="An input of the pipeline. `NAME=@FILE` takes the text of a file (`@@` is a plain `@`), `@FILE` takes all "
             "inputs of a JSON or YAML file, `NAME=env:VARIABLE` and `NAME=secret:BLOCK` name a secret. May be repeated; the "
@@ -140,6 +141,12 @@ def options_of(identity: Identity, place: Place, workers: Workers, limits: Limit
         logs_root=_absolute(identity.logs_root),
         run_id=identity.run_id,
     )
+
+
+def options_of_resume(run: Path, workers: Workers, limits: Limits, *, force: bool) -> Options:
+    """The flow's ``options`` for another start of the run in the directory ``run``."""
+    given = options_of(Identity(), Place(), workers, limits)
+    return given.model_copy(update={"resume_from": str(run), "force": force})
 
 
 def _absolute(path: Path | None) -> str:

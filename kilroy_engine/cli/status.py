@@ -41,7 +41,7 @@ def snapshot(summary: RunSummary) -> dict[str, object]:
     from kilroy_engine.rundir.layout import RunDirectory
     from kilroy_engine.rundir.progress import read_events
     from kilroy_engine.rundir.times import rfc3339
-    from kilroy_engine.rundir.visits import read_visits
+    from kilroy_engine.rundir.visits import INTERRUPTED, read_visits
 
     visits = read_visits(read_events(RunDirectory(summary.path).progress))
     manifest, final = summary.manifest, summary.final
@@ -58,7 +58,7 @@ def snapshot(summary: RunSummary) -> dict[str, object]:
         "current_attempt": summary.attempt,
         "max_attempts": summary.max_attempts,
         "final_commit_sha": final.final_git_commit_sha if final else "",
-        "completed_nodes": [visit.node_id for visit in visits if visit.status],
+        "completed_nodes": [visit.node_id for visit in visits if visit.status not in ("", INTERRUPTED)],
         "stage_trace": [_traced(visit) for visit in visits],
         "graph_name": summary.graph_name,
         "flow_run_id": manifest.flow_run_id if manifest else "",

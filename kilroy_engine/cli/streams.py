@@ -22,6 +22,7 @@ STATUS_STYLES: Mapping[str, str] = {
     "running": "cyan",
     "waiting": "cyan",
     "lost": "red",
+    "interrupted": "yellow",
 }
 _WIDE = 100_000  # nothing is cut for a program or a file
 

@@ -149,11 +149,15 @@ def _stat(file: Path) -> tuple[float, Path, int] | None:
 
 
 class Follower:
-    """A thread that reads a run's events and hands them to a view, until the run's end or until it is told to stop."""
+    """A thread that reads a run's events and hands them to a view, until the run's end or until it is told to stop.
 
-    def __init__(self, run: RunDirectory, view: View) -> None:
+    ``start`` is the first of the run's starts that is shown.
+    """
+
+    def __init__(self, run: RunDirectory, view: View, *, start: int = 1) -> None:
         self._run = run
         self._view = view
+        self._start = start
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="kilroy-view", daemon=True)
         self._thread.start()
@@ -165,7 +169,7 @@ class Follower:
 
     def _follow(self) -> None:
         try:
-            for event in tail_events(self._run.path, follow=True, poll_s=_POLL_S, stop=self._idle):
+            for event in tail_events(self._run.path, follow=True, poll_s=_POLL_S, stop=self._idle, start=self._start):
                 self._view.show(event)
             self._view.close()
         except (BrokenPipeError, ValueError):

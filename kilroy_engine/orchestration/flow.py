@@ -10,13 +10,13 @@ from typing import Any
 from prefect import State, flow, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
-from kilroy_engine.errors import KilroyError, PipelineNotFound, RunCanceled
+from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished, RunCanceled
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.leaving import end_at_exit
-from kilroy_engine.orchestration.locate import Identity
+from kilroy_engine.orchestration.locate import Identity, earlier_start
 from kilroy_engine.orchestration.opening import OpenRun, open_run
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.pipeline_file import read_pipeline
@@ -25,11 +25,11 @@ from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
 from kilroy_engine.orchestration.recorder import RunRecorder
 from kilroy_engine.orchestration.settings import Options
-from kilroy_engine.orchestration.setup import SetupFailed, run_setup_commands
+from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
+from kilroy_engine.orchestration.takeover import settle_earlier_flow_runs
 from kilroy_engine.orchestration.watch import DEADLINE, watching
 from kilroy_engine.rundir.layout import runs_root
-from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.walk import walk
 
@@ -67,7 +67,7 @@ def attractor(
     """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit.
 
     Args:
-        graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself.
+        graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself. Empty in a resume: the run's own.
         inputs: Inputs of the pipeline, name to text. secret:NAME is a Prefect Secret block, env:NAME an environment variable.
         repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
         options: Everything that is rarely changed.
@@ -76,14 +76,25 @@ def attractor(
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
+    parameters = RunParameters(graph=graph, inputs=inputs, repo=repo, options=options, labels=labels)
+    retried = earlier_start(context.flow_run, os.environ)
     try:
-        parameters = RunParameters(graph=graph, inputs=inputs, repo=repo, options=options, labels=labels)
-        prepared = prepare_run(parameters, environ=os.environ)
+        prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)
         run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ)
+    except RunAlreadyFinished as finished:
+        if retried:
+            return Completed(message=f"already succeeded: {finished}")
+        return _refused(finished)
     except KilroyError as refusal:
-        get_run_logger().error("The run was refused: %s", refusal)
-        return Failed(message=str(refusal))
+        return _refused(refusal)
+    if prepared.earlier is not None:
+        settle_earlier_flow_runs(run)
     return conduct(run)
+
+
+def _refused(refusal: KilroyError) -> State:
+    get_run_logger().error("The run was refused: %s", refusal)
+    return Failed(message=str(refusal))
 
 
 def conduct(run: OpenRun) -> State:
@@ -114,10 +125,10 @@ def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
     recorder = RunRecorder(run)
     recorder.run_opened()
     relay(run)
-    state = initial_state(prepared.graph, run_id=run.run_id, inputs=prepared.inputs, base_sha=run.workspace.base_sha)
     try:
+        bring_back(run)
         run_setup_commands(run)
-        finish = walk(prepared.graph, state, perform=TaskPerformer(run), recorder=recorder)
+        finish = walk(prepared.graph, run.state, perform=TaskPerformer(run), recorder=recorder)
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:

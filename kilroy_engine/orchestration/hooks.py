@@ -30,9 +30,11 @@ from kilroy_engine.orchestration.settle import settle_task_runs
 from kilroy_engine.orchestration.states import agrees, end_state, final_status_of, state_message
 from kilroy_engine.rundir.events import TERMINAL_EVENTS
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.ownership import is_held
 from kilroy_engine.rundir.progress import last_event
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.terminal import HURRIED, Limits, Owner, end_of, finalize_run
+from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.closing import closing_of
 
 Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
@@ -54,6 +56,9 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
         logger.info("No run directory belongs to this flow run, so there is no end to write.")
         return
     live = live_run(flow_run.id)
+    if live is None and is_held(run):
+        logger.info("The run is at work in another process, which will write its end.")
+        return
     over = is_over(run)
     try:
         final = _end(run, flow_run, state, live)
@@ -76,7 +81,8 @@ def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: OpenRun | Non
         if state.is_crashed() or live.cancellation.source.startswith(BY_SIGNAL):
             limits = HURRIED  # whoever sent the signal will not wait for long
     try:
-        final = end_of(run, flow_run_id=flow_run.id, observed=final_status_of(state), message=state_message(state))
+        observed, message = _told_by(state, by_this_start=live is not None)
+        final = end_of(run, flow_run_id=flow_run.id, observed=observed, message=message)
         owner = Owner(str(flow_run.id), final.start)
         final = finalize_run(run, final, owner=owner, closing=closing_of(run), limits=limits)
     except Exception:
@@ -94,6 +100,17 @@ def is_over(run: RunDirectory) -> bool:
     return line is not None and line.get("event") in TERMINAL_EVENTS
 
 
+def _told_by(state: State, *, by_this_start: bool) -> tuple[FinalStatus | None, str]:
+    """What the state says about the end of the run. What a body returned that opened no start of its own (a *Retry* that was
+    refused) says nothing about the start before it."""
+    return (final_status_of(state), state_message(state)) if by_this_start or not _returned(state) else (None, "")
+
+
+def _returned(state: State) -> bool:
+    """Whether the state is one that only the flow's body returns."""
+    return state.is_completed() or state.is_failed()
+
+
 def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str) -> None:
     """The event of the end, then the summary. Call it inside :func:`telling`, by whoever wrote the terminal line."""
     with get_client(httpx_settings={"timeout": REQUEST_LIMIT_S}, sync_client=True) as client:
@@ -107,6 +124,8 @@ def _settle(flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_pro
     by_runner = state.is_cancelling() and not in_flow_process
     if agrees(state, final) and in_flow_process:
         return
+    if _returned(state) and not in_flow_process:
+        return  # a Retry that was refused says why
     with get_client(sync_client=True) as client:
         if not agrees(state, final) and not by_runner:
             client.set_flow_run_state(flow_run.id, end_state(final), force=True)

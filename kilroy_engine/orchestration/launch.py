@@ -25,17 +25,23 @@ from kilroy_engine.orchestration.locate import run_id_for
 from kilroy_engine.orchestration.preparation import RunParameters
 from kilroy_engine.orchestration.settings import run_directory_path
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.ownership import run_id_in
 from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.rundir.starts import next_start
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run that is about to begin. The directory appears when it does. ``page_url`` is empty where no UI is known."""
+    """A run that is about to begin. The directory appears when it does. ``page_url`` is empty where no UI is known.
+
+    ``start`` is 1 for a new run.
+    """
 
     run: RunDirectory
     run_id: str
     flow_run_id: UUID
     page_url: str
+    start: int = 1
 
 
 class NotStarted(KilroyError):
@@ -63,7 +69,16 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
             flow_run = client.create_flow_run(attractor, parameters=given)
         run_id = run_id_for(flow_run.id, parameters.options)
         run = RunDirectory(run_directory_path(parameters.options, run_id=run_id, environ=os.environ))
-        on_started(Started(run, run_id, flow_run.id, url_for("flow-run", flow_run.id) or ""))
+        resumed = bool(parameters.options.resume_from)
+        on_started(
+            Started(
+                run=run,
+                run_id=run_id_in(run) if resumed else run_id,
+                flow_run_id=flow_run.id,
+                page_url=url_for("flow-run", flow_run.id) or "",
+                start=next_start(run) if resumed else 1,
+            )
+        )
         try:
             state = cast("State", run_flow(attractor, flow_run=flow_run, parameters=given, return_type="state"))
             told = state.message or f"the flow run ended as {state.name}"

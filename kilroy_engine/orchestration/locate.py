@@ -15,6 +15,7 @@ from prefect.utilities.urls import url_for
 from kilroy_engine.errors import CorruptRecord, InvalidInput
 from kilroy_engine.orchestration.settings import Options, run_directory_path
 from kilroy_engine.rundir.layout import RunDirectory, run_id_of
+from kilroy_engine.rundir.ownership import find_record
 from kilroy_engine.rundir.records import Manifest
 
 RUN_DIRECTORY_LABEL = "kilroy.run_directory"
@@ -89,11 +90,28 @@ def _computed(parameters: Mapping[str, Any], flow_run_id: UUID, environ: Mapping
         return None  # such parameters were refused before there was a directory
 
 
+def earlier_start(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
+    """The run that this flow run has started before: its body runs again after *Retry* in the Prefect UI. None the first time.
+
+    Prefect's own run count does not tell: it also stays 1 when a flow run is resumed. The engine has just read the flow run,
+    so its labels are as the first start left them, unless that was killed before it wrote them.
+    """
+    labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
+    if labelled:
+        return RunDirectory(Path(str(labelled)))
+    computed = _computed(flow_run.parameters, flow_run.id, environ)
+    run = RunDirectory(computed) if computed is not None else None
+    return run if run is not None and _owned_by(run, flow_run.id) else None
+
+
 def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
+    """The lock's record says it: a start writes it first, and the manifest when it has begun."""
     try:
-        return run.manifest.exists() and Manifest.read(run).flow_run_id == str(flow_run_id)
+        record = find_record(run)
+        owner = record.flow_run_id if record else (manifest.flow_run_id if (manifest := Manifest.find(run)) else "")
     except CorruptRecord:
         return False
+    return owner == str(flow_run_id)
 
 
 def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> None:

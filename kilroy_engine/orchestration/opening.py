@@ -17,24 +17,29 @@ from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
-from kilroy_engine.orchestration.places import open_place, plan_workspace
+from kilroy_engine.orchestration.places import facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
+from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
 from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
 from kilroy_engine.orchestration.stall import ProgressClock
-from kilroy_engine.rundir.atomic import write_json, write_text
+from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
 from kilroy_engine.rundir.outputs import declared_outputs
+from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
 from kilroy_engine.rundir.records import Conclusion, Manifest
 from kilroy_engine.rundir.runlog import RunLog
-from kilroy_engine.rundir.starts import OpenStart, open_start
+from kilroy_engine.rundir.starts import OpenStart, begin_start
 from kilroy_engine.rundir.terminal import stage_conclusion
+from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import FinalStatus, Json
-from kilroy_engine.workspace.base import Workspace
-from kilroy_engine.workspace.git_worktree import GitPlan
+from kilroy_engine.traversal.state import RunState
+from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
+from kilroy_engine.workspace.closing import closing_of
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+from kilroy_engine.workspace.reopen import facts_in
 
 END_GRACE_S = 2.0
 _log = logging.getLogger(__name__)
@@ -53,6 +58,10 @@ class OpenRun:
     handlers: HandlerRegistry
     inputs: Inputs
     environment: Mapping[str, str]
+    state: RunState
+    """Where the walk begins."""
+    restore_to: str | None = None
+    """Commit that a resumed run's place of work is put back to before the first stage; None for a new run."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
     ending: bool = False
@@ -141,58 +150,112 @@ def live_runs() -> tuple[OpenRun, ...]:
 
 
 def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str, str], base: Path | None = None) -> OpenRun:
-    """Opens the run for this flow run.
+    """Opens the run for this flow run: a new one, or another start of an earlier one.
 
     Raises:
-        KilroyError: The directory is in use or not empty, it cannot be written, or the place of work cannot be made.
-            Nothing is left behind.
+        KilroyError: The directory is in use or not empty, it cannot be written, or the place of work cannot be made. Nothing
+            is left behind of a new run, and nothing is changed of an earlier one.
+        RunAlreadyFinished: The earlier run has succeeded.
     """
+    parts = _Parts(prepared, identity, reveal(prepared.inputs, environ), _child_environment(environ))
+    if prepared.earlier is not None:
+        return _open_again(parts, prepared.earlier)
+    return _open_new(parts, environ, base or Path.cwd())
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an opened run is made of, new or not."""
+
+    prepared: PreparedRun
+    identity: Identity
+    inputs: Inputs
+    environment: Mapping[str, str]
+
+    def opening(self) -> RunStarted:
+        graph = self.prepared.graph
+        return RunStarted(flow_run_id=str(self.identity.flow_run_id), graph_name=self.prepared.name, goal=graph.goal)
+
+    def assemble(self, started: OpenStart, workspace: Workspace, state: RunState, restore_to: str | None = None) -> OpenRun:
+        return OpenRun(
+            prepared=self.prepared,
+            identity=self.identity,
+            started=started,
+            workspace=workspace,
+            log=RunLog(started.run),
+            inputs=self.inputs,
+            handlers=HandlerRegistry(lambda node: self.prepared.agent),
+            environment=self.environment,
+            state=state,
+            restore_to=restore_to,
+        )
+
+
+def _open_new(parts: _Parts, environ: Mapping[str, str], base: Path) -> OpenRun:
+    """The records come before the start: a start that is on record can be resumed, whatever happens to it afterwards."""
+    prepared, identity = parts.prepared, parts.identity
     options = prepared.parameters.options
     run_id = check_run_id(run_id_for(identity.flow_run_id, options))
     directory = RunDirectory(run_directory_path(options, run_id=run_id, environ=environ))
-    plan = plan_workspace(prepared.settings, run_id=run_id, base=base or Path.cwd())
-    inputs = reveal(prepared.inputs, environ)
-    made = _make_directory(directory.path)
-    opening = RunStarted(flow_run_id=str(identity.flow_run_id), graph_name=prepared.name, goal=prepared.graph.goal)
-    started: OpenStart | None = None
+    plan = plan_workspace(prepared.settings, run_id=run_id, base=base)
+    made = _make_directory(directory)
+    lock: RunLock | None = None
     workspace: Workspace | None = None
     try:
-        started = open_start(directory, opening, run_id=run_id)
+        lock = RunLock.acquire(directory)
+        facts = facts_of(plan, run_id=run_id, worktree=directory.worktree)
+        _write_records(directory, prepared, identity, facts)
+        started = begin_start(lock, parts.opening(), run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
-        run = OpenRun(
-            prepared=prepared,
-            identity=identity,
-            started=started,
-            workspace=workspace,
-            log=RunLog(directory),
-            inputs=inputs,
-            handlers=HandlerRegistry(lambda node: prepared.agent),
-            environment=_child_environment(environ),
-        )
-        _write_records(run, repo_path=plan.repo_path if isinstance(plan, GitPlan) else None)
+        KilroyFolder(workspace.path).prepare(dict(prepared.inputs))
+        state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
+        run = parts.assemble(started, workspace, state)
     except BaseException:
         if workspace is not None:
             workspace.abandon()
-        if started is not None:
-            started.close()
-        if made:
-            shutil.rmtree(directory.path, ignore_errors=True)
+        if lock is not None:
+            lock.release()
+        _take_back(directory.path, made=made)
         raise
     _LIVE[identity.flow_run_id] = run
     write_labels(identity.flow_run_id, run_id, directory)
     return run
 
 
-def _make_directory(path: Path) -> bool:
-    """Makes the run directory; True when it was not there. An empty folder may be used, any other may not."""
+def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
+    """Another start of an earlier run. It is decided under the lock where that goes on, then the start is on record, and from
+    then on it has to end like any other."""
+    prepared, identity, directory = parts.prepared, parts.identity, earlier.directory
+    run_id = earlier.manifest.run_id
+    lock = RunLock.acquire(directory)
+    try:
+        refuse_success(directory)
+        place = resumption_of(earlier, prepared.graph, prepared.inputs)
+        closing = closing_of(directory)
+        started = begin_start(lock, parts.opening(), run_id=run_id, from_node=place.from_node, closing=closing)
+    except BaseException:
+        lock.release()
+        raise
+    run = parts.assemble(started, place.workspace, place.state, restore_to=place.sha)
+    _LIVE[identity.flow_run_id] = run
+    if prepared.source != earlier.source:
+        write_text(directory.graph_of_start(started.owner.start - 1), earlier.source)
+    _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
+    write_labels(identity.flow_run_id, run_id, directory)
+    return run
+
+
+def _make_directory(run: RunDirectory) -> bool:
+    """Makes the run directory; True when it was not there. One without a run in it may be used, any other may not."""
+    path = run.path
     try:
         path.mkdir(parents=True)
     except FileExistsError as exists:
         if not path.is_dir():
             raise RunDirectoryError(f"{path} exists and is no directory; choose another logs_root", path=path) from exists
-        if any(path.iterdir()):
+        if any(entry.name not in _remains(run) and not is_temporary(entry) for entry in path.iterdir()):
             raise RunAlreadyFinished(
-                f"{path} is not empty: a run lives there already; choose another run id or logs_root", path=path
+                f"{path} is not empty: a run lives there already; resume it, or choose another run id or logs_root", path=path
             ) from exists
         return False
     except OSError as error:
@@ -203,30 +266,47 @@ def _make_directory(path: Path) -> bool:
     return True
 
 
-def _write_records(run: OpenRun, *, repo_path: Path | None) -> None:
-    directory, prepared = run.directory, run.prepared
-    write_json(directory.run_config, run_config(prepared.settings, repo_path=repo_path, inputs=prepared.inputs))
-    KilroyFolder(run.workspace.path).prepare(dict(prepared.inputs))
-    write_text(directory.graph_dot, prepared.source)
+def _remains(run: RunDirectory) -> set[str]:
+    """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot)}
+
+
+def _take_back(path: Path, *, made: bool) -> None:
+    """Removes everything of a run that cannot begin; a folder that was there before stays, empty as it was."""
+    if made:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Identity, facts: WorkspaceFacts) -> None:
+    """Settings and pipeline, then the manifest: where that is, the others are too."""
+    write_json(directory.run_config, run_config(prepared.settings, repo_path=facts.repo_path, inputs=prepared.inputs))
+    write_text(directory.graph_dot, prepared.source, durable=True)
     Manifest(
-        run_id=run.run_id,
+        run_id=facts.run_id,
         graph_name=prepared.name,
         goal=prepared.graph.goal,
         started_at=datetime.now(UTC),
         logs_root=str(directory.path),
         graph_dot=str(directory.graph_dot),
+        graph_file=prepared.graph_file,
         run_config_path=str(directory.run_config),
-        worktree=str(run.workspace.path),
-        repo_path=str(repo_path or ""),
-        run_branch=run.workspace.branch,
-        base_sha=run.workspace.base_sha,
+        worktree=str(facts.worktree),
+        repo_path=str(facts.repo_path or ""),
+        run_branch=facts.run_branch,
+        base_sha=facts.base_sha,
         warnings=list(prepared.settings.warnings),
         labels=dict(prepared.labels),
         inputs=dict(prepared.inputs),
-        flow_run_id=str(run.identity.flow_run_id),
-        flow_run_name=run.identity.flow_run_name,
-        deployment_id=str(run.identity.deployment_id or ""),
-        prefect_ui_url=run.identity.page_url,
+        flow_run_id=str(identity.flow_run_id),
+        flow_run_name=identity.flow_run_name,
+        deployment_id=str(identity.deployment_id or ""),
+        prefect_ui_url=identity.page_url,
         engine_version=__version__,
         outputs=list(declared_outputs(prepared.graph.text("outputs"))),
     ).write(directory)

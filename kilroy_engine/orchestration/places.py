@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from kilroy_engine.errors import InvalidInput, WorkspaceError
 from kilroy_engine.orchestration.settings import RunSettings
-from kilroy_engine.workspace.base import Workspace
+from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
 from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitPlan, find_repository, plan_git
 from kilroy_engine.workspace.plain import open_in_place, open_scratch
 
@@ -49,6 +49,16 @@ def plan_workspace(settings: RunSettings, *, run_id: str, base: Path) -> Workspa
             raise WorkspaceError(f"{base} is not in a git repository; name one with repo, or choose the plain workspace")
         return PlainPlan(None)
     return plan_git(repo, run_id=run_id, branch_prefix=settings.run_branch_prefix, require_clean=settings.require_clean)
+
+
+def facts_of(plan: WorkspacePlan, *, run_id: str, worktree: Path) -> WorkspaceFacts:
+    """What any process needs to know of the place; :func:`open_place` makes it so. The folder above ``worktree`` exists."""
+    match plan:
+        case GitPlan():
+            place = worktree.parent.resolve() / worktree.name
+            return WorkspaceFacts(run_id, place, plan.repo_path, plan.branch, plan.base_sha)
+        case PlainPlan():
+            return WorkspaceFacts(run_id, plan.workdir or worktree.parent.resolve() / worktree.name)
 
 
 def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str, ...]) -> Workspace:

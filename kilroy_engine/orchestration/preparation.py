@@ -6,7 +6,7 @@ Nothing here writes. A run that is refused leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kilroy_engine.agents.base import Agent
@@ -21,7 +21,15 @@ from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.inputs import check_inputs
 from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
 from kilroy_engine.orchestration.places import plan_workspace
-from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings
+from kilroy_engine.orchestration.resume import (
+    EarlierRun,
+    read_earlier,
+    require_same_pipeline,
+    require_same_place,
+    resumption_of,
+)
+from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
+from kilroy_engine.rundir.layout import RunDirectory
 
 UNNAMED = "unnamed"
 """Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
@@ -40,10 +48,17 @@ class RunParameters:
     options: Options = field(default_factory=Options)
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def resuming(self, run: RunDirectory) -> RunParameters:
+        """The same parameters for another start of ``run``."""
+        return replace(self, options=self.options.model_copy(update={"resume_from": str(run.path)}))
+
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms."""
+    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms.
+
+    ``earlier`` is the run that is resumed, None for a new one.
+    """
 
     parameters: RunParameters
     source: str
@@ -54,11 +69,20 @@ class PreparedRun:
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     agent: Agent | None = None
+    earlier: EarlierRun | None = None
 
     @property
     def name(self) -> str:
         """The graph's name, else its file's."""
-        return self.graph.name or Path(self.filename).stem
+        known = self.earlier.manifest.graph_name if self.earlier else ""
+        return self.graph.name or known or Path(self.filename).stem
+
+    @property
+    def graph_file(self) -> str:
+        """Absolute path of the file that the pipeline came from; empty for DOT text."""
+        if self.earlier is not None and self.source == self.earlier.source:
+            return self.earlier.manifest.graph_file
+        return "" if self.filename == INLINE else str(Path(self.filename).absolute())
 
 
 def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: Path | None = None) -> PreparedRun:
@@ -72,11 +96,12 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     Raises:
         KilroyError: Something refuses the run; the message says what, where and how to mend it.
     """
-    folder = base or Path.cwd()
-    source, filename = read_pipeline(parameters.graph, base=folder)
-    settings = resolve_settings(parameters.options, repo=parameters.repo, environ=environ, base=folder)
+    folder, options = base or Path.cwd(), parameters.options
+    earlier = read_earlier(resumed_path(options.resume_from, environ)) if options.resume_from else None
+    source, filename, beside = _pipeline(parameters, folder, earlier)
+    saved = earlier.settings if earlier else None
+    settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
     given = {**(settings.inputs or {}), **parameters.inputs}
-    beside = folder if filename == INLINE else (folder / filename).parent
     graph = prepare(
         parse_dot(source, filename),
         read_text=lambda name: (beside / name).read_text(encoding="utf-8"),
@@ -89,7 +114,11 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     agent = named_agent(settings.agent) if settings.agent else None
     _require_agent(graph, settings, agent)
     check_inputs(graph, given)
-    plan_workspace(settings, run_id=parameters.options.run_id or UNNAMED, base=folder)
+    if earlier is None:
+        plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
+    else:
+        require_same_place(earlier, options, folder / Path(parameters.repo).expanduser() if parameters.repo else None)
+        resumption_of(earlier, graph, given)
     return PreparedRun(
         parameters=parameters,
         source=source,
@@ -97,10 +126,26 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         graph=graph,
         settings=settings,
         inputs=given,
-        labels={**(settings.labels or {}), **parameters.labels},
+        labels={**(earlier.manifest.labels if earlier else settings.labels or {}), **parameters.labels},
         diagnostics=diagnostics,
         agent=agent,
+        earlier=earlier,
     )
+
+
+def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, Path]:
+    """The pipeline's text, its file name, and the folder that its prompt files are in."""
+    if earlier is None or parameters.graph.strip():
+        source, filename = read_pipeline(parameters.graph, base=folder)
+    else:
+        source, filename = earlier.source, str(earlier.directory.graph_dot)
+    if earlier is not None:
+        require_same_pipeline(earlier, source, filename, force=parameters.options.force)
+        if source == earlier.source:
+            return source, filename, earlier.prompt_folder or folder
+    if filename == INLINE:
+        return source, filename, folder
+    return source, filename, (folder / filename).parent
 
 
 def _require_answerable(graph: Graph, settings: RunSettings) -> None:

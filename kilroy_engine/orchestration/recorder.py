@@ -31,7 +31,7 @@ class RunRecorder:
         """What is known before the first stage: the place of work, and the warnings that the settings gave."""
         run = self._run
         path, branch = str(run.workspace.path), run.workspace.branch
-        if branch:
+        if branch and run.restore_to is None:
             run.log.worktree_created(path, branch=branch, base_sha=run.workspace.base_sha)
         run.log.run_started(run.run_id, graph=run.prepared.name, workspace=path, inputs=run.inputs.shown)
         for warning in run.settings.warnings:

@@ -7,6 +7,7 @@ nothing. ``SETTINGS`` is the one table of them; the settings reference is genera
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import Literal, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from kilroy_engine.errors import InvalidInput
+from kilroy_engine.errors import CorruptRecord, InvalidInput, RunDirectoryError
 from kilroy_engine.graph.attributes import read_bool, read_duration_s
-from kilroy_engine.rundir.layout import check_run_id, runs_root
+from kilroy_engine.rundir.atomic import read_bytes
+from kilroy_engine.rundir.layout import RunDirectory, check_run_id, runs_root
+
+SAVED = "run_config.json"
+"""Where settings of a resumed run come from, for messages."""
 
 Human = Literal["default", "auto-approve", "console", "prefect"]
 WorkspaceKind = Literal["default", "git", "plain"]
@@ -64,6 +69,10 @@ class Options(BaseModel):
     config: str = Field(default="", title="Settings file", description="Path of a run.yaml.")
     logs_root: str = Field(default="", title="Run directory", description="Write the run directory here, exactly.")
     run_id: str = Field(default="", title="Run id", description="Letters, digits, _ and -; by default made from the flow run.")
+    resume_from: str = Field(
+        default="", title="Resume run", description="Go on with this run (its id, or the path of its directory)."
+    )
+    force: bool = Field(default=False, title="Force", description="Resume although the pipeline has changed since.")
 
 
 @dataclass(frozen=True)
@@ -225,19 +234,31 @@ KILROY_KEYS_WITHOUT_MEANING = frozenset(
 """Keys of Kilroy's run.yaml that are accepted and change nothing here."""
 
 
-def resolve_settings(options: Options, *, repo: str = "", environ: Mapping[str, str], base: Path | None = None) -> RunSettings:
+def resolve_settings(
+    options: Options,
+    *,
+    repo: str = "",
+    environ: Mapping[str, str],
+    base: Path | None = None,
+    saved: Mapping[str, object] | None = None,
+) -> RunSettings:
     """The run's settings from all sources.
 
     Args:
         options: What was given with the run; ``repo`` likewise.
         environ: The process environment, for ``KILROY_*`` variables.
         base: Folder that a relative settings file is looked up in; the current one by default.
+        saved: Settings of a run that is resumed (:func:`saved_settings`): they stand in the place of environment and file.
 
     Raises:
         InvalidInput: A source holds a value that does not fit; names the source and what is expected.
     """
-    config = options.config or environ.get("KILROY_CONFIG", "")
-    in_file, warnings = read_settings_file((base or Path.cwd()) / config) if config else ({}, ())
+    in_file: Mapping[str, object] = {}
+    warnings: tuple[str, ...] = ()
+    if saved is not None:
+        config, in_file, environ = SAVED, saved, {}
+    elif config := options.config or environ.get("KILROY_CONFIG", ""):
+        in_file, warnings = read_settings_file((base or Path.cwd()) / config)
     given: dict[str, object] = {"repo": repo, **{s.option: getattr(options, s.option) for s in SETTINGS if s.option}}
     values: dict[str, object] = {}
     for setting in SETTINGS:
@@ -290,6 +311,33 @@ def read_settings_file(path: Path) -> tuple[Mapping[str, object], tuple[str, ...
     return found, tuple(f"{path.name}: {text}" for text in warnings)
 
 
+def saved_settings(run: RunDirectory) -> Mapping[str, object]:
+    """What ``run_config.json`` says, as dotted keys of the settings file.
+
+    Raises:
+        RunDirectoryError: There is no such file.
+        CorruptRecord: It holds something else.
+    """
+    content = read_bytes(run.run_config)
+    if content is None:
+        raise RunDirectoryError(
+            f"{run.run_config} does not exist; without its settings the run cannot be resumed", path=run.path
+        )
+    try:
+        found: object = json.loads(content)
+    except ValueError as error:
+        raise _damaged(run, f"it is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _damaged(run, "it is no JSON object")
+    known = {setting.file_key for setting in SETTINGS if setting.file_key}
+    return _flatten(cast("dict[object, object]", found), known, "")[0]
+
+
+def _damaged(run: RunDirectory, what: str) -> CorruptRecord:
+    advice = "Restore it from run.tgz or another copy, or start the pipeline anew."
+    return CorruptRecord(f"{run.run_config} is damaged ({what}). {advice}", path=run.run_config)
+
+
 def _flatten(content: Mapping[object, object], known: set[str], prefix: str) -> tuple[dict[str, object], list[str]]:
     found: dict[str, object] = {}
     warnings: list[str] = []
@@ -313,16 +361,25 @@ def _unknown_key(key: str, known: Sequence[str] | set[str]) -> str:
 
 
 def run_directory_path(options: Options, *, run_id: str, environ: Mapping[str, str]) -> Path:
-    """Absolute path of a run's directory: what ``logs_root`` says, else the folder ``run_id`` under the runs root.
+    """Absolute path of a run's directory: the resumed run's, else what ``logs_root`` says, else ``run_id`` under the runs root.
 
     The flow body and the state hooks both call it, so that a hook in a fresh process finds the run.
 
     Raises:
         InvalidInput: ``run_id`` does not fit the pattern.
     """
+    if options.resume_from:
+        return resumed_path(options.resume_from, environ)
     if options.logs_root:
         return Path(options.logs_root).expanduser().absolute()
     return runs_root(environ) / check_run_id(run_id)
+
+
+def resumed_path(reference: str, environ: Mapping[str, str]) -> Path:
+    """The directory that ``resume_from`` names, by the run's id or by its path."""
+    if "/" in reference or reference.startswith((".", "~")):
+        return Path(reference).expanduser().absolute()
+    return runs_root(environ) / check_run_id(reference)
 
 
 def run_config(settings: RunSettings, *, repo_path: Path | None, inputs: Mapping[str, str]) -> dict[str, object]:

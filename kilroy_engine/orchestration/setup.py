@@ -1,19 +1,38 @@
-"""The configured set-up commands: run in the work folder before the first stage (Kilroy: setup.commands)."""
+"""What happens in the work folder before the first stage of a start: it is put back to where the run goes on, then the
+configured set-up commands run (Kilroy: setup.commands)."""
 
 from __future__ import annotations
 
 import time
 
+from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.handlers.process import Command, Ending, run_command
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
 SETUP_DIRECTORY = "run.setup"
 """Folder of the set-up commands' output. No node can have this id: ``run.*`` is reserved."""
 
 
 class SetupFailed(Exception):
-    """A set-up command failed; its text is the run's failure reason."""
+    """The work folder could not be prepared; its text is the run's failure reason."""
+
+
+def bring_back(run: OpenRun) -> None:
+    """Puts the place of work of a resumed run back to its checkpoint. Nothing of the start before may be at work there.
+
+    Raises:
+        SetupFailed: git refused.
+    """
+    if run.restore_to is None:
+        return
+    run.end_processes()
+    try:
+        run.workspace.restore(run.restore_to)
+    except WorkspaceError as error:
+        raise SetupFailed(str(error)) from error
+    KilroyFolder(run.workspace.path).prepare(dict(run.prepared.inputs))
 
 
 def run_setup_commands(run: OpenRun) -> None:

@@ -16,12 +16,13 @@ def test_every_command_and_option_is_on_the_page() -> None:
     text = cli_parts()["commands"]
     commands = re.findall(r"^#+ kilroy (.+)$", text, re.MULTILINE)
     assert commands == [
-        "run", "validate", "render", "status", "follow", "runs", "runs list", "runs show", "runs wait", "runs prune", "server",
-        "server status", "server stop",
+        "run", "resume", "validate", "render", "status", "follow", "stop", "reconcile", "runs", "runs list", "runs show",
+        "runs wait", "runs prune", "server", "server status", "server stop",
     ]  # fmt: skip
     run = text[: text.index("## kilroy validate")]
     shown = set(re.findall(r"`--([a-z-]+)", run))
-    reached_otherwise = {"workspace", "run_branch_prefix"}  # --repo and --no-git choose it; environment and run.yaml set it
+    # --repo and --no-git choose it; environment and run.yaml set it; `kilroy resume RUN` says it
+    reached_otherwise = {"workspace", "run_branch_prefix", "resume_from"}
     assert {name.replace("_", "-") for name in set(Options.model_fields) - reached_otherwise} <= shown
 
 

@@ -1,0 +1,39 @@
+"""What Prefect is told when a start takes a run over from another flow run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.states import Crashed
+
+from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.orchestration.states import end_state
+from kilroy_engine.rundir.ending import CRASHED
+
+
+def settle_earlier_flow_runs(run: OpenRun) -> None:
+    """Tells Prefect how the start before ended, where its process died unseen and its flow run would count as running on."""
+    previous = run.started.previous
+    state = end_state(previous) if previous else Crashed(message=CRASHED)
+    try:
+        with get_client(sync_client=True) as client:
+            for flow_run_id in set(_earlier_flow_runs(run)) - {str(run.identity.flow_run_id), ""}:
+                told = client.read_flow_run(UUID(flow_run_id)).state
+                if told is None or not told.is_final():
+                    client.set_flow_run_state(UUID(flow_run_id), state, force=True)
+    except (httpx.HTTPError, PrefectException, ValueError) as error:
+        # Another server may have recorded that start, or its record is deleted; the run itself needs neither.
+        get_run_logger().info("The flow run of the start before could not be settled: %s", error)
+
+
+def _earlier_flow_runs(run: OpenRun) -> Iterator[str]:
+    """A start that was killed while it began is in one of the records only."""
+    if run.prepared.earlier is not None:
+        yield run.prepared.earlier.manifest.flow_run_id
+    if run.started.lock.previous is not None:
+        yield run.started.lock.previous.flow_run_id
