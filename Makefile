@@ -44,8 +44,8 @@ docs: $(VENV)/.dev  ## writes the generated reference pages
 bench: $(VENV)/.dev  ## cost per stage, written to docs/explanation/performance.md
 	$(BIN)/python benchmarks/stage_cost.py
 
-faults: $(VENV)/.dev  ## every way of ending a run, and every kill: takes long
-	$(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults
+faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 12): takes long
+	KILROY_FAULT_POINTS=60 $(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
