@@ -123,6 +123,8 @@ def _kilroy_run(parameters: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def _start(command: list[str], environ: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the background job of a shell: its children would ignore Ctrl-C too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "output.log").open("wb") as log:
         return subprocess.Popen(
             command, cwd=folder, env=dict(environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
