@@ -30,7 +30,7 @@ from kilroy_engine.orchestration.settle import settle_task_runs
 from kilroy_engine.orchestration.states import agrees, end_state, final_status_of, state_message
 from kilroy_engine.rundir.events import TERMINAL_EVENTS
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.ownership import is_held
+from kilroy_engine.rundir.locks import is_held
 from kilroy_engine.rundir.progress import last_event
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.terminal import HURRIED, Limits, Owner, end_of, finalize_run
@@ -56,7 +56,7 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
         logger.info("No run directory belongs to this flow run, so there is no end to write.")
         return
     live = live_run(flow_run.id)
-    if live is None and is_held(run):
+    if live is None and is_held(run.lock):
         logger.info("The run is at work in another process, which will write its end.")
         return
     over = is_over(run)

@@ -6,12 +6,12 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled
 
 from kilroy_engine.orchestration.hooks import publish_end, telling
 from kilroy_engine.orchestration.settle import settle_flow_run, settle_task_runs
-from kilroy_engine.orchestration.states import final_status_of, state_message
+from kilroy_engine.orchestration.states import agrees, final_status_of, state_message
 from kilroy_engine.orchestration.told import FLOW_NAME, Prefect, Told
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.liveness import Place, UnendedRun
@@ -75,6 +75,17 @@ def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -
         who = f"the flow process (pid {found.pid} on {found.host})" if found.pid else "the flow process"
         return End(None, f"crashed: {who} is gone and has left no end; `kilroy resume {found.run.path.name}` goes on with it")
     return End(final_status_of(state), state_message(state))
+
+
+def is_left_over(state: State | None, final: FinalOutcome, patience: Patience, *, at: datetime) -> bool:
+    """Whether ``state`` still shows a run at work that has ended as ``final``. Pure.
+
+    A state that is younger than the grace may be another start's, which *Retry* has asked for and whose process is on its way.
+    """
+    if agrees(state, final):
+        return False
+    youngest = max(final.timestamp, state.timestamp) if state is not None else final.timestamp
+    return (at - youngest).total_seconds() >= patience.grace_s
 
 
 def end_lost_run(found: UnendedRun, end: End, flow_run: FlowRun | None, prefect: Prefect) -> FinalOutcome:

@@ -33,10 +33,11 @@ from kilroy_engine.orchestration.lost import (
     cancel_bodiless,
     decide,
     end_lost_run,
+    is_left_over,
     now,
     tell_prefect,
 )
-from kilroy_engine.orchestration.states import agrees, end_state
+from kilroy_engine.orchestration.states import end_state
 from kilroy_engine.orchestration.told import Prefect, asking_prefect
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.liveness import examine, run_directories
@@ -182,9 +183,7 @@ class _Reconciler:
         """Tells Prefect of an end that is on disk for as long as the grace, and that it does not know of."""
         try:
             final = _end_of_flow_run(run, str(flow_run.id))
-            if final is None or agrees(flow_run.state, final):
-                return
-            if (now() - final.timestamp).total_seconds() < self._patience.grace_s:
+            if final is None or not is_left_over(flow_run.state, final, self._patience, at=now()):
                 return
             before = flow_run.state.name if flow_run.state else "no state"
             if not self._dry_run:

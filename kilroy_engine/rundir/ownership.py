@@ -11,6 +11,7 @@ from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryErr
 from kilroy_engine.rundir.encoding import indented
 from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.locks import is_held
 from kilroy_engine.rundir.machine import boot_id, host_name, process_start_time
 from kilroy_engine.rundir.records import RunLockRecord
 from kilroy_engine.rundir.times import now
@@ -126,19 +127,7 @@ def current_owner(run: RunDirectory) -> Owner | None:
 
 def owner_alive(run: RunDirectory) -> bool:
     """Whether the owner's process lives: it holds the lock, or runs on another machine and has touched it lately."""
-    return is_held(run) or _alive_elsewhere(run)
-
-
-def is_held(run: RunDirectory) -> bool:
-    """Whether a process holds the run's lock now, as far as this machine can see."""
-    try:
-        descriptor = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _lock_within(descriptor, fcntl.LOCK_SH, tries=1)
-    finally:
-        os.close(descriptor)
+    return is_held(run.lock) or _alive_elsewhere(run)
 
 
 def _lock_within(descriptor: int, operation: int, *, tries: int) -> bool:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from kilroy_engine.orchestration.lost import End, Leave, Patience, decide
+from kilroy_engine.orchestration.lost import End, Leave, Patience, decide, is_left_over
 from kilroy_engine.orchestration.states import TIMED_OUT, agrees, end_state
 from kilroy_engine.orchestration.told import Told
 from kilroy_engine.rundir.layout import RunDirectory
@@ -120,3 +120,11 @@ def test_a_run_past_its_deadline_agrees_with_timed_out_and_nothing_unfinished_ag
     assert not agrees(State(type=StateType.CANCELLING), canceled)
     assert not agrees(State(type=StateType.RUNNING), final(FinalStatus.FAIL))
     assert not agrees(None, final(FinalStatus.FAIL))
+
+
+@pytest.mark.parametrize("kind", [StateType.PENDING, StateType.RUNNING])
+def test_a_retry_on_its_way_is_not_set_back_to_the_end_before_it(kind: StateType) -> None:
+    """An old end, and a state that is younger than the grace: the next start is about to begin. An old state is left over."""
+    ended = final(FinalStatus.FAIL, "exit status 3").model_copy(update={"timestamp": NOW - timedelta(hours=1)})
+    states = [State(type=kind, timestamp=NOW - timedelta(seconds=age_s)) for age_s in (5, 119, 121)]
+    assert [is_left_over(state, ended, Patience(), at=NOW) for state in states] == [False, False, True]
