@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prefect, events, eventually, is_alive, recorded_pids
+from real_prefect import Prefect, events, eventually, is_alive, recorded_pids
 
 TERMINAL = {"run_completed", "run_failed"}
 

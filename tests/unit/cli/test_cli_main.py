@@ -26,6 +26,7 @@ def test_version_prints_the_version_alone(kilroy: Kilroy) -> None:
     [
         "",
         "run",
+        "resume",
         "validate",
         "render",
         "status",
