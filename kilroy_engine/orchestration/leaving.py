@@ -6,8 +6,9 @@ nothing supervises the process, nobody else would end the run before the reconci
 
 from __future__ import annotations
 
-import atexit
 import logging
+import threading
+from contextvars import copy_context
 
 import httpx
 
@@ -19,19 +20,36 @@ from kilroy_engine.rundir.terminal import HURRIED, end_of, finalize_run
 from kilroy_engine.workspace.closing import closing_of
 
 _log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_waiting: threading.Thread | None = None
 
 
 def end_at_exit() -> None:
-    """From now on this process ends what is left of its runs when it exits. Registers itself once."""
-    atexit.unregister(end_left_runs)
-    atexit.register(end_left_runs)
+    """From now on this process ends what is left of its runs when it exits. Starts one thread for that, once.
+
+    ``atexit`` comes too late: Prefect's own exit waits there, without end, for a server that is away to take its events.
+    """
+    global _waiting  # noqa: PLW0603 - one thread per process
+    with _lock:
+        if _waiting is None or not _waiting.is_alive():
+            _waiting = threading.Thread(
+                target=copy_context().run, args=(_end_after_main_thread,), name="kilroy-last-chance", daemon=False
+            )
+            _waiting.start()
+
+
+def _end_after_main_thread() -> None:
+    threading.main_thread().join()
+    end_left_runs()
 
 
 def end_left_runs() -> None:
-    """Ends the runs of this process that are open and that nobody else will end."""
+    """Ends the runs of this process that are open and that nobody else will end, and lets go of the others."""
     for run in live_runs():
         if _is_ours(run):
             _end(run)
+        else:
+            run.close()  # a process that hangs in its exit must not keep the reconciler away
 
 
 def _is_ours(run: OpenRun) -> bool:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import httpx
+
 from kilroy_engine import __version__
 from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError, RunEnded
 from kilroy_engine.graph.model import Graph
@@ -122,7 +124,9 @@ class OpenRun:
                 self.conclude(FinalStatus.FAIL, self.cancellation.reason)
             elif self.cancellation.requested:
                 request_cancel(self.directory, self.cancellation.source)
-        except KilroyError as error:
+            elif isinstance(by, httpx.HTTPError):
+                self.conclude(FinalStatus.FAIL, _server_gone(by, self.run_id))
+        except (KilroyError, OSError) as error:
             _log.warning("%s was interrupted by %s and could not write down why: %s", self.run_id, type(by).__name__, error)
 
     def end_processes(self) -> None:
@@ -134,6 +138,11 @@ class OpenRun:
         _LIVE.pop(self.identity.flow_run_id, None)
         self.workspace.close()
         self.started.close()
+
+
+def _server_gone(error: httpx.HTTPError, run_id: str) -> str:
+    what = str(error) or type(error).__name__
+    return f"the Prefect API stopped answering ({what}); when it is back, `kilroy resume {run_id}` goes on with the run"
 
 
 _LIVE: dict[UUID, OpenRun] = {}

@@ -65,6 +65,7 @@ def _measure(cells: list[tuple[str, str, str]], results: dict[str, dict[str, obj
                     observed = asdict(Observed(launcher, fault, "not run", str(refusal), "", 0, "", ()))
                 except AssertionError as failed:
                     observed = asdict(Observed(launcher, fault, "", "", "", 0, "", (str(failed),)))
+                results |= json.loads(RESULTS.read_text()) if RESULTS.exists() else {}  # another call may measure too
                 results[name] = observed
                 RESULTS.write_text(json.dumps(results, indent=1))
                 print(

@@ -17,6 +17,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("launcher", "fault"), CELLS)
 def test_every_way_of_ending_leads_to_one_end(launcher: str, fault: str, world: World, tmp_path: Path) -> None:
     """Exactly one terminal line after final.json with the right status and reason, Prefect's state terminal and matching, no
