@@ -227,7 +227,7 @@ git run `git add -A` and one commit (two git processes).
 
 Median of {repetitions} interleaved repetitions. {datetime.now(UTC):%Y-%m-%d}; Prefect {prefect.__version__}, Python
 {platform.python_version()}, {git}; {platform.system()} {platform.release()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB.
-Load average at the end: {os.getloadavg()[2]:.1f} over 15 minutes; a machine that is busy with other work makes every figure larger.
+Load average over 15 minutes at the end: {os.getloadavg()[2]:.1f}; other work on the machine makes every figure larger.
 """
 
 
