@@ -124,8 +124,8 @@ class OpenRun:
                 self.conclude(FinalStatus.FAIL, self.cancellation.reason)
             elif self.cancellation.requested:
                 request_cancel(self.directory, self.cancellation.source)
-            elif isinstance(by, httpx.HTTPError):
-                self.conclude(FinalStatus.FAIL, _server_gone(by, self.run_id))
+            elif isinstance(by, Exception):
+                self.conclude(FinalStatus.FAIL, f"{_told(by)}; `kilroy resume {self.run_id}` goes on with the run")
         except (KilroyError, OSError) as error:
             _log.warning("%s was interrupted by %s and could not write down why: %s", self.run_id, type(by).__name__, error)
 
@@ -140,9 +140,15 @@ class OpenRun:
         self.started.close()
 
 
-def _server_gone(error: httpx.HTTPError, run_id: str) -> str:
-    what = str(error) or type(error).__name__
-    return f"the Prefect API stopped answering ({what}); when it is back, `kilroy resume {run_id}` goes on with the run"
+def _told(error: BaseException) -> str:
+    """One line about what broke the run off. A server that is away may be deep down in Prefect's own errors."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, httpx.TransportError):
+            return f"the Prefect API stopped answering ({text})"
+        cause = cause.__cause__ or cause.__context__
+    return f"the run broke off with {text}"
 
 
 _LIVE: dict[UUID, OpenRun] = {}

@@ -86,7 +86,7 @@ class World:
 def launch(launcher: str, world: World, parameters: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Run:
     """Starts a run of ``parameters`` the way that ``launcher`` names; its directory will be below ``folder``/runs."""
     root = folder / "runs"
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     environ = {**world.prefect.environment, "KILROY_RUNS_ROOT": str(root), "PREFECT_WORKER_QUERY_SECONDS": "1", **environment}
     name = f"faults-{uuid.uuid4().hex[:8]}"
     prefect = world.prefect
