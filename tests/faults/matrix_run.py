@@ -119,8 +119,9 @@ def _terminate_flow(run: Run, directory: Path, launcher: str, folder: Path) -> N
 
 def _terminate_wrapper(run: Run, directory: Path, launcher: str, folder: Path) -> None:
     run.wrapper.terminate()
-    if launcher == "execute":  # the flow process stays behind, at work
+    if launcher == "execute":
         run.wrapper.wait(timeout=30)
+    if launcher != "worker":  # the flow process is at work as before: its wrapper has left, or waits for it and acts no more
         _cancel(run)
 
 
