@@ -23,7 +23,7 @@ from kilroy_engine.orchestration.pipeline_file import read_pipeline
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
-from kilroy_engine.orchestration.recorder import RunRecorder
+from kilroy_engine.orchestration.recorder import LaneRecorder, tell_opened
 from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
@@ -121,14 +121,13 @@ def conduct(run: OpenRun) -> State:
 
 
 def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
-    prepared = run.prepared
-    recorder = RunRecorder(run)
-    recorder.run_opened()
+    prepared, lane = run.prepared, run.lane
+    tell_opened(run)
     relay(run)
     try:
         bring_back(run)
         run_setup_commands(run)
-        finish = walk(prepared.graph, run.state, perform=TaskPerformer(run), recorder=recorder)
+        finish = walk(prepared.graph, run.state, perform=TaskPerformer(lane), recorder=LaneRecorder(lane))
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:

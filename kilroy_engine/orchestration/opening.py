@@ -13,11 +13,12 @@ from uuid import UUID
 import httpx
 
 from kilroy_engine import __version__
-from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError, RunEnded
+from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
+from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
 from kilroy_engine.orchestration.places import facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
@@ -36,7 +37,7 @@ from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.starts import OpenStart, begin_start
 from kilroy_engine.rundir.terminal import stage_conclusion
 from kilroy_engine.traversal.fold import initial_state
-from kilroy_engine.traversal.outcome import FinalStatus, Json
+from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
 from kilroy_engine.workspace.closing import closing_of
@@ -84,20 +85,27 @@ class OpenRun:
     def settings(self) -> RunSettings:
         return self.prepared.settings
 
+    @property
+    def lane(self) -> Lane:
+        """The run's own walk, in the run directory itself."""
+        return Lane(
+            run_id=self.run_id,
+            graph=self.graph,
+            settings=self.settings,
+            directory=self.directory,
+            progress=self.started.progress,
+            workspace=self.workspace,
+            handlers=self.handlers,
+            inputs=self.inputs,
+            environment=self.environment,
+            log=self.log,
+            cancellation=self.cancellation,
+            clock=self.clock,
+        )
+
     def emit(self, event: Event) -> None:
         """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
-        try:
-            self.started.progress.append(event)
-        except RunEnded:
-            return
-
-    def with_secrets(self, context: Mapping[str, Json]) -> Mapping[str, Json]:
-        """``context`` for child processes: named secrets in ``inputs`` are replaced by their values."""
-        shown, values = self.inputs.shown, self.inputs.values
-        inputs = context.get("inputs")
-        if not isinstance(inputs, dict) or shown == values:
-            return context
-        return {**context, "inputs": {key: values[key] if inputs[key] == shown.get(key) else inputs[key] for key in inputs}}
+        self.lane.emit(event)
 
     def stop_requested(self) -> str:
         """Source of a stop request that somebody left on disk for this start; empty where there is none."""

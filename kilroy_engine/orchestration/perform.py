@@ -13,7 +13,7 @@ from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
-from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -37,7 +37,7 @@ def run_node(stage: StageVisit) -> State:
     try:
         verdict = stage.attempt(context.task_run.run_count, lambda line: logger.info("%s", _ANSI.sub("", line)))
     except RunCanceled as canceled:
-        return to_task_state(failure(str(canceled)), canceled=not stage.run.cancellation.failed)
+        return to_task_state(failure(str(canceled)), canceled=not stage.lane.cancellation.failed)
     if isinstance(verdict, Settled):
         return to_task_state(verdict.outcome)
     return to_task_state(failure(verdict.reason), again=True)
@@ -50,8 +50,8 @@ class TaskPerformer:
     false one for equal values. Failure is allowed in it, or the stage after a failed one would wait for ever.
     """
 
-    def __init__(self, run: OpenRun) -> None:
-        self._run = run
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
         self._previous: list[State] = []
 
     def __call__(self, visit: Visit, state: RunState) -> Outcome:
@@ -61,7 +61,7 @@ class TaskPerformer:
             RunCanceled: A stop was requested.
         """
         self._check_canceled()
-        stage = StageVisit(self._run, visit, state)
+        stage = StageVisit(self._lane, visit, state)
         stage.begin()
         name = visit.node_id if visit.number == 1 else f"{visit.node_id} (visit {visit.number})"
         task_state = run_node.with_options(
@@ -78,7 +78,7 @@ class TaskPerformer:
         return stage.outcome
 
     def _check_canceled(self) -> None:
-        self._run.cancellation.raise_if_requested()
+        self._lane.cancellation.raise_if_requested()
 
 
 def _tags(node: Node) -> list[str]:

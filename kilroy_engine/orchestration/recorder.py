@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.rundir.checkpoint import save_checkpoint
 from kilroy_engine.rundir.dossier import FailedStage, read_tool_facts, write_dossier
@@ -21,21 +22,21 @@ from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, RunSta
 from kilroy_engine.traversal.walk import retries_spent
 
 
-class RunRecorder:
+def tell_opened(run: OpenRun) -> None:
+    """What is known before the first stage: the place of work, and the warnings that the settings gave."""
+    path, branch = str(run.workspace.path), run.workspace.branch
+    if branch and run.restore_to is None:
+        run.log.worktree_created(path, branch=branch, base_sha=run.workspace.base_sha)
+    run.log.run_started(run.run_id, graph=run.prepared.name, workspace=path, inputs=run.inputs.shown)
+    for warning in run.settings.warnings:
+        run.emit(WarningGiven(message=warning))
+
+
+class LaneRecorder:
     """The walk's recorder. Order per stage as in Kilroy: status, dossier, cycle check, commit, checkpoint, then the edge."""
 
-    def __init__(self, run: OpenRun) -> None:
-        self._run = run
-
-    def run_opened(self) -> None:
-        """What is known before the first stage: the place of work, and the warnings that the settings gave."""
-        run = self._run
-        path, branch = str(run.workspace.path), run.workspace.branch
-        if branch and run.restore_to is None:
-            run.log.worktree_created(path, branch=branch, base_sha=run.workspace.base_sha)
-        run.log.run_started(run.run_id, graph=run.prepared.name, workspace=path, inputs=run.inputs.shown)
-        for warning in run.settings.warnings:
-            run.emit(WarningGiven(message=warning))
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
 
     def visit_started(self, visit: Visit, state: RunState, /) -> None:
         """Tells how the walk came to the node."""
@@ -43,44 +44,44 @@ class RunRecorder:
 
     def outcome_recorded(self, visit: Visit, outcome: Outcome, state: RunState, /) -> None:
         """Commits the stage's work and saves the state that includes its outcome."""
-        run, node_id = self._run, visit.node_id
+        lane, node_id = self._lane, visit.node_id
         if outcome.failed:
             self._describe_failure(visit, outcome, state)
-        sha = run.workspace.commit_stage(node_id, outcome.status)
-        save_checkpoint(run.directory, state, git_commit_sha=sha)
-        run.emit(CheckpointSaved(node_id=node_id, git_commit_sha=sha))
-        run.log.checkpoint_saved(node_id, sha=sha)
+        sha = lane.workspace.commit_stage(node_id, outcome.status)
+        save_checkpoint(lane.directory, state, git_commit_sha=sha)
+        lane.emit(CheckpointSaved(node_id=node_id, git_commit_sha=sha))
+        lane.log.checkpoint_saved(node_id, sha=sha)
         if outcome.context_updates:
-            run.log.context_updated(node_id, sorted(outcome.context_updates))
+            lane.log.context_updated(node_id, sorted(outcome.context_updates))
 
     def finished(self, finish: Finish, state: RunState, /) -> None:
         """Tells the decisions that led to the end; the end itself is the state hook's to write."""
         self._tell(finish.decisions)
 
     def _describe_failure(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
-        run, node = self._run, self._run.graph.nodes[visit.node_id]
-        stage_dir = run.directory.stage(node.id)
+        lane, node = self._lane, self._lane.graph.nodes[visit.node_id]
+        stage_dir = lane.directory.stage(node.id)
         failed = FailedStage(
             node_id=node.id,
             handler_type=node.type,
             outcome=outcome,
             failure_class=outcome.failure_class,
             attempts_used=retries_spent(outcome) + 1,
-            max_attempts=retry_policy(run.graph, node).max_attempts,
+            max_attempts=retry_policy(lane.graph, node).max_attempts,
             stage_dir=stage_dir,
             output=str(outcome.context_updates.get("tool.output", "")),
             tool=read_tool_facts(stage_dir),
         )
-        path = write_dossier(run.directory, failed, run_id=run.run_id, work_dir=run.workspace.path)
-        run.emit(FailureDossierUpdated(failed_node_id=node.id, failure_class=failed.failure_class, path=path))
-        check = failure_cycle_check(run.graph, state, node.id, outcome)
+        path = write_dossier(lane.directory, failed, run_id=lane.run_id, work_dir=lane.workspace.path)
+        lane.emit(FailureDossierUpdated(failed_node_id=node.id, failure_class=failed.failure_class, path=path))
+        check = failure_cycle_check(lane.graph, state, node.id, outcome)
         if check is not None:
-            run.emit(DeterministicFailureCycleCheck(**asdict(check)))
+            lane.emit(DeterministicFailureCycleCheck(**asdict(check)))
 
     def _tell(self, decisions: tuple[Decision, ...]) -> None:
         for decision in decisions:
-            self._run.emit(event_of(decision))
+            self._lane.emit(event_of(decision))
             if isinstance(decision, EdgeSelected):
-                self._run.log.edge_selected(
+                self._lane.log.edge_selected(
                     decision.from_node, decision.to_node, method=decision.selection_method, condition=decision.condition
                 )

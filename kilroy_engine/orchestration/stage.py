@@ -12,7 +12,7 @@ from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
 from kilroy_engine.handlers.stage_status import with_stage_status
-from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.rundir.events import (
     HumanGateAnswered,
     HumanGateOpened,
@@ -39,16 +39,16 @@ FORWARDED_LINES = 1000
 class StageVisit:
     """The attempts of one visit. ``outcome`` is what the visit came to, once an attempt is settled."""
 
-    def __init__(self, run: OpenRun, visit: Visit, state: RunState) -> None:
-        self.run = run
+    def __init__(self, lane: Lane, visit: Visit, state: RunState) -> None:
+        self.lane = lane
         self.visit = visit
-        self.node = run.graph.nodes[visit.node_id]
+        self.node = lane.graph.nodes[visit.node_id]
         single = self.node.type in SINGLE_EXECUTION_TYPES
-        self.policy = RetryPolicy() if single else retry_policy(run.graph, self.node)
+        self.policy = RetryPolicy() if single else retry_policy(lane.graph, self.node)
         self.outcome: Outcome | None = None
         self._state = state
-        self._dir = run.directory.stage(self.node.id)
-        self._folder = KilroyFolder(run.workspace.path)
+        self._dir = lane.directory.stage(self.node.id)
+        self._folder = KilroyFolder(lane.workspace.path)
 
     def begin(self) -> None:
         """Makes the stage directory, keeps an earlier visit's files aside, tells the stage its task in files."""
@@ -64,20 +64,20 @@ class StageVisit:
         if number > 1:
             self._wait(number - 1)
         begin_attempt(self._dir, number)
-        self.run.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
-        self.run.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
+        self.lane.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
+        self.lane.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
         started = time.monotonic()
         outcome = self._canceled_or(self._checked(number, self._answer(number, log)))
-        verdict = judge(self.run.graph, self.node, outcome, attempt=number)
+        verdict = judge(self.lane.graph, self.node, outcome, attempt=number)
         self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
-        self.run.cancellation.raise_if_requested()
+        self.lane.cancellation.raise_if_requested()
         if isinstance(verdict, Settled):
             self.outcome = verdict.outcome
         return verdict
 
     def _wait(self, failed_attempt: int) -> None:
-        delay = delay_s(self.policy, self.run.run_id, self.node.id, failed_attempt)
-        self.run.emit(
+        delay = delay_s(self.policy, self.lane.run_id, self.node.id, failed_attempt)
+        self.lane.emit(
             StageRetrySleep(
                 node_id=self.node.id,
                 attempt=failed_attempt,
@@ -86,17 +86,17 @@ class StageVisit:
                 max_retry=self.policy.max_attempts - 1,
             )
         )
-        with self.run.clock.expecting_silence():
-            self.run.cancellation.wait(delay)
-        self.run.cancellation.raise_if_requested()
+        with self.lane.clock.expecting_silence():
+            self.lane.cancellation.wait(delay)
+        self.lane.cancellation.raise_if_requested()
 
     def _answer(self, number: int, log: Callable[[str], None]) -> Outcome:
         """The handler's outcome, or the one that a ``status.json`` in the stage directory puts in its place (Kilroy)."""
         try:
             request = self._request(number, log)
             # A stage with a limit of its own may be silent until then; any other is ended by the stall watchdog.
-            with self.run.clock.working(request.timeout_s):
-                outcome = self._settled(self.run.handlers.resolve(self.node)(request))
+            with self.lane.clock.working(request.timeout_s):
+                outcome = self._settled(self.lane.handlers.resolve(self.node)(request))
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
             outcome = self._outcome_of(error)
         return self._reported(with_stage_status(outcome, self._dir))
@@ -113,9 +113,9 @@ class StageVisit:
     def _approved(self, ask: Ask) -> Outcome:
         node_id, visit = self.node.id, self.visit.number
         choices = tuple(choice.label for choice in ask.choices)
-        self.run.emit(HumanGateOpened(node_id=node_id, visit=visit, question=ask.question, choices=choices))
+        self.lane.emit(HumanGateOpened(node_id=node_id, visit=visit, question=ask.question, choices=choices))
         first = ask.choices[0].label
-        self.run.emit(HumanGateAnswered(node_id=node_id, visit=visit, choice=first, by="auto-approve", waited_s=0.0))
+        self.lane.emit(HumanGateAnswered(node_id=node_id, visit=visit, choice=first, by="auto-approve", waited_s=0.0))
         return approve(ask)
 
     def _outcome_of(self, error: Exception) -> Outcome:
@@ -128,33 +128,33 @@ class StageVisit:
         meta = dict(outcome.meta)
         ingestion, usage = meta.pop("status_ingestion", None), meta.pop("usage", None)
         if isinstance(ingestion, dict):
-            self.run.emit(StatusIngestionDecision(node_id=self.node.id, **ingestion))  # type: ignore[arg-type]
+            self.lane.emit(StatusIngestionDecision(node_id=self.node.id, **ingestion))  # type: ignore[arg-type]
         for call in usage if isinstance(usage, list) else []:
             if isinstance(call, dict):
-                self.run.emit(LlmUsage(node_id=self.node.id, **call))  # type: ignore[arg-type]
+                self.lane.emit(LlmUsage(node_id=self.node.id, **call))  # type: ignore[arg-type]
         return outcome.with_updates(meta=meta)
 
     def _checked(self, number: int, outcome: Outcome) -> Outcome:
         """``outcome``, or a failure when a success lacks a file that the node promises (Kilroy: output contract)."""
-        if not outcome.succeeded or self.run.settings.simulate:
+        if not outcome.succeeded or self.lane.settings.simulate:
             return outcome
-        missing = missing_outputs(self.node, self.run.workspace.path)
+        missing = missing_outputs(self.node, self.lane.workspace.path)
         if not missing:
             return outcome
         reason = f"output contract: missing {', '.join(missing)}"
-        self.run.emit(OutputContractViolated(node_id=self.node.id, attempt=number, failure_reason=reason))
+        self.lane.emit(OutputContractViolated(node_id=self.node.id, attempt=number, failure_reason=reason))
         return outcome.with_updates(status=Status.FAIL, failure_reason=reason)
 
     def _canceled_or(self, outcome: Outcome) -> Outcome:
-        if not self.run.cancellation.requested:
+        if not self.lane.cancellation.requested:
             return outcome
-        reason = self.run.cancellation.reason
+        reason = self.lane.cancellation.reason
         return outcome.with_updates(status=Status.FAIL, failure_reason=reason, failure_class=FailureClass.CANCELED)
 
     def _record(self, number: int, outcome: Outcome, verdict: Again | Settled, duration_ms: float) -> None:
         node_id, attempts = self.node.id, self.policy.max_attempts
         write_status(self._dir, verdict.outcome if isinstance(verdict, Settled) else outcome)
-        self.run.emit(
+        self.lane.emit(
             StageAttemptEnd(
                 node_id=node_id,
                 attempt=number,
@@ -163,17 +163,17 @@ class StageVisit:
                 failure_reason=outcome.failure_reason,
             )
         )
-        self.run.log.node_completed(node_id, status=outcome.status, duration_ms=round(duration_ms), attempt=number)
-        if self.run.cancellation.requested or not verdict.reason:
+        self.lane.log.node_completed(node_id, status=outcome.status, duration_ms=round(duration_ms), attempt=number)
+        if self.lane.cancellation.requested or not verdict.reason:
             return
         again = isinstance(verdict, Again)
-        self.run.emit(
+        self.lane.emit(
             RetryDecision(node_id=node_id, attempt=number, max_retries=attempts - 1, will_retry=again, reason=verdict.reason)
         )
         if isinstance(verdict, Again):
             self._folder.write_feedback(node_id, attempt=number, reason=outcome.failure_reason)
         elif verdict.blocked:
-            self.run.emit(
+            self.lane.emit(
                 StageRetryBlocked(
                     node_id=node_id,
                     attempt=number,
@@ -186,22 +186,22 @@ class StageVisit:
             )
 
     def _request(self, number: int, log: Callable[[str], None]) -> StageRequest:
-        run, node, settings = self.run, self.node, self.run.settings
-        place = StagePlace(run.run_id, node.id, run.directory.path, self._dir, run.workspace.path)
+        lane, node, settings = self.lane, self.node, self.lane.settings
+        place = StagePlace(lane.run_id, node.id, lane.directory.path, self._dir, lane.workspace.path)
         limits = [limit for limit in (node.timeout_s, settings.stage_timeout_s) if limit]
         return StageRequest(
-            graph=run.graph,
+            graph=lane.graph,
             node=node,
             visit=self.visit.number,
             attempt=number,
-            run_id=run.run_id,
+            run_id=lane.run_id,
             context=self._state.context,
             stage_dir=self._dir,
-            work_dir=run.workspace.path,
-            environment=stage_environment(run.environment, place, run.with_secrets(self._state.context)),
+            work_dir=lane.workspace.path,
+            environment=stage_environment(lane.environment, place, lane.with_secrets(self._state.context)),
             timeout_s=min(limits, default=None),
             simulate=settings.simulate,
-            cancellation=run.cancellation,
+            cancellation=lane.cancellation,
             output=self._sink(log),
         )
 
@@ -210,9 +210,9 @@ class StageVisit:
 
         def take(stream: str, line: str) -> None:
             nonlocal forwarded
-            self.run.clock.tick()
-            text = self.run.inputs.masked(line)
-            self.run.log.tool_output(self.node.id, stream, text)
+            self.lane.clock.tick()
+            text = self.lane.inputs.masked(line)
+            self.lane.log.tool_output(self.node.id, stream, text)
             forwarded += 1
             if forwarded <= FORWARDED_LINES:
                 log(text)

@@ -22,7 +22,7 @@ class _Break(MetaPathFinder):
             def outcome_recorded(*_):
                 raise ZeroDivisionError("injected")
 
-            module.RunRecorder.outcome_recorded = outcome_recorded
+            module.LaneRecorder.outcome_recorded = outcome_recorded
 
         spec.loader.exec_module = exec_module
         return spec

@@ -1,0 +1,57 @@
+"""A lane: one walk of a run with everything that its parts share. A run has one of its own; each branch gets another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kilroy_engine.errors import RunEnded
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.handlers.base import Cancellation
+from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.orchestration.inputs import Inputs
+from kilroy_engine.orchestration.settings import RunSettings
+from kilroy_engine.orchestration.stall import ProgressClock
+from kilroy_engine.rundir.events import Event
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.progress import ProgressLog
+from kilroy_engine.rundir.runlog import RunLog
+from kilroy_engine.traversal.outcome import Json
+from kilroy_engine.workspace.base import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """What stages, recorder and performer of one walk work with.
+
+    ``directory`` holds the walk's stages, checkpoint and events: the run directory itself, a ``restart-N`` in it, or a branch's
+    directory. ``environment`` is for child processes. ``log`` and ``clock`` are the run's, whichever lane it is.
+    """
+
+    run_id: str
+    graph: Graph
+    settings: RunSettings
+    directory: RunDirectory
+    progress: ProgressLog
+    workspace: Workspace
+    handlers: HandlerRegistry
+    inputs: Inputs
+    environment: Mapping[str, str]
+    log: RunLog
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    clock: ProgressClock = field(default_factory=ProgressClock)
+
+    def emit(self, event: Event) -> None:
+        """Appends an event to the lane's stream. One that comes after the end is left out; the stream logs that."""
+        try:
+            self.progress.append(event)
+        except RunEnded:
+            return
+
+    def with_secrets(self, context: Mapping[str, Json]) -> Mapping[str, Json]:
+        """``context`` for child processes: named secrets in ``inputs`` are replaced by their values."""
+        shown, values = self.inputs.shown, self.inputs.values
+        inputs = context.get("inputs")
+        if not isinstance(inputs, dict) or shown == values:
+            return context
+        return {**context, "inputs": {key: values[key] if inputs[key] == shown.get(key) else inputs[key] for key in inputs}}
