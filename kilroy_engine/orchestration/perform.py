@@ -13,6 +13,7 @@ from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.base import FanIn, FanOut
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
@@ -43,6 +44,18 @@ def run_node(stage: StageVisit) -> State:
     return to_task_state(failure(verdict.reason), again=True)
 
 
+def carry_out(stage: StageVisit, effect: FanOut | FanIn, attempt: int) -> Outcome:
+    """What a handler asked for, carried out inside the node's task run."""
+    from kilroy_engine.orchestration import branches, fan_in  # stages run branches, and branches run stages
+
+    match effect:
+        case FanOut():
+            # Its stages tell that they are at work; the fan-out itself says nothing.
+            return branches.fan_out(stage.lane, stage.node, effect, stage.state, attempt=attempt)
+        case FanIn():
+            return fan_in.fan_in(stage.lane, stage.node, effect)
+
+
 class TaskPerformer:
     """Performs visits as task runs that are linked in the order of the path.
 
@@ -61,7 +74,7 @@ class TaskPerformer:
             RunCanceled: A stop was requested.
         """
         self._check_canceled()
-        stage = StageVisit(self._lane, visit, state)
+        stage = StageVisit(self._lane, visit, state, carry_out)
         stage.begin()
         name = visit.node_id if visit.number == 1 else f"{visit.node_id} (visit {visit.number})"
         task_state = run_node.with_options(

@@ -22,6 +22,10 @@ class ProgressClock:
         self._last = time.monotonic()
         self._allowed: list[float] = []
 
+    def __reduce__(self) -> tuple[type[ProgressClock], tuple[()]]:
+        # In another process nobody looks at it: the fan-out's own process sees the branch's stream grow.
+        return ProgressClock, ()
+
     def tick(self) -> None:
         """Something has happened."""
         self._last = time.monotonic()

@@ -48,6 +48,10 @@ class ProgressLog:
         self._ended = False
         self._closed = False
 
+    def __reduce__(self) -> tuple[type[ProgressLog], tuple[RunDirectory, str]]:
+        # Another process opens the stream for itself; listeners stay with those who listen.
+        return ProgressLog, (self._run, self._run_id)
+
     def listen(self, listener: EventListener) -> None:
         """Adds a listener: a live view, a watchdog's clock, a relay."""
         self._listeners.append(listener)
