@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -95,6 +95,16 @@ def last_pass(run: RunDirectory, node_id: str) -> int:
     if not folder.is_dir():
         return 0
     return max((int(m[1]) for entry in folder.iterdir() if (m := _PASS.match(entry.name))), default=0)
+
+
+def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
+    """Directories of all branches in a run directory, those inside restarts and inside other branches included."""
+    for folder in sorted(run.path.glob("parallel/*/pass*/*/")):
+        inner = RunDirectory(folder)
+        yield from all_branches(inner)
+        yield inner
+    for folder in sorted(run.path.glob("restart-*/")):
+        yield from all_branches(RunDirectory(folder))
 
 
 def write_results(stage_dir: Path, results: Iterable[BranchResult]) -> None:

@@ -181,6 +181,18 @@ class GitWorkspace:
         found._pathspec, found._identity = self._pathspec, self._identity
         return found
 
+    def worktree_at(self, folder: Path) -> GitWorkspace | None:
+        """The worktree of a parallel branch that is at ``folder``, with the git branch it is on; None where there is none."""
+        if not (folder / ".git").is_file():
+            return None
+        try:
+            branch = run_git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+        except WorkspaceError:
+            branch = ""
+        found = GitWorkspace(WorkspaceFacts(self.facts.run_id, folder, self._repo_path, branch, self.base_sha))
+        found._pathspec = self._pathspec
+        return found
+
     def fast_forward(self, sha: str) -> None:
         """Moves branch and worktree on to ``sha``, a commit that follows from theirs."""
         failpoint("merge", "before")
