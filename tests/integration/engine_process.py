@@ -6,6 +6,7 @@ As a program it reads requests as JSON lines and writes an answer per line. ``an
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,12 +29,13 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """How a run ended. ``refusal`` says why it did not start; ``logs_root`` is empty then."""
+    """How a run ended. ``refusal`` says why it did not start, ``rules`` which rules refused it; ``logs_root`` is empty then."""
 
     name: str
     exit_code: int
     logs_root: str = ""
     refusal: str = ""
+    rules: Sequence[str] = ()
     took_s: float = 0.0
 
 
@@ -54,18 +56,23 @@ def answers(requests: Sequence[Request], *, environment: Mapping[str, str], fold
 
 def _answer(request: Request) -> Answer:
     from kilroy_engine.cli.errors import ExitCode, exit_code_of
-    from kilroy_engine.errors import KilroyError
+    from kilroy_engine.errors import InvalidPipeline, KilroyError
+    from kilroy_engine.graph.validation import errors_of
     from kilroy_engine.orchestration.launch import Started, launch
-    from kilroy_engine.orchestration.preparation import RunParameters
+    from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
     from kilroy_engine.orchestration.settings import Options
 
     runs: list[Started] = []
     began = time.monotonic()
     parameters = RunParameters(request.graph, request.inputs, request.repo, Options(**request.options))
     try:
+        prepare_run(parameters, environ=os.environ)  # as the command does, before there is a flow run
         final = launch(parameters, on_started=runs.append)
+    except InvalidPipeline as refusal:
+        rules = sorted({error.rule for error in errors_of(refusal.diagnostics)})
+        return Answer(name=request.name, exit_code=ExitCode.FAIL, refusal=str(refusal), rules=rules)
     except KilroyError as refusal:
-        return Answer(name=request.name, exit_code=ExitCode.FAIL, refusal=str(refusal), took_s=time.monotonic() - began)
+        return Answer(name=request.name, exit_code=ExitCode.FAIL, refusal=str(refusal))
     return Answer(
         name=request.name,
         exit_code=exit_code_of(final.status),
