@@ -104,6 +104,7 @@ class OpenRun:
             log=self.log,
             cancellation=self.cancellation,
             clock=self.clock,
+            pool=self.prepared.pool,
         )
 
     def emit(self, event: Event) -> None:

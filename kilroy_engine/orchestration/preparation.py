@@ -18,6 +18,7 @@ from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import prepare, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
+from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
 from kilroy_engine.orchestration.inputs import check_inputs
 from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
 from kilroy_engine.orchestration.places import WorkspacePlan, plan_workspace
@@ -71,6 +72,7 @@ class PreparedRun:
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     agent: Agent | None = None
+    pool: BranchPool = field(default_factory=ThreadBranchPool)
     earlier: EarlierRun | None = None
 
     @property
@@ -132,6 +134,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         labels={**(earlier.manifest.labels if earlier else settings.labels or {}), **parameters.labels},
         diagnostics=diagnostics,
         agent=agent,
+        pool=branch_pool(settings.task_runner),
         earlier=earlier,
     )
 
