@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_walk import Stages, edge, graph_of, node
 
+from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import Edge, Graph, Node
+from kilroy_engine.graph.render import to_dot
 from kilroy_engine.traversal.breakers import DEFAULT_VISIT_LIMIT
 from kilroy_engine.traversal.fold import apply_outcome, enter, initial_state
 from kilroy_engine.traversal.outcome import Outcome
@@ -92,6 +94,17 @@ def test_routing_does_not_depend_on_the_order_of_declaration(graph: Graph, scrip
     first, second = Stages(graph, plain), Stages(shuffled(graph, seed), plain)
     assert first.run().reason == second.run().reason
     assert first.visits == second.visits
+
+
+@given(graph=pipelines(), script=scripts)
+@settings(max_examples=75, deadline=None)
+def test_a_pipeline_that_was_printed_and_read_again_is_walked_in_the_same_way(
+    graph: Graph, script: dict[str, list[Outcome]]
+) -> None:
+    """Canonical DOT keeps all that a walk goes by: the same events and the same end."""
+    first, second = Stages(graph, script), Stages(parse_dot(to_dot(graph)), script)
+    assert first.run() == second.run()
+    assert first.events == second.events
 
 
 @given(graph=pipelines(), script=scripts)
