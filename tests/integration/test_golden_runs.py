@@ -196,7 +196,12 @@ def _stop_it(place: Place) -> tuple[Answer, list[int]]:
     with place.command(STOPPED) as process:
         try:
             log = run / "slow" / "stdout.log"
-            eventually(lambda: log.exists() and "begin" in log.read_text(), what="the stage to be stopped")
+            eventually(
+                lambda: process.poll() is not None or (log.exists() and "begin" in log.read_text()),
+                within_s=120,
+                what="the stage to be stopped",
+            )
+            assert process.poll() is None, process.communicate()[1]
             codes = [place.later(command, str(run)) for command in ("stop", "stop", "status")]
             return Answer(name=STOPPED, exit_code=process.wait(timeout=60), logs_root=str(run)), codes
         finally:
