@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_walk import Stages, edge, graph_of, node
 
+from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import Edge, Graph, Node
 from kilroy_engine.graph.render import to_dot
 from kilroy_engine.traversal.breakers import DEFAULT_VISIT_LIMIT
@@ -110,6 +111,15 @@ def test_routing_does_not_depend_on_the_order_of_declaration(case: Case, seed: i
     first, second = Stages(case.graph, plain), Stages(shuffled(case.graph, seed), plain)
     assert first.run().reason == second.run().reason
     assert first.visits == second.visits
+
+
+@given(case=cases())
+@settings(max_examples=75)
+def test_a_pipeline_that_was_printed_and_read_again_is_walked_in_the_same_way(case: Case) -> None:
+    """Canonical DOT keeps all that a walk goes by: the same events and the same end."""
+    first, second = Stages(case.graph, case.script), Stages(parse_dot(to_dot(case.graph)), case.script)
+    assert first.run() == second.run()
+    assert first.events == second.events
 
 
 @given(case=cases())
