@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.breakers import without_failures
+from kilroy_engine.traversal.loops import without_exceeded_loop
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.traversal.state import Finish, RunState
+from kilroy_engine.traversal.state import Finish, Restart, RunState
 from kilroy_engine.traversal.walk import next_step
 
 
@@ -16,18 +17,21 @@ def resumed_state(graph: Graph, saved: RunState, begun: Callable[[str], int]) ->
     """The state to go on from, and the node where that is.
 
     A visit that began and is not part of ``saved`` was interrupted: its node is visited again. A run that failed goes on at the
-    node that its failure names, whose failures are forgotten, so that the count of them does not end the run at once. A run
-    that only had to end ends. ``begun`` tells how many visits of a node have begun.
+    node that its failure names, whose failures (and an exceeded loop's iterations) are forgotten, so that the count of them
+    does not end the run at once. A run that only had to end ends. ``begun`` tells how many visits of a node have begun.
 
     Raises:
         CheckpointMismatch: The state names a node that the graph does not have.
     """
     step = next_step(graph, saved)
+    if isinstance(step, Restart):
+        return saved, step.target
     arrivals = max(begun(step.node_id), saved.visits.get(step.node_id, 0)) if step.node_id else 0
     if isinstance(step, Finish):
         if step.status is FinalStatus.SUCCESS:
             return saved, step.node_id
-        return _again(without_failures(saved, step.node_id), step.node_id, arrivals), step.node_id
+        forgetful = without_exceeded_loop(graph, without_failures(saved, step.node_id), step.node_id)
+        return _again(forgetful, step.node_id, arrivals), step.node_id
     if arrivals < step.number:
         return saved, step.node_id
     return _again(saved, step.node_id, arrivals), step.node_id
