@@ -25,13 +25,15 @@ class Lane:
     """What stages, recorder and performer of one walk work with.
 
     ``directory`` holds the walk's stages, checkpoint and events: the run directory itself, a ``restart-N`` in it, or a branch's
-    directory. ``environment`` is for child processes. ``log`` and ``clock`` are the run's, whichever lane it is.
+    directory. ``base`` is the run directory itself, whichever lane it is. ``environment`` is for child processes. ``log`` and
+    ``clock`` are the run's, too.
     """
 
     run_id: str
     graph: Graph
     settings: RunSettings
     directory: RunDirectory
+    base: RunDirectory
     progress: ProgressLog
     workspace: Workspace
     handlers: HandlerRegistry

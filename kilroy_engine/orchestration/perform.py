@@ -14,6 +14,7 @@ from prefect.utilities.annotations import quote
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
 from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.loop_files import with_loop_files
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -54,6 +55,10 @@ class TaskPerformer:
         self._lane = lane
         self._previous: list[State] = []
 
+    def work_on(self, lane: Lane) -> None:
+        """The walk goes on in another lane; the path of task runs is the same one."""
+        self._lane = lane
+
     def __call__(self, visit: Visit, state: RunState) -> Outcome:
         """Outcome of the visit.
 
@@ -63,7 +68,7 @@ class TaskPerformer:
         self._check_canceled()
         stage = StageVisit(self._lane, visit, state)
         stage.begin()
-        name = visit.node_id if visit.number == 1 else f"{visit.node_id} (visit {visit.number})"
+        name = _run_name(visit, state)
         task_state = run_node.with_options(
             name=visit.node_id,
             task_run_name=name.replace("{", "").replace("}", ""),
@@ -75,10 +80,17 @@ class TaskPerformer:
         self._check_canceled()
         if stage.outcome is None:
             return failure(f"the task run ended as {task_state.name}: {task_state.message or 'no message'}")
-        return stage.outcome
+        return with_loop_files(self._lane.graph, stage.node, stage.outcome, self._lane.workspace.path)
 
     def _check_canceled(self) -> None:
         self._lane.cancellation.raise_if_requested()
+
+
+def _run_name(visit: Visit, state: RunState) -> str:
+    """The node's id, and which arrival at it this is."""
+    restart = [f"restart {state.restart_count}"] if state.restart_count else []
+    again = [f"visit {visit.number}"] if visit.number > 1 else []
+    return f"{visit.node_id} ({', '.join([*restart, *again])})" if restart or again else visit.node_id
 
 
 def _tags(node: Node) -> list[str]:
