@@ -141,8 +141,7 @@ def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) 
     """
     run, manifest = earlier.directory, earlier.manifest
     current = run.attempts()[0]
-    # A restart has a checkpoint from its beginning on: without one it is damaged, and not at its start.
-    checkpoint = load_checkpoint(current) if current != run or current.checkpoint.exists() else None
+    checkpoint = _saved(run, current)
     workspace = workspace_of(run)
     sha = (checkpoint.git_commit_sha if checkpoint else "") or manifest.base_sha
     if checkpoint is not None or workspace.path != run.worktree.resolve() or workspace.base_sha:
@@ -153,13 +152,23 @@ def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) 
     return Resumption(current, workspace, sha, state, from_node)
 
 
+def _saved(run: RunDirectory, current: RunDirectory) -> Checkpoint | None:
+    """The checkpoint to go on from. A run that has completed no stage has none; a restart has one from its beginning on."""
+    if current.checkpoint.exists():
+        return load_checkpoint(current)
+    if current == run:
+        return None
+    raise RunDirectoryError(
+        f"{current.checkpoint} is missing; restore it from run.tgz or another copy, or start the pipeline anew",
+        path=current.path,
+    )
+
+
 def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, inputs: Mapping[str, str]) -> RunState:
     """The saved state, with what may have changed since: attributes of the pipeline, and inputs that are given anew."""
-    state, run = checkpoint.state, earlier.directory
+    state, run = checkpoint.state, earlier.directory.attempts()[0]
     if state.run_id != begins.run_id:
-        raise CheckpointMismatch(
-            f"the checkpoint in {run.path} belongs to run {state.run_id}, not to {begins.run_id}; restore its own"
-        )
+        raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")
     of_graph = {key: value for key, value in begins.context.items() if key.startswith("graph.")}
     changed = {key: value for key, value in inputs.items() if value != earlier.manifest.inputs.get(key)}
     return with_inputs(replace(state, context={**state.context, **of_graph}), changed)

@@ -23,7 +23,7 @@ from kilroy_engine.traversal.state import RunState
 
 _OWN_EXTRA = frozenset(
     {"run_id", "loop_failure_signatures", "outcomes", "visits", "routing_outcome", "jump_to", "base_logs_root", "restart_count"}
-    | {"restart_failure_signatures", "visits_before_round"}
+    | {"restart_failure_signatures", "visits_in_rounds"}
 )
 
 
@@ -71,7 +71,7 @@ def save_checkpoint(
         "visits": state.visits,
         "routing_outcome": encode_outcome(state.routing_outcome) if state.routing_outcome else None,
         "jump_to": state.jump_to,
-        "visits_before_round": state.visits_before_round,
+        "visits_in_rounds": state.visits_in_rounds,
     }
     write_json(run.checkpoint, content)
 
@@ -107,7 +107,7 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         logs=tuple(saved.logs),
         restart_count=own.restart_count,
         restart_signatures=own.restart_failure_signatures,
-        visits_before_round=own.visits_before_round,
+        visits_in_rounds=own.visits_in_rounds,
     )
     if state.last_node != saved.current_node:
         raise _damaged(path, f"current_node is {saved.current_node!r}, but {state.last_node!r} was completed last")
@@ -166,7 +166,7 @@ class _SavedExtra(BaseModel):
     visits: dict[str, int] = Field(default_factory=dict[str, int])
     routing_outcome: _SavedOutcome | None = None
     jump_to: str = ""
-    visits_before_round: dict[str, int] = Field(default_factory=dict[str, int])
+    visits_in_rounds: dict[str, int] = Field(default_factory=dict[str, int])
 
 
 class _SavedCheckpoint(BaseModel):

@@ -84,14 +84,14 @@ def visit_limit(graph: Graph, node_id: str) -> int | None:
     return of_node if of_node is not None else read_int(graph.text("max_node_visits"), default=None)
 
 
-def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, before_round: int = 0) -> StuckCycle | None:
+def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int = 0) -> StuckCycle | None:
     """The breaker for arrival ``visit_number`` at the node, or None. A limit of 3 allows two visits (Kilroy's counting).
 
-    Where no limit is set it is 50, without the ``before_round`` arrivals of earlier iterations of a limited loop.
+    Where no limit is set it is 50, without the ``in_rounds`` arrivals in finished iterations of loops that a number ends.
     """
     limit = visit_limit(graph, node_id)
     if limit is None:
-        limit, visit_number = DEFAULT_VISIT_LIMIT, visit_number - before_round
+        limit, visit_number = DEFAULT_VISIT_LIMIT, visit_number - in_rounds
     return StuckCycle(node_id, visit_number, limit) if 0 < limit <= visit_number else None
 
 

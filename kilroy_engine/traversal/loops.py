@@ -7,6 +7,7 @@ both are saved, and a resume goes on counting.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -75,8 +76,20 @@ def count_round(graph: Graph, state: RunState, node: Node) -> RunState:
         state,
         context={**state.context, loop.counter: 0 if turn is Turn.OVER else iteration},
         outcomes={**state.outcomes, node.id: outcome.with_updates(meta=meta)},
-        visits_before_round=state.visits if turn is Turn.AGAIN and loop.bounded else state.visits_before_round,
+        visits_in_rounds=_with_round(state, loop) if turn is Turn.AGAIN and loop.bounded else state.visits_in_rounds,
     )
+
+
+def _with_round(state: RunState, loop: Loop) -> dict[str, int]:
+    """The arrivals in iterations that are over, with those of the loop's latest: all since the last one at its begin.
+
+    Never more than there were: an iteration of a loop may be part of another one's.
+    """
+    places = [place for place, node_id in enumerate(state.completed) if node_id == loop.begin]
+    latest = Counter(state.completed[places[-1] :]) if places else Counter[str]()
+    counts = {node_id: state.visits_in_rounds.get(node_id, 0) + times for node_id, times in latest.items()}
+    capped = {node_id: min(count, state.visits.get(node_id, 0)) for node_id, count in counts.items()}
+    return {**state.visits_in_rounds, **capped}
 
 
 def round_at(graph: Graph, state: RunState, node: Node) -> Round | None:

@@ -171,8 +171,8 @@ class RunState:
     ``outcome``: the last stage's, which a conditional node carries on instead of its own. ``jump_to`` is where the walk goes
     next when something other than routing decides it (a branch's first node, a node to run again, the target of a restart);
     entering a node clears it. ``restart_count`` is how often the run has begun again over a ``loop_restart`` edge,
-    ``restart_signatures`` which failures led to that. ``visits_before_round`` are the arrivals before the current iteration of
-    a loop whose number of iterations is limited: where nobody has set a limit, those do not count as going round in a circle.
+    ``restart_signatures`` which failures led to that. ``visits_in_rounds`` are the arrivals in finished iterations of loops
+    that a number ends: where nobody has set a limit, those do not count as going round in a circle.
     """
 
     run_id: str
@@ -187,7 +187,7 @@ class RunState:
     logs: tuple[str, ...] = ()
     restart_count: int = 0
     restart_signatures: Mapping[str, int] = field(default_factory=dict[str, int])
-    visits_before_round: Mapping[str, int] = field(default_factory=dict[str, int])
+    visits_in_rounds: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def last_node(self) -> str:

@@ -137,7 +137,7 @@ def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Decisi
     if graph.nodes[node_id].is_exit and (gates := unsatisfied_gates(graph, state)):
         return _back_from_exit(graph, state, gates[0], decisions)
     number = state.visits.get(node_id, 0) + 1
-    if stuck := stuck_cycle(graph, node_id, number, before_round=state.visits_before_round.get(node_id, 0)):
+    if stuck := stuck_cycle(graph, node_id, number, in_rounds=state.visits_in_rounds.get(node_id, 0)):
         return Finish(FinalStatus.FAIL, stuck_cycle_reason(stuck), node_id, (*decisions, stuck))
     return Visit(node_id, number, edge, decisions)
 

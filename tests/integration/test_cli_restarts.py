@@ -53,7 +53,11 @@ def test_a_run_restarts_until_the_trouble_has_passed(prefect: Prefect, repositor
             command, cwd=repository, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
 
-    done = kilroy("run", str(tmp_path / "restarting.dot"), "--run-id", "r1", "--input", "name=Ada")
+    remote = tmp_path / "remote.git"
+    for arguments in (("init", "--quiet", "--bare", str(remote)), ("remote", "add", "origin", str(remote))):
+        subprocess.run(["git", *arguments], cwd=repository, check=True)
+    pipeline = str(tmp_path / "restarting.dot")
+    done = kilroy("run", pipeline, "--run-id", "r1", "--input", "name=Ada", "--push-remote", "origin")
     assert done.returncode == 0, done.stderr
 
     first, last = run / "restart-1", run / "restart-2"
@@ -65,8 +69,10 @@ def test_a_run_restarts_until_the_trouble_has_passed(prefect: Prefect, repositor
         ["work", "check"],
         ["work", "check", "done"],
     ]
-    assert names(run)[-2:] == ["loop_restart", "run_completed"]
-    assert names(first)[-2:] == ["loop_restart_signature", "loop_restart"]
+    restarting = ["loop_restart_signature", "git_push_start", "git_push_ok", "loop_restart"]
+    assert names(run)[-5:] == [*restarting, "run_completed"]
+    assert names(first)[-4:] == restarting
+    assert names(last)[-3:] == ["git_push_start", "git_push_ok", "run_completed"]
     assert not (first / "final.json").exists()
     assert [event["iteration"] for event in events(run) if event["event"] == "loop_iteration"] == [1, 2]
     assert sorted(entry.name for entry in (run / "poll").glob("visit_*")) == ["visit_1", "visit_2"]

@@ -53,7 +53,7 @@ states = st.builds(
     logs=st.lists(texts, max_size=2).map(tuple),
     restart_count=st.integers(min_value=0),
     restart_signatures=counts,
-    visits_before_round=counts,
+    visits_in_rounds=counts,
 )
 
 

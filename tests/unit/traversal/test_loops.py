@@ -147,6 +147,28 @@ def test_the_default_limit_of_visits_does_not_end_a_loop_that_a_number_ends() ->
     assert 'node "a" visited 50 times' in endless.reason
 
 
+def test_a_loop_with_a_number_does_not_hide_an_endless_circle_around_it() -> None:
+    """Each time round the loop counts anew, but the nodes' visits outside of its iterations add up."""
+    circle = [edge("start", "a"), edge("a", "b"), edge("b", "a"), edge("b", "exit", condition="outcome=fail")]
+    finish = walked(graph_of([node("a", tool_command="x", loop_count=3), node("b", tool_command="x")], circle)).finish
+    assert finish is not None
+    assert "visited 50 times in this iteration (limit 50)" in finish.reason
+
+
+def test_a_circle_inside_an_iteration_is_stopped() -> None:
+    """However many iterations went well before."""
+    nodes = [
+        node("top", shape="trapezium", loop_id="m"),
+        node("w", tool_command="x"),
+        node("bottom", shape="invtrapezium", loop_id="m", loop_count=99),
+    ]
+    links = [edge("start", "top"), edge("top", "w"), edge("w", "w", condition="context.stuck=yes"), edge("w", "bottom")]
+    stages = walked(graph_of(nodes, [*links, edge("bottom", "exit")]), w=[*[success(stuck="no")] * 60, success(stuck="yes")])
+    assert stages.finish is not None
+    assert 'node "w" visited 50 times in this iteration (limit 50)' in stages.finish.reason
+    assert stages.visits.count("bottom") == 60
+
+
 def test_a_limit_of_visits_that_is_set_counts_all_of_them() -> None:
     """As in Kilroy."""
     finish = walked(single(loop_count=9, max_node_visits=4)).finish
