@@ -46,6 +46,7 @@ def resume(
     Output and exit code are those of `kilroy run`.
     """
     from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.call_checks import require_callable
     from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 
     directory = find_run(run, root_of_runs(runs_root)).path.absolute()
@@ -60,9 +61,10 @@ def resume(
         prepared = prepare_run(parameters, environ=os.environ)
         if graph:
             warn(prepared)  # the run's own pipeline has been warned of when the run began
+        connection.begin()
+        connection.enter()
+        require_callable(prepared)
     except InvalidPipeline as refusal:
         print_refusal(refusal, str(graph or directory / "graph.dot"))
         return ExitCode.FAIL
-    connection.begin()
-    connection.enter()
     return launch_and_follow(parameters)

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.references import Reference
 from kilroy_engine.traversal.outcome import Json, Outcome
 
 
@@ -120,7 +121,21 @@ class Ask:
     timeout_s: float | None = None
 
 
-StageResult: TypeAlias = Outcome | Ask
+@dataclass(frozen=True, slots=True)
+class CallPrefect:
+    """A call of a Prefect task or flow (``node_type`` says which), or a run of a flow's deployment.
+
+    ``parameters`` by name, as written or from the context; they are read by the callee's type hints. ``timeout_s`` limits
+    the call, None for no limit.
+    """
+
+    node_type: str
+    target: Reference
+    parameters: Mapping[str, Json]
+    timeout_s: float | None = None
+
+
+StageResult: TypeAlias = Outcome | Ask | CallPrefect
 """What a handler may answer: the outcome itself, or an effect for the engine to carry out. Closed on purpose."""
 
 

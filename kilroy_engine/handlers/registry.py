@@ -15,6 +15,7 @@ from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
 from kilroy_engine.handlers.plugins import distribution_of, plugins
+from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.tool import run_tool
 
 _BUILT_IN: dict[str, Handler] = {
@@ -23,6 +24,8 @@ _BUILT_IN: dict[str, Handler] = {
     "conditional": markers.conditional,
     "tool": run_tool,
     "wait.human": wait_human,
+    "prefect.task": call_prefect,
+    "prefect.flow": call_prefect,
 }
 _AGENT_TYPE = "codergen"
 

@@ -13,6 +13,7 @@ from prefect.runtime import flow_run as current
 from prefect.states import Completed, Failed
 
 from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished, RunCanceled
+from kilroy_engine.orchestration.call_checks import require_callable
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.leaving import end_at_exit
@@ -80,6 +81,7 @@ def attractor(
     retried = earlier_start(context.flow_run, os.environ)
     try:
         prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)
+        require_callable(prepared)
         run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ)
     except RunAlreadyFinished as finished:
         if retried:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import assert_never
 
-from kilroy_engine.handlers.base import Ask, OutputSink, StageRequest, StageResult
+from kilroy_engine.handlers.base import Ask, CallPrefect, OutputSink, StageRequest, StageResult
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
@@ -107,8 +107,16 @@ class StageVisit:
                 return result
             case Ask():
                 return self._approved(result)
+            case CallPrefect():
+                return self._called(result)
             case _:
                 assert_never(result)
+
+    def _called(self, call: CallPrefect) -> Outcome:
+        from kilroy_engine.orchestration.prefect_call import CallPlace, carry_out
+
+        place = CallPlace(self.node.id, self._dir, self.lane.cancellation, alive=self.lane.clock.tick)
+        return carry_out(call, place)
 
     def _approved(self, ask: Ask) -> Outcome:
         node_id, visit = self.node.id, self.visit.number
