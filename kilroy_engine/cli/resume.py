@@ -21,7 +21,7 @@ def resume(
     run: Annotated[str, Parameter(name="RUN", help="Id, beginning of an id, or path. Default: the latest run.")] = "",
     /,
     *,
-    graph: Annotated[Path | None, Parameter(help="Pipeline file. Default: the pipeline that the run began with.")] = None,
+    graph: Annotated[Path | None, Parameter(help="Pipeline file or package. Default: the one that the run began with.")] = None,
     force: Annotated[bool, Parameter(help="Go on although the pipeline given with `--graph` has changed.")] = False,
     input: Annotated[  # the option's name
         list[str],

@@ -31,7 +31,7 @@ def run(
             name="FILE",
             allow_leading_hyphen=True,
             validator=no_option,
-            help="Pipeline file; `-` reads DOT from standard input.",
+            help="Pipeline file, or folder of a workflow package; `-` reads DOT from standard input.",
         ),
     ],
     /,
@@ -54,6 +54,7 @@ def run(
     """
     from kilroy_engine.cli.connection import Connection
     from kilroy_engine.orchestration.call_checks import require_callable
+    from kilroy_engine.orchestration.pipeline_file import pipeline_file
     from kilroy_engine.orchestration.preparation import prepare_run
 
     text = read_standard_input() if file == STANDARD_INPUT else ""
@@ -68,7 +69,7 @@ def run(
         connection.enter()
         require_callable(prepared)
     except InvalidPipeline as refusal:
-        print_refusal(refusal, STANDARD_INPUT_NAME if text else file)
+        print_refusal(refusal, STANDARD_INPUT_NAME if text else pipeline_file(file))
         return ExitCode.FAIL
     return launch_and_follow(parameters)
 

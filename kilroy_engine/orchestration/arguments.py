@@ -105,7 +105,7 @@ def _typed(name: str, value: Json, hint: Any) -> Any:
             pass  # neither text nor JSON of the type: the first refusal speaks of what was written
     shown = value if isinstance(value, str) else json.dumps(value, default=str)
     raise InvalidInput(
-        f"param.{name} is {shown[:80]!r}, and the parameter is a {_shown(hint)}: {refusal.errors()[0]['msg']}", name=name
+        f"param.{name} is {shown[:80]!r}, and the parameter takes {_shown(hint)}: {refusal.errors()[0]['msg']}", name=name
     ) from refusal
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from prefect import State
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import FailedRun
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -37,7 +38,8 @@ def outcome_of_state(state: State, *, what: str, node_id: str, stage_dir: Path) 
             return failure(f"{what} crashed: {told}", failure_class=FailureClass.TRANSIENT_INFRA)
         case StateType.FAILED:
             error = _data_of(state)
-            return outcome_of_error(error, stage_dir) if isinstance(error, Exception) else failure(f"{what} failed: {told}")
+            raised = isinstance(error, Exception) and not isinstance(error, FailedRun)  # Prefect's word for no exception
+            return outcome_of_error(error, stage_dir) if raised else failure(f"{what} failed: {told}")
         case _:
             return failure(f"{what} ended as {state.name}: {told}")
 
