@@ -17,6 +17,7 @@ from kilroy_engine.handlers.human import wait_human
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
 from kilroy_engine.handlers.parallel import FanInHandler, fan_out
 from kilroy_engine.handlers.plugins import distribution_of, plugins
+from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.tool import run_tool
 
 _BUILT_IN: dict[str, Handler] = {
@@ -28,6 +29,8 @@ _BUILT_IN: dict[str, Handler] = {
     "tool": run_tool,
     "wait.human": wait_human,
     "parallel": fan_out,
+    "prefect.task": call_prefect,
+    "prefect.flow": call_prefect,
 }
 _AGENT_TYPE = "codergen"
 

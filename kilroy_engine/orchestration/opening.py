@@ -22,6 +22,7 @@ from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
+from kilroy_engine.orchestration.package import keep_package
 from kilroy_engine.orchestration.places import facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
@@ -31,7 +32,6 @@ from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
-from kilroy_engine.rundir.outputs import declared_outputs
 from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
 from kilroy_engine.rundir.progress import ProgressLog
@@ -248,9 +248,11 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], base: Path) -> OpenRun:
         lock = RunLock.acquire(directory)
         facts = facts_of(plan, run_id=run_id, worktree=directory.worktree)
         _write_records(directory, prepared, identity, facts)
+        if prepared.package is not None:
+            keep_package(prepared.package, directory.package)
         started = begin_start(lock, parts.opening(), run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
-        KilroyFolder(workspace.path).prepare(dict(prepared.inputs))
+        KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
         run = parts.assemble(started, workspace, state)
     except BaseException:
@@ -283,6 +285,8 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
     _LIVE[identity.flow_run_id] = run
     if prepared.source != earlier.source:
         write_text(directory.graph_of_start(started.owner.start - 1), earlier.source)
+    if prepared.package is not None:
+        keep_package(prepared.package, directory.package)
     _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
     if place.directory != directory:
         write_restart_records(directory, place.directory)
@@ -319,7 +323,7 @@ def _make_directory(run: RunDirectory) -> bool:
 
 def _remains(run: RunDirectory) -> set[str]:
     """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
-    return {file.name for file in (run.lock, run.run_config, run.graph_dot)}
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package)}
 
 
 def _take_back(path: Path, *, made: bool) -> None:
@@ -359,7 +363,7 @@ def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Ide
         deployment_id=str(identity.deployment_id or ""),
         prefect_ui_url=identity.page_url,
         engine_version=__version__,
-        outputs=list(declared_outputs(prepared.graph.text("outputs"))),
+        outputs=list(prepared.outputs),
     ).write(directory)
 
 

@@ -14,9 +14,11 @@ from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
-from kilroy_engine.handlers.base import FanIn, FanOut
+from kilroy_engine.handlers.base import CallPrefect, FanIn, FanOut
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.loop_files import with_loop_files
+from kilroy_engine.orchestration.prefect_call import CallPlace
+from kilroy_engine.orchestration.prefect_call import carry_out as make_call
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -47,7 +49,7 @@ def run_node(stage: StageVisit, in_queue: ExitStack) -> State:
     return to_task_state(failure(verdict.reason), again=True)
 
 
-def carry_out(stage: StageVisit, effect: FanOut | FanIn, attempt: int) -> Outcome:
+def carry_out(stage: StageVisit, effect: FanOut | FanIn | CallPrefect, attempt: int) -> Outcome:
     """What a handler asked for, carried out inside the node's task run."""
     from kilroy_engine.orchestration import branches, fan_in  # stages run branches, and branches run stages
 
@@ -57,6 +59,9 @@ def carry_out(stage: StageVisit, effect: FanOut | FanIn, attempt: int) -> Outcom
             return branches.fan_out(stage.lane, stage.node, effect, stage.state, attempt=attempt)
         case FanIn():
             return fan_in.fan_in(stage.lane, stage.node, effect)
+        case CallPrefect():
+            place = CallPlace(stage.node.id, stage.directory, stage.lane.cancellation, alive=stage.lane.clock.tick)
+            return make_call(effect, place)
 
 
 class TaskPerformer:

@@ -134,6 +134,11 @@ class RunDirectory:
         return self.path / "artifacts"
 
     @property
+    def package(self) -> Path:
+        """`run.package/`: scripts, prompts and `workflow.toml` of the workflow package that the run began with, if any."""
+        return self.path / "run.package"
+
+    @property
     def worktree(self) -> Path:
         """`worktree/`: the folder that the stages work in, unless the run works elsewhere (see `manifest.json`)."""
         return self.path / "worktree"
