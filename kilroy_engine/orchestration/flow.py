@@ -5,7 +5,6 @@
 import os
 import re
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from prefect import State, flow, get_run_logger
@@ -14,17 +13,18 @@ from prefect.runtime import flow_run as current
 from prefect.states import Completed, Failed
 
 from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished, RunCanceled
+from kilroy_engine.orchestration.call_checks import require_callable
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.leaving import end_at_exit
 from kilroy_engine.orchestration.locate import Identity, earlier_start
 from kilroy_engine.orchestration.opening import OpenRun, open_run
-from kilroy_engine.orchestration.perform import TaskPerformer
-from kilroy_engine.orchestration.pipeline_file import read_pipeline
+from kilroy_engine.orchestration.pipeline_file import name_by_file, read_pipeline
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
-from kilroy_engine.orchestration.recorder import LaneRecorder, tell_opened
+from kilroy_engine.orchestration.recorder import tell_opened
+from kilroy_engine.orchestration.restarts import walk_run
 from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
@@ -32,7 +32,6 @@ from kilroy_engine.orchestration.takeover import settle_earlier_flow_runs
 from kilroy_engine.orchestration.watch import DEADLINE, watching
 from kilroy_engine.rundir.layout import runs_root
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.traversal.walk import walk
 
 _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
 
@@ -45,7 +44,7 @@ def flow_run_name() -> str:
     except PipelineNotFound:
         source, filename = "", graph
     match = _GRAPH_NAME.search(source)
-    name = (match["quoted"] or match["bare"]) if match else Path(filename).stem
+    name = (match["quoted"] or match["bare"]) if match else name_by_file(filename)
     return f"{name or 'pipeline'}-{str(current.id)[-6:]}"
 
 
@@ -68,7 +67,8 @@ def attractor(
     """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit.
 
     Args:
-        graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself. Empty in a resume: the run's own.
+        graph: Path of a DOT file or of a workflow package's folder, relative to the deployment's folder, or DOT text itself.
+            Empty in a resume: the run's own.
         inputs: Inputs of the pipeline, name to text. secret:NAME is a Prefect Secret block, env:NAME an environment variable.
         repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
         options: Everything that is rarely changed.
@@ -81,6 +81,7 @@ def attractor(
     retried = earlier_start(context.flow_run, os.environ)
     try:
         prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)
+        require_callable(prepared)
         run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ)
     except RunAlreadyFinished as finished:
         if retried:
@@ -123,13 +124,12 @@ def conduct(run: OpenRun) -> State:
 
 
 def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
-    prepared, lane = run.prepared, run.lane
     tell_opened(run)
     relay(run)
     try:
         bring_back(run)
         run_setup_commands(run)
-        finish = walk(prepared.graph, run.state, perform=TaskPerformer(lane), recorder=LaneRecorder(lane))
+        finish = walk_run(run)
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:
