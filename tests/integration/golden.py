@@ -50,9 +50,12 @@ class Rewrite:
 
 
 def source_of(case: str) -> str:
-    """The case's pipeline with Kilroy's default of three retries, which ours has to be told."""
+    """The case's pipeline with Kilroy's default of three retries, which ours has to be told.
+
+    What is stopped in its sleep sleeps longer, so that a busy machine comes in time.
+    """
     text = (GOLDEN / case / "graph.dot").read_text(encoding="utf-8")
-    return text.replace("{", "{\n  graph [default_max_retries=3]", 1)
+    return text.replace("{", "{\n  graph [default_max_retries=3]", 1).replace("sleep 20;", "sleep 300;")
 
 
 def recorded(case: str) -> dict[str, Any]:
