@@ -105,7 +105,8 @@ class TaskPerformer:
         self._check_canceled()
         if stage.outcome is None:
             return failure(f"the task run ended as {task_state.name}: {task_state.message or 'no message'}")
-        return with_loop_files(self._lane.graph, stage.node, stage.outcome, self._lane.workspace.path)
+        simulate, work_dir = self._lane.settings.simulate, self._lane.workspace.path
+        return with_loop_files(self._lane.graph, stage.node, stage.outcome, work_dir, simulate=simulate)
 
     def _check_canceled(self) -> None:
         self._lane.cancellation.raise_if_requested()
