@@ -4,6 +4,7 @@
 # package, where annotations given as text cannot be looked up.
 import os
 import re
+from contextlib import closing
 from typing import Any
 
 from prefect import State, flow, get_run_logger
@@ -107,6 +108,7 @@ def conduct(run: OpenRun) -> State:
     end_at_exit()
     try:
         with (
+            closing(run.prepared.pool),
             reconciling(runs_root(os.environ)),
             interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
             watching(run),

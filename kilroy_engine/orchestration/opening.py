@@ -7,14 +7,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 
 from kilroy_engine import __version__
+from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError
-from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
@@ -90,6 +92,7 @@ class OpenRun:
         """The run's own walk, in the run directory itself."""
         return Lane(
             run_id=self.run_id,
+            run=self.directory,
             graph=self.graph,
             settings=self.settings,
             directory=self.directory,
@@ -101,6 +104,7 @@ class OpenRun:
             log=self.log,
             cancellation=self.cancellation,
             clock=self.clock,
+            pool=self.prepared.pool,
         )
 
     def emit(self, event: Event) -> None:
@@ -207,7 +211,7 @@ class _Parts:
             workspace=workspace,
             log=RunLog(started.run),
             inputs=self.inputs,
-            handlers=HandlerRegistry(lambda node: self.prepared.agent),
+            handlers=HandlerRegistry(partial(_agent, self.prepared.agent)),
             environment=self.environment,
             state=state,
             restore_to=restore_to,
@@ -270,6 +274,11 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
     _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
     write_labels(identity.flow_run_id, run_id, directory)
     return run
+
+
+def _agent(agent: Agent | None, node: Node) -> Agent | None:
+    """The run's one agent works on every node."""
+    return agent
 
 
 def _make_directory(run: RunDirectory) -> bool:

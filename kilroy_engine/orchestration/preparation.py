@@ -19,11 +19,12 @@ from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import prepare, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
+from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
 from kilroy_engine.orchestration.extensions import handler_findings, plugin_rules, with_plugin_transforms
 from kilroy_engine.orchestration.inputs import check_inputs
 from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
 from kilroy_engine.orchestration.pipeline_file import INLINE, name_by_file, read_pipeline
-from kilroy_engine.orchestration.places import plan_workspace
+from kilroy_engine.orchestration.places import WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
     read_earlier,
@@ -34,6 +35,8 @@ from kilroy_engine.orchestration.resume import (
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.outputs import declared_outputs
+from kilroy_engine.workspace.branching import BranchWorkspace
+from kilroy_engine.workspace.git_worktree import GitPlan
 
 UNNAMED = "unnamed"
 """Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
@@ -73,6 +76,7 @@ class PreparedRun:
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     agent: Agent | None = None
+    pool: BranchPool = field(default_factory=ThreadBranchPool)
     earlier: EarlierRun | None = None
     package: WorkflowPackage | None = None
 
@@ -124,7 +128,8 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         package.require_inputs(given)
         settings = replace(settings, warnings=(*settings.warnings, *package.warnings))
     if earlier is None:
-        plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
+        plan = plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
+        _require_branchable(graph, plan)
     else:
         require_same_place(earlier, options, folder / Path(parameters.repo).expanduser() if parameters.repo else None)
         resumption_of(earlier, graph, given)
@@ -138,6 +143,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
         diagnostics=diagnostics,
         agent=agent,
+        pool=branch_pool(settings.task_runner),
         earlier=earlier,
         package=package,
     )
@@ -198,6 +204,26 @@ def _require_answerable(graph: Graph, settings: RunSettings) -> None:
         "give --human auto-approve (option human) to take the first choice at every gate",
         name="human",
     )
+
+
+def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
+    """What a fan-out cannot do without a repository, told before the run begins."""
+    if isinstance(plan, GitPlan):
+        return
+    for node in graph.nodes.values():
+        shared = node.text("branch_workspace").strip().lower() == BranchWorkspace.SHARED
+        if node.type == "parallel" and plan.workdir is not None and not shared:
+            raise InvalidInput(
+                f"node {node.id} (line {node.position.line}) fans out, and the branches would all work in {plan.workdir}; "
+                "set branch_workspace=shared on it, or run on a git repository (repo)",
+                name="workdir",
+            )
+        if node.type == "parallel.fan_in" and node.text("merge").strip().lower() == "all":
+            raise InvalidInput(
+                f"node {node.id} (line {node.position.line}) has merge=all, which needs a git repository (repo); "
+                "without it the winner's folder is taken over",
+                name="repo",
+            )
 
 
 def _require_agent(graph: Graph, settings: RunSettings, agent: Agent | None) -> None:

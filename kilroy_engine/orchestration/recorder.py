@@ -12,10 +12,12 @@ from kilroy_engine.rundir.events import (
     CheckpointSaved,
     DeterministicFailureCycleCheck,
     FailureDossierUpdated,
+    SubgraphDeterministicFailureCycleCheck,
     WarningGiven,
     event_of,
 )
 from kilroy_engine.traversal.breakers import failure_cycle_check
+from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import retry_policy
 from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, RunState, Visit
@@ -47,7 +49,8 @@ class LaneRecorder:
         lane, node_id = self._lane, visit.node_id
         if outcome.failed:
             self._describe_failure(visit, outcome, state)
-        sha = lane.workspace.commit_stage(node_id, outcome.status)
+        committed = outcome.meta.get(CHECKPOINT_SHA_KEY)
+        sha = str(committed) if committed else lane.workspace.commit_stage(node_id, outcome.status)
         save_checkpoint(lane.directory, state, git_commit_sha=sha)
         lane.emit(CheckpointSaved(node_id=node_id, git_commit_sha=sha))
         lane.log.checkpoint_saved(node_id, sha=sha)
@@ -76,11 +79,12 @@ class LaneRecorder:
         lane.emit(FailureDossierUpdated(failed_node_id=node.id, failure_class=failed.failure_class, path=path))
         check = failure_cycle_check(lane.graph, state, node.id, outcome)
         if check is not None:
-            lane.emit(DeterministicFailureCycleCheck(**asdict(check)))
+            kind = SubgraphDeterministicFailureCycleCheck if lane.path else DeterministicFailureCycleCheck
+            lane.emit(kind(**asdict(check)))
 
     def _tell(self, decisions: tuple[Decision, ...]) -> None:
         for decision in decisions:
-            self._lane.emit(event_of(decision))
+            self._lane.emit(event_of(decision, subgraph=bool(self._lane.path)))
             if isinstance(decision, EdgeSelected):
                 self._lane.log.edge_selected(
                     decision.from_node, decision.to_node, method=decision.selection_method, condition=decision.condition

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
-from kilroy_engine.handlers.base import Ask, CallPrefect, OutputSink, StageRequest, StageResult
+from kilroy_engine.errors import RunCanceled
+from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
@@ -36,24 +37,29 @@ FORWARDED_LINES = 1000
 """Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
 
 
+CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn, int], Outcome]
+"""Carries out what a handler asked for, in attempt number N of the visit."""
+
+
 class StageVisit:
     """The attempts of one visit. ``outcome`` is what the visit came to, once an attempt is settled."""
 
-    def __init__(self, lane: Lane, visit: Visit, state: RunState) -> None:
+    def __init__(self, lane: Lane, visit: Visit, state: RunState, carry_out: CarryOut) -> None:
         self.lane = lane
+        self._carry_out = carry_out
         self.visit = visit
         self.node = lane.graph.nodes[visit.node_id]
         single = self.node.type in SINGLE_EXECUTION_TYPES
         self.policy = RetryPolicy() if single else retry_policy(lane.graph, self.node)
         self.outcome: Outcome | None = None
-        self._state = state
+        self.state = state
         self._dir = lane.directory.stage(self.node.id)
         self._folder = KilroyFolder(lane.workspace.path)
 
     def begin(self) -> None:
         """Makes the stage directory, keeps an earlier visit's files aside, tells the stage its task in files."""
         begin_visit(self._dir)
-        self._folder.begin_stage(self.node, self._state)
+        self._folder.begin_stage(self.node, self.state)
 
     def attempt(self, number: int, log: Callable[[str], None]) -> Again | Settled:
         """Carries out attempt ``number`` (from 1); later ones wait their delay first. ``log`` takes lines of output.
@@ -96,12 +102,14 @@ class StageVisit:
             request = self._request(number, log)
             # A stage with a limit of its own may be silent until then; any other is ended by the stall watchdog.
             with self.lane.clock.working(request.timeout_s):
-                outcome = self._settled(self.lane.handlers.resolve(self.node)(request))
+                outcome = self._settled(self.lane.handlers.resolve(self.node)(request), number)
+        except RunCanceled:
+            raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
             outcome = self._outcome_of(error)
         return self._reported(with_stage_status(outcome, self._dir))
 
-    def _settled(self, result: StageResult) -> Outcome:
+    def _settled(self, result: StageResult, number: int) -> Outcome:
         match result:
             case Outcome():
                 return result
@@ -109,6 +117,8 @@ class StageVisit:
                 return self._approved(result)
             case CallPrefect():
                 return self._called(result)
+            case FanOut() | FanIn():
+                return self._carry_out(self, result, number)
             case _:
                 assert_never(result)
 
@@ -203,10 +213,10 @@ class StageVisit:
             visit=self.visit.number,
             attempt=number,
             run_id=lane.run_id,
-            context=self._state.context,
+            context=self.state.context,
             stage_dir=self._dir,
             work_dir=lane.workspace.path,
-            environment=stage_environment(lane.environment, place, lane.with_secrets(self._state.context)),
+            environment=stage_environment(lane.environment, place, lane.with_secrets(self.state.context)),
             timeout_s=min(limits, default=None),
             simulate=settings.simulate,
             cancellation=lane.cancellation,

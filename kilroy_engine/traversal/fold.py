@@ -40,7 +40,8 @@ def enter(state: RunState, visit: Visit) -> RunState:
     node_id = visit.node_id
     context = {
         **state.context,
-        "previous_node": state.last_node,
+        # The first stage of a branch comes from the fan-out, which its own walk does not know.
+        "previous_node": state.last_node or state.context.get("previous_node", ""),
         "previous_outcome": str(state.routing_outcome.status) if state.routing_outcome else "",
         "current_node": node_id,
         "completed_nodes": list[Json](state.completed),

@@ -45,10 +45,17 @@ class Recorder(Protocol):
         ...
 
 
-def walk(graph: Graph, state: RunState, *, perform: Callable[[Visit, RunState], Outcome], recorder: Recorder) -> Finish:
-    """Goes from ``state`` to the end: asks ``perform`` for the outcome of every visit and tells ``recorder`` about it."""
+def walk(
+    graph: Graph, state: RunState, *, perform: Callable[[Visit, RunState], Outcome], recorder: Recorder, until: str = ""
+) -> Finish:
+    """Goes from ``state`` to the end: asks ``perform`` for the outcome of every visit and tells ``recorder`` about it.
+
+    A branch ends on arrival at the node ``until``, where it meets the others; that visit is not its own.
+    """
     while True:
         step = next_step(graph, state)
+        if isinstance(step, Visit) and step.node_id == until:
+            step = Finish(FinalStatus.SUCCESS, node_id=until, decisions=step.decisions)
         if isinstance(step, Finish):
             recorder.finished(step, state)
             return step

@@ -11,13 +11,14 @@ from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.terminal import NOTHING, Closing
 from kilroy_engine.workspace.base import KeepWorktree, Workspace
-from kilroy_engine.workspace.reopen import workspace_of, workspace_settings_of
+from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, workspace_settings_of
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceClosing:
     """The end of one run's workspace; ``push_remote`` is empty for a run that is not pushed."""
 
+    run: RunDirectory
     workspace: Workspace
     push_remote: str
     keep_worktree: KeepWorktree
@@ -37,7 +38,9 @@ class WorkspaceClosing:
         yield GitPushFailed(remote=self.push_remote, branch=branch, error=result.error)
 
     def tidy(self, final: FinalOutcome) -> Iterator[Event]:
-        """Removes the worktree as ``keep_worktree`` says."""
+        """Removes the worktree as ``keep_worktree`` says, and those of parallel branches."""
+        for worktree in branch_worktrees(self.workspace, self.run):
+            worktree.tidy(final.status, self.keep_worktree)
         self.workspace.tidy(final.status, self.keep_worktree)
         yield from ()
 
@@ -46,6 +49,6 @@ def closing_of(run: RunDirectory) -> Closing:
     """The closing of the run in ``run``, from its records alone. Without readable ones nothing is pushed or removed."""
     try:
         git = workspace_settings_of(run).git
-        return WorkspaceClosing(workspace_of(run), git.push_remote, git.keep_worktree)
+        return WorkspaceClosing(run, workspace_of(run), git.push_remote, git.keep_worktree)
     except RunDirectoryError:
         return NOTHING  # the end must be written in any case, and a worktree too many harms nobody

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, assert_never
 
 from kilroy_engine.rundir.events.base import Event, FailureReason, NodeId
+from kilroy_engine.rundir.events.parallel import SubgraphDeterministicFailureCycleBreaker
 from kilroy_engine.rundir.events.stage import DeterministicFailureCycleBreaker, StuckCycleBreaker
 from kilroy_engine.traversal import state
 
@@ -57,8 +58,8 @@ class GoalGateRetry(Event):
     target: Annotated[str, "node the walk goes back to"]
 
 
-def event_of(decision: state.Decision) -> Event:
-    """The event that tells a decision of the walk."""
+def event_of(decision: state.Decision, *, subgraph: bool = False) -> Event:
+    """The event that tells a decision of the walk; ``subgraph`` for the walk of a branch (Kilroy has other words for it)."""
     match decision:
         case state.ConditionEvaluated(node_id, edge_to, condition, matched):
             return EdgeConditionEvaluated(node_id=node_id, edge_to=edge_to, condition=condition, matched=matched)
@@ -78,10 +79,11 @@ def event_of(decision: state.Decision) -> Event:
         case state.GoalGateRetried(gate, target):
             return GoalGateRetry(gate=gate, target=target)
         case state.StuckCycle(node_id, visit_count, visit_limit):
-            return StuckCycleBreaker(node_id=node_id, visit_count=visit_count, visit_limit=visit_limit)
-        case state.FailureCycle(node_id, signature, count, limit):
-            return DeterministicFailureCycleBreaker(
-                node_id=node_id, signature=signature, signature_count=count, signature_limit=limit
+            return StuckCycleBreaker(
+                node_id=node_id, visit_count=visit_count, visit_limit=visit_limit, subgraph=subgraph or None
             )
+        case state.FailureCycle(node_id, signature, count, limit):
+            kind = SubgraphDeterministicFailureCycleBreaker if subgraph else DeterministicFailureCycleBreaker
+            return kind(node_id=node_id, signature=signature, signature_count=count, signature_limit=limit)
         case _:
             assert_never(decision)
