@@ -8,6 +8,7 @@ from typing import cast
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import Handler
@@ -23,6 +24,8 @@ _BUILT_IN: dict[str, Handler] = {
     "start": markers.start,
     "exit": markers.exit,
     "conditional": markers.conditional,
+    LOOP_BEGIN: markers.loop_begin,
+    LOOP_END: markers.loop_end,
     "tool": run_tool,
     "wait.human": wait_human,
     "prefect.task": call_prefect,

@@ -19,12 +19,12 @@ from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.leaving import end_at_exit
 from kilroy_engine.orchestration.locate import Identity, earlier_start
 from kilroy_engine.orchestration.opening import OpenRun, open_run
-from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.pipeline_file import name_by_file, read_pipeline
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
-from kilroy_engine.orchestration.recorder import LaneRecorder, tell_opened
+from kilroy_engine.orchestration.recorder import tell_opened
+from kilroy_engine.orchestration.restarts import walk_run
 from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
@@ -32,7 +32,6 @@ from kilroy_engine.orchestration.takeover import settle_earlier_flow_runs
 from kilroy_engine.orchestration.watch import DEADLINE, watching
 from kilroy_engine.rundir.layout import runs_root
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.traversal.walk import walk
 
 _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
 
@@ -125,13 +124,12 @@ def conduct(run: OpenRun) -> State:
 
 
 def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
-    prepared, lane = run.prepared, run.lane
     tell_opened(run)
     relay(run)
     try:
         bring_back(run)
         run_setup_commands(run)
-        finish = walk(prepared.graph, run.state, perform=TaskPerformer(lane), recorder=LaneRecorder(lane))
+        finish = walk_run(run)
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:

@@ -34,7 +34,9 @@ from kilroy_engine.rundir.events import Event, RunStarted
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
 from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
+from kilroy_engine.rundir.progress import ProgressLog
 from kilroy_engine.rundir.records import Conclusion, Manifest
+from kilroy_engine.rundir.restarts import write_restart_records
 from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.starts import OpenStart, begin_start
 from kilroy_engine.rundir.terminal import stage_conclusion
@@ -52,12 +54,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class OpenRun:
-    """A run at work in this process: everything that its parts share. ``environment`` is for child processes. ``ending`` is
-    set when its state hook begins."""
+    """A run at work in this process: everything that its parts share. ``current`` is where the walk's files go, the run
+    directory itself or its latest ``restart-N``, and ``stream`` the events there. ``environment`` is for child processes.
+    ``ending`` is set when its state hook begins."""
 
     prepared: PreparedRun
     identity: Identity
     started: OpenStart
+    current: RunDirectory
+    stream: ProgressLog
     workspace: Workspace
     log: RunLog
     handlers: HandlerRegistry
@@ -89,14 +94,14 @@ class OpenRun:
 
     @property
     def lane(self) -> Lane:
-        """The run's own walk, in the run directory itself."""
+        """The run's own walk, in the run directory itself or in the restart that it has come to."""
         return Lane(
             run_id=self.run_id,
-            run=self.directory,
             graph=self.graph,
             settings=self.settings,
-            directory=self.directory,
-            progress=self.started.progress,
+            directory=self.current,
+            base=self.directory,
+            progress=self.stream,
             workspace=self.workspace,
             handlers=self.handlers,
             inputs=self.inputs,
@@ -110,6 +115,13 @@ class OpenRun:
     def emit(self, event: Event) -> None:
         """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
         self.lane.emit(event)
+
+    def move_to(self, restart: RunDirectory) -> None:
+        """The walk goes on in a ``restart-N`` of the run. Who listens to the run's events hears those of the restart too."""
+        left, self.stream = self.stream, self.started.progress.beside(restart)
+        self.current = restart
+        if left is not self.started.progress:
+            left.close()
 
     def stop_requested(self) -> str:
         """Source of a stop request that somebody left on disk for this start; empty where there is none."""
@@ -149,6 +161,8 @@ class OpenRun:
         """Lets go of lock and files: the run is over for this process."""
         _LIVE.pop(self.identity.flow_run_id, None)
         self.workspace.close()
+        if self.stream is not self.started.progress:
+            self.stream.close()
         self.started.close()
 
 
@@ -208,6 +222,8 @@ class _Parts:
             prepared=self.prepared,
             identity=self.identity,
             started=started,
+            current=started.run,
+            stream=started.progress,
             workspace=workspace,
             log=RunLog(started.run),
             inputs=self.inputs,
@@ -272,6 +288,9 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
     if prepared.package is not None:
         keep_package(prepared.package, directory.package)
     _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
+    if place.directory != directory:
+        write_restart_records(directory, place.directory)
+        run.move_to(place.directory)
     write_labels(identity.flow_run_id, run_id, directory)
     return run
 

@@ -16,6 +16,7 @@ from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanIn, FanOut
 from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.loop_files import with_loop_files
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -69,6 +70,10 @@ class TaskPerformer:
         self._lane = lane
         self._previous: list[State] = []
 
+    def work_on(self, lane: Lane) -> None:
+        """The walk goes on in another lane; the path of task runs is the same one."""
+        self._lane = lane
+
     def __call__(self, visit: Visit, state: RunState) -> Outcome:
         """Outcome of the visit.
 
@@ -78,7 +83,7 @@ class TaskPerformer:
         self._check_canceled()
         stage = StageVisit(self._lane, visit, state, carry_out)
         stage.begin()
-        name = visit.node_id if visit.number == 1 else f"{visit.node_id} (visit {visit.number})"
+        name = _run_name(visit, state)
         node_task = run_node.with_options(
             name=visit.node_id,
             task_run_name=name.replace("{", "").replace("}", ""),
@@ -95,10 +100,17 @@ class TaskPerformer:
         self._check_canceled()
         if stage.outcome is None:
             return failure(f"the task run ended as {task_state.name}: {task_state.message or 'no message'}")
-        return stage.outcome
+        return with_loop_files(self._lane.graph, stage.node, stage.outcome, self._lane.workspace.path)
 
     def _check_canceled(self) -> None:
         self._lane.cancellation.raise_if_requested()
+
+
+def _run_name(visit: Visit, state: RunState) -> str:
+    """The node's id, and which arrival at it this is."""
+    restart = [f"restart {state.restart_count}"] if state.restart_count else []
+    again = [f"visit {visit.number}"] if visit.number > 1 else []
+    return f"{visit.node_id} ({', '.join([*restart, *again])})" if restart or again else visit.node_id
 
 
 def _tags(node: Node) -> list[str]:

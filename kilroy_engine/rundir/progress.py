@@ -58,6 +58,12 @@ class ProgressLog:
         """Adds a listener: a live view, a watchdog's clock, a relay."""
         self._listeners.append(listener)
 
+    def beside(self, run: RunDirectory) -> ProgressLog:
+        """The stream of another directory of the same run; who listens to one of the two hears both."""
+        other = ProgressLog(run, self._run_id)
+        other._listeners = self._listeners
+        return other
+
     def exclusive(self) -> AbstractContextManager[None]:
         """Holds ``commit.lock``, so that nobody writes between several steps. Appends inside it are allowed."""
         return self._lock.held()
