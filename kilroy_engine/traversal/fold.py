@@ -8,11 +8,15 @@ from dataclasses import replace
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.breakers import count_failure
 from kilroy_engine.traversal.failure import classify
+from kilroy_engine.traversal.fidelity import remember
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState, Visit
 
 CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failure_class"})
 """Context keys that tell about the last stage. A conditional node leaves them as they are."""
+
+DOSSIER_KEYS = "context.failure_dossier."
+"""Beginning of the context keys that tell where the latest failure is described. A later success empties them (Kilroy)."""
 
 _UNCOUNTED_TYPES = frozenset({"exit", "conditional"})
 
@@ -46,7 +50,7 @@ def enter(state: RunState, visit: Visit) -> RunState:
         "completed_nodes": list[Json](state.completed),
         f"internal.retry_count.{node_id}": state.retries.get(node_id, 0),
     }
-    return replace(state, context=context, visits={**state.visits, node_id: visit.number}, jump_to="")
+    return replace(state, context=context, visits={**state.visits, node_id: visit.number}, jump_to="", jump_edge=None)
 
 
 def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome, *, retries: int = 0) -> RunState:
@@ -58,7 +62,7 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
     node = graph.nodes[visit.node_id]
     carries = node.type == "conditional" and outcome.succeeded and state.routing_outcome is not None
     return replace(
-        state,
+        remember(graph, state, visit, outcome),
         context=_context_after(state, outcome, carries=carries),
         completed=(*state.completed, node.id),
         outcomes={**state.outcomes, node.id: outcome},
@@ -71,8 +75,10 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
 def _context_after(state: RunState, outcome: Outcome, *, carries: bool) -> dict[str, Json]:
     if carries:
         return {**state.context, **{k: v for k, v in outcome.context_updates.items() if k not in CARRIED_KEYS}}
+    told = {} if outcome.failed else {key: "" for key in state.context if key.startswith(DOSSIER_KEYS)}
     return {
         **state.context,
+        **told,
         **outcome.context_updates,
         "outcome": str(outcome.status),
         "preferred_label": outcome.preferred_label,

@@ -106,7 +106,12 @@ class RunState:
     ``visits`` the arrivals per node, ``retries`` the retry counter per node (0 after a success), ``failure_signatures`` how
     often each failure signature was seen since the node's last success. ``routing_outcome`` is what edge conditions call
     ``outcome``: the last stage's, which a conditional node carries on instead of its own. ``jump_to`` is where the walk goes
-    next when something other than routing decides it (a branch's first node, a node to run again); entering a node clears it.
+    next when something other than routing decides it (a branch's first node, a node to run again), ``jump_edge`` the index of
+    the edge that led there, if any; entering a node clears both.
+
+    ``last_fidelity`` and ``last_thread_key`` are what the last stage was given if it was an agent's, else empty (Kilroy).
+    ``sessions`` holds the agent session of each thread. ``degrade_fidelity``: the next agent's stage gets ``summary:high``
+    instead of ``full`` (Spec 5.3).
     """
 
     run_id: str
@@ -118,6 +123,11 @@ class RunState:
     failure_signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     routing_outcome: Outcome | None = None
     jump_to: str = ""
+    jump_edge: int | None = None
+    last_fidelity: str = ""
+    last_thread_key: str = ""
+    sessions: Mapping[str, str] = field(default_factory=dict[str, str])
+    degrade_fidelity: bool = False
     logs: tuple[str, ...] = ()
 
     @property
