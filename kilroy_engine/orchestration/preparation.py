@@ -14,11 +14,12 @@ from kilroy_engine.agents.registry import named_agent
 from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
 from kilroy_engine.graph.model import Graph
-from kilroy_engine.graph.transforms import prepare, settle_types
+from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
-from kilroy_engine.orchestration.inputs import check_inputs
+from kilroy_engine.orchestration.inputs import check_inputs, with_defaults
 from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
 from kilroy_engine.orchestration.places import plan_workspace
 from kilroy_engine.orchestration.resume import (
@@ -55,7 +56,8 @@ class RunParameters:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms.
+    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms,
+    ``written`` the same before variables were replaced.
 
     ``earlier`` is the run that is resumed, None for a new one.
     """
@@ -63,6 +65,7 @@ class PreparedRun:
     parameters: RunParameters
     source: str
     filename: str
+    written: Graph
     graph: Graph
     settings: RunSettings
     inputs: Mapping[str, str]
@@ -76,6 +79,16 @@ class PreparedRun:
         """The graph's name, else its file's."""
         known = self.earlier.manifest.graph_name if self.earlier else ""
         return self.graph.name or known or Path(self.filename).stem
+
+    @property
+    def declared(self) -> tuple[DeclaredInput, ...]:
+        """The inputs that the pipeline declares."""
+        return declared_inputs(self.graph)
+
+    def at_commit(self, base_sha: str) -> PreparedRun:
+        """The same run, now that the commit is known that it begins at: ``$base_sha`` is replaced too."""
+        graph = expand_variables(self.written, self.inputs, base_sha=base_sha)
+        return replace(self, graph=settle_types(graph, known_types()))
 
     @property
     def graph_file(self) -> str:
@@ -101,19 +114,17 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     source, filename, beside = _pipeline(parameters, folder, earlier)
     saved = earlier.settings if earlier else None
     settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
-    given = {**(settings.inputs or {}), **parameters.inputs}
-    graph = prepare(
-        parse_dot(source, filename),
-        read_text=lambda name: (beside / name).read_text(encoding="utf-8"),
-        inputs=given,
-    )
+    written = complete(parse_dot(source, filename), lambda name: (beside / name).read_text(encoding="utf-8"))
+    declared = declared_inputs(written)
+    given = with_defaults(declared, {**(settings.inputs or {}), **parameters.inputs})
+    graph = expand_variables(written, given)
     types = known_types()
     diagnostics = require_valid(graph, known_types=types)
     graph = settle_types(graph, types)
     _require_answerable(graph, settings)
     agent = named_agent(settings.agent) if settings.agent else None
     _require_agent(graph, settings, agent)
-    check_inputs(graph, given)
+    check_inputs(declared, given)
     if earlier is None:
         plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
     else:
@@ -123,6 +134,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         parameters=parameters,
         source=source,
         filename=filename,
+        written=written,
         graph=graph,
         settings=settings,
         inputs=given,
