@@ -13,6 +13,7 @@ from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
+from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
@@ -74,7 +75,8 @@ class TaskPerformer:
         self._previous = [task_state]
         self._check_canceled()
         if stage.outcome is None:
-            return failure(f"the task run ended as {task_state.name}: {task_state.message or 'no message'}")
+            reason = f"the task run ended as {task_state.name}: {task_state.message or 'no message'}"
+            return report_failure(self._lane, stage.node, failure(reason))
         return stage.outcome
 
     def _check_canceled(self) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kilroy_engine.errors import CheckpointMismatch, InvalidInput, RunAlreadyFinished, RunDirectoryError
+from kilroy_engine.errors import CheckpointMismatch, CorruptRecord, InvalidInput, RunAlreadyFinished, RunDirectoryError
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.orchestration.settings import Options, saved_settings
+from kilroy_engine.rundir.artifacts import lost_artifacts
 from kilroy_engine.rundir.checkpoint import Checkpoint, load_checkpoint
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import RunLock, owner_alive
@@ -154,6 +155,9 @@ def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, 
     state, run = checkpoint.state, earlier.directory
     if state.run_id != begins.run_id:
         raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")
+    if lost := lost_artifacts(state.context):
+        listed = ", ".join(str(path) for path in lost)
+        raise CorruptRecord(f"{run.checkpoint} refers to {listed}, which is not there; restore it from run.tgz", path=run.path)
     of_graph = {key: value for key, value in begins.context.items() if key.startswith("graph.")}
     changed = {key: value for key, value in inputs.items() if value != earlier.manifest.inputs.get(key)}
     return with_inputs(replace(state, context={**state.context, **of_graph}), changed)
