@@ -49,11 +49,12 @@ def expand_variables(graph: Graph, inputs: Mapping[str, str], *, base_sha: str =
     unknown: dict[str, list[tuple[Node | Edge, Attribute]]] = {}
     nodes = {n.id: replace(n, attributes=_expanded(n, variables, unknown)) for n in graph.nodes.values()}
     edges = tuple(replace(edge, attributes=_expanded(edge, variables, unknown)) for edge in graph.edges)
-    # Names in capitals are the shell's, for the agent to read.
+    # A declared input has its value when the run starts, or the run does not start.
+    known_later = _RUN_TIME | {_INPUT + declared.name for declared in declared_inputs(graph)}
     findings = [
-        _unknown(name, places, variables, [declared.name for declared in declared_inputs(graph)])
+        _unknown(name, places, (*variables, *known_later))
         for name, places in unknown.items()
-        if not name.isupper() and name not in _RUN_TIME
+        if not name.isupper() and name not in known_later  # names in capitals are the shell's, for the agent to read
     ]
     return replace(graph, nodes=nodes, edges=edges, findings=(*graph.findings, *findings))
 
@@ -158,17 +159,13 @@ def _expanded(
     return {**owner.attributes, **changed} if changed else owner.attributes
 
 
-def _unknown(
-    name: str, places: list[tuple[Node | Edge, Attribute]], values: Mapping[str, str], declared: Collection[str]
-) -> Diagnostic:
+def _unknown(name: str, places: list[tuple[Node | Edge, Attribute]], known: Collection[str]) -> Diagnostic:
     """One warning per unknown name, at its first place."""
     owner, attribute = places[0]
     where = f"node '{owner.id}'" if isinstance(owner, Node) else f"edge {owner}"
-    near = get_close_matches(name, ["goal", *values], n=1, cutoff=0.75)
+    near = get_close_matches(name, ["goal", *known], n=1, cutoff=0.75)
     if name == "goal":
         message, fix = "the graph has no goal", 'set it: graph [goal="…"]'
-    elif name.startswith(_INPUT) and name.removeprefix(_INPUT) in declared:
-        message, fix = "no value is given for this declared input", "give it when the run is started"
     else:
         message = "no such input is given" if name.startswith(_INPUT) else "no such variable"
         otherwise = f"declare it as an attribute of the graph, or write $${name} for a dollar sign"
