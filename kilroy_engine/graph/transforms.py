@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.inputs import declared_inputs
-from kilroy_engine.graph.model import Attribute, Edge, Graph, Node
+from kilroy_engine.graph.model import CALL_TYPES, Attribute, Edge, Graph, Node
 from kilroy_engine.graph.stylesheet import apply_stylesheet
-from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES
+from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, PARAMETER_PREFIX
 
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*))")
 _INPUT = "input."
-_EXPANDED = ("prompt", "label", "question")
 _RUN_TIME = frozenset({"base_sha"})
 """Names that get their value when the run starts."""
 
@@ -24,7 +23,7 @@ ReadText = Callable[[str], str]
 
 
 def prepare(graph: Graph, *, inputs: Mapping[str, str] | None = None, read_text: ReadText | None = None) -> Graph:
-    """The graph with prompt files read, the stylesheet applied and variables replaced.
+    """The graph with prompt files read, the stylesheet applied and variables replaced: in prompts, labels and arguments.
 
     Without ``read_text`` prompt files stay unread.
     """
@@ -39,7 +38,7 @@ def complete(graph: Graph, read_text: ReadText | None = None) -> Graph:
 
 
 def expand_variables(graph: Graph, inputs: Mapping[str, str], *, base_sha: str = "") -> Graph:
-    """The graph with the variables in prompts, questions and labels (of nodes and edges) replaced.
+    """The graph with the variables in prompts, questions, labels (of nodes and edges) and arguments of calls replaced.
 
     ``$goal`` is the graph's goal, ``$input.<key>`` a run input, ``$name`` a graph attribute of the pipeline's own (one that
     the engine gives no meaning), ``$base_sha`` the commit that a git run began at, ``$$`` a dollar sign. What is unknown stays
@@ -148,7 +147,7 @@ def _expanded(
 ) -> Mapping[str, Attribute]:
     """The owner's attributes with variables replaced; adds to ``unknown`` where an unknown name stands."""
     changed: dict[str, Attribute] = {}
-    for key in _EXPANDED:
+    for key in _expanded_keys(owner):
         attribute = owner.attributes.get(key)
         if attribute is None or "$" not in attribute.value:
             continue
@@ -157,6 +156,12 @@ def _expanded(
         for name in dict.fromkeys(found.unknown):
             unknown.setdefault(name, []).append((owner, attribute))
     return {**owner.attributes, **changed} if changed else owner.attributes
+
+
+def _expanded_keys(owner: Node | Edge) -> Iterator[str]:
+    yield from ("prompt", "label", "question")
+    if isinstance(owner, Node) and owner.type in CALL_TYPES:
+        yield from (key for key in owner.attributes if key.startswith(PARAMETER_PREFIX))
 
 
 def _unknown(name: str, places: list[tuple[Node | Edge, Attribute]], known: Collection[str]) -> Diagnostic:

@@ -8,17 +8,19 @@ from dataclasses import replace
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
-from kilroy_engine.graph.rules import inputs, routing, stages, structure, support, values
+from kilroy_engine.graph.rules import calls, inputs, loops, routing, stages, structure, support, values
 from kilroy_engine.graph.rules.subject import Rule, Subject
 from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
-from kilroy_engine.graph.source import excerpt
+from kilroy_engine.graph.source import excerpt, source_lines
 
 BUILT_IN_RULES: tuple[Rule, ...] = (
     *structure.RULES,
     *routing.RULES,
+    *loops.RULES,
     *values.RULES,
     *inputs.RULES,
     *stages.RULES,
+    *calls.RULES,
     *support.RULES,
 )
 EVERY_FEATURE: frozenset[str] = frozenset(NOT_SUPPORTED_YET)
@@ -48,7 +50,13 @@ def validate(
     for rule in (*BUILT_IN_RULES, *extra_rules):
         found += rule(subject)
     found.sort(key=lambda d: (d.line, d.column, _ORDER[d.severity], d.rule, d.message))
-    return tuple(replace(d, excerpt=d.excerpt or excerpt(subject.lines, d.line, d.column)) for d in found)
+    return located(graph, found)
+
+
+def located(graph: Graph, found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """The diagnostics, each with the line of the graph's source that it is about."""
+    lines = source_lines(graph.source) if graph.source else []
+    return tuple(replace(d, excerpt=d.excerpt or excerpt(lines, d.line, d.column)) for d in found)
 
 
 def require_valid(

@@ -10,8 +10,12 @@ from typing import Protocol, TypeAlias
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.references import Reference
+from kilroy_engine.traversal.branch import BranchPlan
+from kilroy_engine.traversal.fanin import BranchResult, FanOutPolicy
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.workspace.branching import BranchWorkspace
 
 
 class Cancellation:
@@ -22,6 +26,20 @@ class Cancellation:
         self._lock = threading.Lock()
         self._source = ""
         self._failure = ""
+        self._followers: list[Cancellation] = []
+
+    def __reduce__(self) -> tuple[type[Cancellation], tuple[()]]:
+        # Another process cannot see this one's event: whoever takes work there looks for a request on disk.
+        return Cancellation, ()
+
+    def linked(self) -> Cancellation:
+        """A cancellation for a part of the work: requested together with this one, or alone."""
+        follower = Cancellation()
+        with self._lock:
+            self._followers.append(follower)
+        if self.requested:
+            follower._stop(self._source, failure=self._failure)
+        return follower
 
     def request(self, source: str) -> bool:
         """Asks the run to stop as canceled. ``source`` completes ``canceled: …``. False when it was asked before."""
@@ -37,7 +55,9 @@ class Cancellation:
                 return False
             self._source, self._failure = source, failure
             self._event.set()
-            return True
+        for follower in self._followers:
+            follower._stop(source, failure=failure)
+        return True
 
     @property
     def requested(self) -> bool:
@@ -124,7 +144,45 @@ class Ask:
     timeout_s: float | None = None
 
 
-StageResult: TypeAlias = Outcome | Ask
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """Branches to run side by side. ``copy_max_bytes`` limits what each branch of a run without a repository copies."""
+
+    plan: BranchPlan
+    policy: FanOutPolicy
+    workspace: BranchWorkspace
+    copy_max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FanIn:
+    """Branches to bring together: the work of ``winner``, or of all that succeeded. ``notes`` say how it was chosen."""
+
+    results: tuple[BranchResult, ...]
+    winner: BranchResult
+    merge_all: bool
+    copy_max_bytes: int
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallPrefect:
+    """A call of a Prefect task or flow (``node_type`` says which), or a run of a flow's deployment.
+
+    ``parameters`` by name, as written or from the context; they are read by the callee's type hints. ``timeout_s`` limits
+    the call, None for no limit.
+    """
+
+    node_type: str
+    target: Reference
+    parameters: Mapping[str, Json]
+    timeout_s: float | None = None
+
+
+Effect: TypeAlias = Ask | FanOut | FanIn | CallPrefect
+"""What the engine carries out on a handler's behalf."""
+
+StageResult: TypeAlias = Outcome | Effect
 """What a handler may answer: the outcome itself, or an effect for the engine to carry out. Closed on purpose."""
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from kilroy_engine.graph.model import CALL_TYPES
 from kilroy_engine.handlers.plugins import plugins
 
 ENTRY_POINTS = "kilroy_engine.handlers"
 """Entry point group of handlers; the name is the node type, the object a handler or a class whose instances are."""
 
-BUILT_IN_TYPES = frozenset({"start", "exit", "conditional", "tool", "wait.human", "codergen"})
+BUILT_IN_TYPES = frozenset(
+    {"start", "exit", "conditional", "tool", "wait.human", "codergen", "parallel", "parallel.fan_in", *CALL_TYPES}
+)
 
 
 def known_types() -> frozenset[str]:

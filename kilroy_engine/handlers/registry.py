@@ -8,21 +8,29 @@ from typing import cast
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import Handler
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
+from kilroy_engine.handlers.parallel import FanInHandler, fan_out
 from kilroy_engine.handlers.plugins import distribution_of, plugins
+from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.tool import run_tool
 
 _BUILT_IN: dict[str, Handler] = {
     "start": markers.start,
     "exit": markers.exit,
     "conditional": markers.conditional,
+    LOOP_BEGIN: markers.loop_begin,
+    LOOP_END: markers.loop_end,
     "tool": run_tool,
     "wait.human": wait_human,
+    "parallel": fan_out,
+    "prefect.task": call_prefect,
+    "prefect.flow": call_prefect,
 }
 _AGENT_TYPE = "codergen"
 
@@ -37,7 +45,15 @@ class HandlerRegistry:
     """Handlers by node type. ``agent_for`` says who works on an agent node, None for nobody."""
 
     def __init__(self, agent_for: Callable[[Node], Agent | None] = no_agent) -> None:
-        self._handlers: dict[str, Handler] = {**_BUILT_IN, _AGENT_TYPE: CodergenHandler(agent_for)}
+        self._agent_for = agent_for
+        self._handlers: dict[str, Handler] = {
+            **_BUILT_IN,
+            _AGENT_TYPE: CodergenHandler(agent_for),
+            "parallel.fan_in": FanInHandler(agent_for),
+        }
+
+    def __reduce__(self) -> tuple[type[HandlerRegistry], tuple[Callable[[Node], Agent | None]]]:
+        return HandlerRegistry, (self._agent_for,)
 
     def resolve(self, node: Node) -> Handler:
         """The handler for ``node``. A built-in type cannot be taken over by a plug-in.

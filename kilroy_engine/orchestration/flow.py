@@ -4,7 +4,7 @@
 # package, where annotations given as text cannot be looked up.
 import os
 import re
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 from prefect import State, flow, get_run_logger
@@ -13,26 +13,25 @@ from prefect.runtime import flow_run as current
 from prefect.states import Completed, Failed
 
 from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished, RunCanceled
+from kilroy_engine.orchestration.call_checks import require_callable
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.leaving import end_at_exit
 from kilroy_engine.orchestration.locate import Identity, earlier_start
 from kilroy_engine.orchestration.opening import OpenRun, open_run
-from kilroy_engine.orchestration.perform import TaskPerformer
-from kilroy_engine.orchestration.pipeline_file import read_pipeline
+from kilroy_engine.orchestration.pipeline_file import name_by_file, read_pipeline
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
-from kilroy_engine.orchestration.recorder import LaneRecorder, tell_opened
+from kilroy_engine.orchestration.recorder import tell_opened
+from kilroy_engine.orchestration.restarts import walk_run
 from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.takeover import settle_earlier_flow_runs
-from kilroy_engine.orchestration.updates import keep_large_inputs
 from kilroy_engine.orchestration.watch import DEADLINE, watching
 from kilroy_engine.rundir.layout import runs_root
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.traversal.walk import walk
 
 _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
 
@@ -49,7 +48,7 @@ def name_of_flow_run(graph: str) -> str:
     except PipelineNotFound:
         source, filename = "", graph
     match = _GRAPH_NAME.search(source)
-    name = (match["quoted"] or match["bare"]) if match else Path(filename).stem
+    name = (match["quoted"] or match["bare"]) if match else name_by_file(filename)
     return f"{name or 'pipeline'}-{str(current.id)[-6:]}"
 
 
@@ -72,7 +71,8 @@ def attractor(
     """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit.
 
     Args:
-        graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself. Empty in a resume: the run's own.
+        graph: Path of a DOT file or of a workflow package's folder, relative to the deployment's folder, or DOT text itself.
+            Empty in a resume: the run's own.
         inputs: Inputs of the pipeline, name to text. secret:NAME is a Prefect Secret block, env:NAME an environment variable.
         repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
         options: Everything that is rarely changed.
@@ -89,6 +89,7 @@ def run_pipeline(parameters: RunParameters) -> State:
     retried = earlier_start(context.flow_run, os.environ)
     try:
         prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)
+        require_callable(prepared)
         run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ)
     except RunAlreadyFinished as finished:
         if retried:
@@ -114,6 +115,7 @@ def conduct(run: OpenRun) -> State:
     end_at_exit()
     try:
         with (
+            closing(run.prepared.pool),
             reconciling(runs_root(os.environ)),
             interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
             watching(run),
@@ -130,14 +132,12 @@ def conduct(run: OpenRun) -> State:
 
 
 def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
-    prepared, lane = run.prepared, run.lane
     tell_opened(run)
     relay(run)
     try:
         bring_back(run)
         run_setup_commands(run)
-        state = keep_large_inputs(lane, run.state)
-        finish = walk(prepared.graph, state, perform=TaskPerformer(lane), recorder=LaneRecorder(lane))
+        finish = walk_run(run)
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:

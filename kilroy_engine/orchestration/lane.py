@@ -9,6 +9,7 @@ from kilroy_engine.errors import RunEnded
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool
 from kilroy_engine.orchestration.inputs import Inputs
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.orchestration.stall import ProgressClock
@@ -25,13 +26,17 @@ class Lane:
     """What stages, recorder and performer of one walk work with.
 
     ``directory`` holds the walk's stages, checkpoint and events: the run directory itself, a ``restart-N`` in it, or a branch's
-    directory. ``environment`` is for child processes. ``log`` and ``clock`` are the run's, whichever lane it is.
+    directory. ``base`` is the run directory itself, whichever lane it is. ``environment`` is for child processes. ``log`` and
+    ``clock`` are the run's, too. ``path`` names the branches around the lane, outermost first; it is empty for the run's own.
+
+    A lane can be sent to another process: what is open here is opened anew there.
     """
 
     run_id: str
     graph: Graph
     settings: RunSettings
     directory: RunDirectory
+    base: RunDirectory
     progress: ProgressLog
     workspace: Workspace
     handlers: HandlerRegistry
@@ -40,6 +45,8 @@ class Lane:
     log: RunLog
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
+    path: tuple[str, ...] = ()
+    pool: BranchPool = field(default_factory=ThreadBranchPool)
 
     def emit(self, event: Event) -> None:
         """Appends an event to the lane's stream. One that comes after the end is left out; the stream logs that."""

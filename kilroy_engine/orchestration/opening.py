@@ -7,19 +7,22 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 
 from kilroy_engine import __version__
+from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError
-from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
+from kilroy_engine.orchestration.package import keep_package
 from kilroy_engine.orchestration.places import facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
@@ -29,10 +32,11 @@ from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
-from kilroy_engine.rundir.outputs import declared_outputs
 from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
+from kilroy_engine.rundir.progress import ProgressLog
 from kilroy_engine.rundir.records import Conclusion, Manifest
+from kilroy_engine.rundir.restarts import write_restart_records
 from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.starts import OpenStart, begin_start
 from kilroy_engine.rundir.terminal import stage_conclusion
@@ -50,12 +54,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class OpenRun:
-    """A run at work in this process: everything that its parts share. ``environment`` is for child processes. ``ending`` is
-    set when its state hook begins."""
+    """A run at work in this process: everything that its parts share. ``current`` is where the walk's files go, the run
+    directory itself or its latest ``restart-N``, and ``stream`` the events there. ``environment`` is for child processes.
+    ``ending`` is set when its state hook begins."""
 
     prepared: PreparedRun
     identity: Identity
     started: OpenStart
+    current: RunDirectory
+    stream: ProgressLog
     workspace: Workspace
     log: RunLog
     handlers: HandlerRegistry
@@ -87,13 +94,14 @@ class OpenRun:
 
     @property
     def lane(self) -> Lane:
-        """The run's own walk, in the run directory itself."""
+        """The run's own walk, in the run directory itself or in the restart that it has come to."""
         return Lane(
             run_id=self.run_id,
             graph=self.graph,
             settings=self.settings,
-            directory=self.directory,
-            progress=self.started.progress,
+            directory=self.current,
+            base=self.directory,
+            progress=self.stream,
             workspace=self.workspace,
             handlers=self.handlers,
             inputs=self.inputs,
@@ -101,11 +109,19 @@ class OpenRun:
             log=self.log,
             cancellation=self.cancellation,
             clock=self.clock,
+            pool=self.prepared.pool,
         )
 
     def emit(self, event: Event) -> None:
         """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
         self.lane.emit(event)
+
+    def move_to(self, restart: RunDirectory) -> None:
+        """The walk goes on in a ``restart-N`` of the run. Who listens to the run's events hears those of the restart too."""
+        left, self.stream = self.stream, self.started.progress.beside(restart)
+        self.current = restart
+        if left is not self.started.progress:
+            left.close()
 
     def stop_requested(self) -> str:
         """Source of a stop request that somebody left on disk for this start; empty where there is none."""
@@ -145,6 +161,8 @@ class OpenRun:
         """Lets go of lock and files: the run is over for this process."""
         _LIVE.pop(self.identity.flow_run_id, None)
         self.workspace.close()
+        if self.stream is not self.started.progress:
+            self.stream.close()
         self.started.close()
 
 
@@ -204,10 +222,12 @@ class _Parts:
             prepared=self.prepared.at_commit(str(state.context.get("base_sha", ""))),
             identity=self.identity,
             started=started,
+            current=started.run,
+            stream=started.progress,
             workspace=workspace,
             log=RunLog(started.run),
             inputs=self.inputs,
-            handlers=HandlerRegistry(lambda node: self.prepared.agent),
+            handlers=HandlerRegistry(partial(_agent, self.prepared.agent)),
             environment=self.environment,
             state=state,
             restore_to=restore_to,
@@ -228,9 +248,11 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], base: Path) -> OpenRun:
         lock = RunLock.acquire(directory)
         facts = facts_of(plan, run_id=run_id, worktree=directory.worktree)
         _write_records(directory, prepared, identity, facts)
+        if prepared.package is not None:
+            keep_package(prepared.package, directory.package)
         started = begin_start(lock, parts.opening(), run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
-        KilroyFolder(workspace.path).prepare(dict(prepared.inputs))
+        KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
         run = parts.assemble(started, workspace, state)
     except BaseException:
@@ -263,9 +285,19 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
     _LIVE[identity.flow_run_id] = run
     if prepared.source != earlier.source:
         write_text(directory.graph_of_start(started.owner.start - 1), earlier.source)
+    if prepared.package is not None:
+        keep_package(prepared.package, directory.package)
     _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
+    if place.directory != directory:
+        write_restart_records(directory, place.directory)
+        run.move_to(place.directory)
     write_labels(identity.flow_run_id, run_id, directory)
     return run
+
+
+def _agent(agent: Agent | None, node: Node) -> Agent | None:
+    """The run's one agent works on every node."""
+    return agent
 
 
 def _make_directory(run: RunDirectory) -> bool:
@@ -291,7 +323,7 @@ def _make_directory(run: RunDirectory) -> bool:
 
 def _remains(run: RunDirectory) -> set[str]:
     """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
-    return {file.name for file in (run.lock, run.run_config, run.graph_dot)}
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package)}
 
 
 def _take_back(path: Path, *, made: bool) -> None:
@@ -331,7 +363,7 @@ def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Ide
         deployment_id=str(identity.deployment_id or ""),
         prefect_ui_url=identity.page_url,
         engine_version=__version__,
-        outputs=list(declared_outputs(prepared.graph.text("outputs"))),
+        outputs=list(prepared.outputs),
     ).write(directory)
 
 

@@ -17,6 +17,7 @@ from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.inputs import NAMED_SECRET, DeclaredInput, InputType, declared_inputs
 from kilroy_engine.orchestration.flow import name_of_flow_run, run_pipeline
 from kilroy_engine.orchestration.hooks import finalize
+from kilroy_engine.orchestration.package import package_at
 from kilroy_engine.orchestration.pipeline_file import read_pipeline
 from kilroy_engine.orchestration.preparation import RunParameters
 from kilroy_engine.orchestration.settings import Options
@@ -33,7 +34,8 @@ Args:
 
 
 def pipeline_flow(graph: str | Path) -> Flow[..., Any]:
-    """The flow of the pipeline in the file ``graph``; a relative path counts from the deployment's folder.
+    """The flow of the pipeline in ``graph``, a file or the folder of a workflow package; a relative path counts from the
+    deployment's folder.
 
     Deploy it by an entrypoint of your own, ``flows/report.py:report``. It differs from ``attractor`` in its parameters only:
     there is no ``graph``, and ``inputs`` is an object with a typed field per declared input.
@@ -45,7 +47,10 @@ def pipeline_flow(graph: str | Path) -> Flow[..., Any]:
     file = str(graph)
     source, filename = read_pipeline(file)
     pipeline = parse_dot(source, filename)
+    package = package_at(file, base=Path())
     declared = declared_inputs(pipeline)
+    if package is not None:
+        declared = package.declared_with(declared)
     model = input_model(declared)
 
     def run(

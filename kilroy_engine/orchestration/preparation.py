@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.registry import named_agent
-from kilroy_engine.errors import InvalidInput
+from kilroy_engine.errors import InvalidInput, InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
@@ -19,9 +20,12 @@ from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
+from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
+from kilroy_engine.orchestration.extensions import handler_findings, plugin_rules, with_plugin_transforms
 from kilroy_engine.orchestration.inputs import check_inputs, with_defaults
-from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
-from kilroy_engine.orchestration.places import plan_workspace
+from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
+from kilroy_engine.orchestration.pipeline_file import INLINE, name_by_file, read_pipeline
+from kilroy_engine.orchestration.places import WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
     read_earlier,
@@ -31,6 +35,9 @@ from kilroy_engine.orchestration.resume import (
 )
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.outputs import declared_outputs
+from kilroy_engine.workspace.branching import BranchWorkspace
+from kilroy_engine.workspace.git_worktree import GitPlan
 
 UNNAMED = "unnamed"
 """Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
@@ -59,7 +66,8 @@ class PreparedRun:
     """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms,
     ``written`` the same before variables were replaced.
 
-    ``earlier`` is the run that is resumed, None for a new one.
+    ``declared`` are the inputs that the pipeline and its package declare, ``inputs`` the values, defaults counted in.
+    ``earlier`` is the run that is resumed, None for a new one; ``package`` the workflow package that the pipeline is part of.
     """
 
     parameters: RunParameters
@@ -68,26 +76,32 @@ class PreparedRun:
     written: Graph
     graph: Graph
     settings: RunSettings
+    declared: tuple[DeclaredInput, ...]
     inputs: Mapping[str, str]
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     agent: Agent | None = None
+    pool: BranchPool = field(default_factory=ThreadBranchPool)
     earlier: EarlierRun | None = None
+    package: WorkflowPackage | None = None
 
     @property
     def name(self) -> str:
-        """The graph's name, else its file's."""
+        """The graph's name, else its package's or its file's."""
         known = self.earlier.manifest.graph_name if self.earlier else ""
-        return self.graph.name or known or Path(self.filename).stem
+        return self.graph.name or known or (self.package.name if self.package else name_by_file(self.filename))
 
     @property
-    def declared(self) -> tuple[DeclaredInput, ...]:
-        """The inputs that the pipeline declares."""
-        return declared_inputs(self.graph)
+    def outputs(self) -> tuple[str, ...]:
+        """Files that the run hands over at its end: those that the graph declares, then those of its package."""
+        of_package = self.package.manifest.outputs if self.package else ()
+        return tuple(dict.fromkeys((*declared_outputs(self.graph.text("outputs")), *of_package)))
 
     def at_commit(self, base_sha: str) -> PreparedRun:
         """The same run, now that the commit is known that it begins at: ``$base_sha`` is replaced too."""
-        graph = expand_variables(self.written, self.inputs, base_sha=base_sha)
+        if not base_sha:
+            return self
+        graph = with_plugin_transforms(expand_variables(self.written, self.inputs, base_sha=base_sha))
         return replace(self, graph=settle_types(graph, known_types()))
 
     @property
@@ -112,21 +126,24 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     folder, options = base or Path.cwd(), parameters.options
     earlier = read_earlier(resumed_path(options.resume_from, environ)) if options.resume_from else None
     source, filename, beside = _pipeline(parameters, folder, earlier)
+    package = _package(parameters, folder, earlier)
     saved = earlier.settings if earlier else None
     settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
-    written = complete(parse_dot(source, filename), lambda name: (beside / name).read_text(encoding="utf-8"))
-    declared = declared_inputs(written)
+    written = complete(parse_dot(source, filename), partial(_read_prompt, beside))
+    of_graph = declared_inputs(written)
+    declared = package.declared_with(of_graph) if package else of_graph
     given = with_defaults(declared, {**(settings.inputs or {}), **parameters.inputs})
-    graph = expand_variables(written, given)
-    types = known_types()
-    diagnostics = require_valid(graph, known_types=types)
-    graph = settle_types(graph, types)
+    graph, diagnostics = _checked(expand_variables(written, given))
     _require_answerable(graph, settings)
     agent = named_agent(settings.agent) if settings.agent else None
     _require_agent(graph, settings, agent)
-    check_inputs(declared, given)
+    check_inputs(of_graph, given)
+    if package is not None:
+        package.require_inputs(given)
+        settings = replace(settings, warnings=(*settings.warnings, *package.warnings))
     if earlier is None:
-        plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
+        plan = plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
+        _require_branchable(graph, plan)
     else:
         require_same_place(earlier, options, folder / Path(parameters.repo).expanduser() if parameters.repo else None)
         resumption_of(earlier, graph, given)
@@ -137,16 +154,48 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         written=written,
         graph=graph,
         settings=settings,
+        declared=declared,
         inputs=given,
-        labels={**(earlier.manifest.labels if earlier else settings.labels or {}), **parameters.labels},
+        labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
         diagnostics=diagnostics,
         agent=agent,
+        pool=branch_pool(settings.task_runner),
         earlier=earlier,
+        package=package,
     )
 
 
-def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, Path]:
-    """The pipeline's text, its file name, and the folder that its prompt files are in."""
+def _checked(graph: Graph) -> tuple[Graph, tuple[Diagnostic, ...]]:
+    """The graph after the transforms of plug-ins, as it will run, and what the checks say short of refusing it."""
+    types = known_types()
+    graph = with_plugin_transforms(graph)
+    diagnostics = require_valid(graph, known_types=types, extra_rules=plugin_rules())
+    graph = settle_types(graph, types)
+    if broken := handler_findings(graph):
+        raise InvalidPipeline(diagnostics=(*diagnostics, *broken))
+    return graph, diagnostics
+
+
+def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:
+    return {**(package.labels if package else {}), **(settings.labels or {})}
+
+
+def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> WorkflowPackage | None:
+    """The package that is named, else the one that the resumed run began with."""
+    named = package_at(parameters.graph, base=folder)
+    if named is None and earlier is not None and earlier.directory.package.is_dir():
+        return read_package(earlier.directory.package)
+    return named
+
+
+def _read_prompt(folders: tuple[Path, ...], name: str) -> str:
+    """Text of a prompt file, from the first of the folders that has it."""
+    found = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
+    return found.read_text(encoding="utf-8")
+
+
+def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, tuple[Path, ...]]:
+    """The pipeline's text, its file name, and the folders that its prompt files may be in."""
     if earlier is None or parameters.graph.strip():
         source, filename = read_pipeline(parameters.graph, base=folder)
     else:
@@ -154,10 +203,10 @@ def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | Non
     if earlier is not None:
         require_same_pipeline(earlier, source, filename, force=parameters.options.force)
         if source == earlier.source:
-            return source, filename, earlier.prompt_folder or folder
+            return source, filename, (earlier.directory.package, earlier.prompt_folder or folder)
     if filename == INLINE:
-        return source, filename, folder
-    return source, filename, (folder / filename).parent
+        return source, filename, (folder,)
+    return source, filename, ((folder / Path(filename).expanduser()).parent,)
 
 
 def _require_answerable(graph: Graph, settings: RunSettings) -> None:
@@ -171,6 +220,26 @@ def _require_answerable(graph: Graph, settings: RunSettings) -> None:
         "give --human auto-approve (option human) to take the first choice at every gate",
         name="human",
     )
+
+
+def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
+    """What a fan-out cannot do without a repository, told before the run begins."""
+    if isinstance(plan, GitPlan):
+        return
+    for node in graph.nodes.values():
+        shared = node.text("branch_workspace").strip().lower() == BranchWorkspace.SHARED
+        if node.type == "parallel" and plan.workdir is not None and not shared:
+            raise InvalidInput(
+                f"node {node.id} (line {node.position.line}) fans out, and the branches would all work in {plan.workdir}; "
+                "set branch_workspace=shared on it, or run on a git repository (repo)",
+                name="workdir",
+            )
+        if node.type == "parallel.fan_in" and node.text("merge").strip().lower() == "all":
+            raise InvalidInput(
+                f"node {node.id} (line {node.position.line}) has merge=all, which needs a git repository (repo); "
+                "without it the winner's folder is taken over",
+                name="repo",
+            )
 
 
 def _require_agent(graph: Graph, settings: RunSettings, agent: Agent | None) -> None:

@@ -10,12 +10,14 @@ from kilroy_engine.rundir.checkpoint import save_checkpoint
 from kilroy_engine.rundir.events import (
     CheckpointSaved,
     DeterministicFailureCycleCheck,
+    SubgraphDeterministicFailureCycleCheck,
     WarningGiven,
     event_of,
 )
 from kilroy_engine.traversal.breakers import failure_cycle_check
+from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.outcome import Outcome
-from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, RunState, Visit
+from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, Restart, RunState, Visit
 
 
 def tell_opened(run: OpenRun) -> None:
@@ -34,6 +36,10 @@ class LaneRecorder:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
+    def work_on(self, lane: Lane) -> None:
+        """The walk goes on in another lane."""
+        self._lane = lane
+
     def visit_started(self, visit: Visit, state: RunState, /) -> None:
         """Tells how the walk came to the node."""
         self._tell(visit.decisions)
@@ -43,8 +49,9 @@ class LaneRecorder:
         lane, node_id = self._lane, visit.node_id
         if outcome.failed:
             self._count_failure(visit, outcome, state)
-        sha = lane.workspace.commit_stage(node_id, outcome.status)
-        save_checkpoint(lane.directory, state, git_commit_sha=sha)
+        committed = outcome.meta.get(CHECKPOINT_SHA_KEY)
+        sha = str(committed) if committed else lane.workspace.commit_stage(node_id, outcome.status)
+        save_checkpoint(lane.directory, state, git_commit_sha=sha, base=lane.base if state.restart_count else None)
         lane.emit(CheckpointSaved(node_id=node_id, git_commit_sha=sha))
         lane.log.checkpoint_saved(node_id, sha=sha)
         if outcome.context_updates:
@@ -54,14 +61,21 @@ class LaneRecorder:
         """Tells the decisions that led to the end; the end itself is the state hook's to write."""
         self._tell(finish.decisions)
 
+    def restarting(self, restart: Restart) -> None:
+        """Tells the decisions that led to a restart, in the directory that the run leaves."""
+        self._tell(restart.decisions)
+
     def _count_failure(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
-        check = failure_cycle_check(self._lane.graph, state, visit.node_id, outcome)
+        lane = self._lane
+        check = failure_cycle_check(lane.graph, state, visit.node_id, outcome)
         if check is not None:
-            self._lane.emit(DeterministicFailureCycleCheck(**asdict(check)))
+            kind = SubgraphDeterministicFailureCycleCheck if lane.path else DeterministicFailureCycleCheck
+            lane.emit(kind(**asdict(check)))
 
     def _tell(self, decisions: tuple[Decision, ...]) -> None:
         for decision in decisions:
-            self._lane.emit(event_of(decision))
+            lane = self._lane
+            lane.emit(event_of(decision, logs_root=str(lane.directory.path), subgraph=bool(lane.path)))
             if isinstance(decision, EdgeSelected):
                 self._lane.log.edge_selected(
                     decision.from_node, decision.to_node, method=decision.selection_method, condition=decision.condition

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kilroy_engine.errors import CheckpointMismatch, CorruptRecord, InvalidInput, RunAlreadyFinished, RunDirectoryError
+from kilroy_engine.errors import CheckpointMismatch, InvalidInput, RunAlreadyFinished, RunDirectoryError
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.orchestration.settings import Options, saved_settings
-from kilroy_engine.rundir.artifacts import lost_artifacts
+from kilroy_engine.rundir.artifacts import require_artifacts
 from kilroy_engine.rundir.checkpoint import Checkpoint, load_checkpoint
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import RunLock, owner_alive
@@ -47,8 +47,10 @@ class EarlierRun:
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a run goes on: in ``workspace``, put back to commit ``sha``, from ``state``, at ``from_node``."""
+    """Where a run goes on: in ``workspace``, put back to commit ``sha``, from ``state``, at ``from_node``. ``directory`` is the
+    run directory, or the latest ``restart-N`` in it."""
 
+    directory: RunDirectory
     workspace: Workspace
     sha: str
     state: RunState
@@ -139,25 +141,36 @@ def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) 
         WorkspaceError: The repository, the commit or the work folder is gone.
     """
     run, manifest = earlier.directory, earlier.manifest
-    checkpoint = load_checkpoint(run) if run.checkpoint.exists() else None
+    current = run.attempts()[0]
+    checkpoint = _saved(run, current)
     workspace = workspace_of(run)
     sha = (checkpoint.git_commit_sha if checkpoint else "") or manifest.base_sha
     if checkpoint is not None or workspace.path != run.worktree.resolve() or workspace.base_sha:
         workspace.require_restorable(sha)
     begins = initial_state(graph, run_id=manifest.run_id, inputs=inputs, base_sha=manifest.base_sha)
     saved = _saved_state(checkpoint, begins, earlier, inputs) if checkpoint else begins
-    state, from_node = resumed_state(graph, saved, lambda node_id: begun_visits(run.stage(node_id)))
-    return Resumption(workspace, sha, state, from_node)
+    state, from_node = resumed_state(graph, saved, lambda node_id: begun_visits(current.stage(node_id)))
+    return Resumption(current, workspace, sha, state, from_node)
+
+
+def _saved(run: RunDirectory, current: RunDirectory) -> Checkpoint | None:
+    """The checkpoint to go on from. A run that has completed no stage has none; a restart has one from its beginning on."""
+    if current.checkpoint.exists():
+        return load_checkpoint(current)
+    if current == run:
+        return None
+    raise RunDirectoryError(
+        f"{current.checkpoint} is missing; restore it from run.tgz or another copy, or start the pipeline anew",
+        path=current.path,
+    )
 
 
 def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, inputs: Mapping[str, str]) -> RunState:
     """The saved state, with what may have changed since: attributes of the pipeline, and inputs that are given anew."""
-    state, run = checkpoint.state, earlier.directory
+    state, run = checkpoint.state, earlier.directory.attempts()[0]
     if state.run_id != begins.run_id:
         raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")
-    if lost := lost_artifacts(state.context):
-        listed = ", ".join(str(path) for path in lost)
-        raise CorruptRecord(f"{run.checkpoint} refers to {listed}, which is not there; restore it from run.tgz", path=run.path)
+    require_artifacts(run, state.context)
     of_graph = {key: value for key, value in begins.context.items() if key.startswith("graph.")}
     changed = {key: value for key, value in inputs.items() if value != earlier.manifest.inputs.get(key)}
     return with_inputs(replace(state, context={**state.context, **of_graph}), changed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
-from kilroy_engine.handlers.base import Ask, OutputSink, StageRequest, StageResult
+from kilroy_engine.errors import RunCanceled
+from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
@@ -40,24 +41,29 @@ FORWARDED_LINES = 1000
 """Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
 
 
+CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | CallPrefect, int], Outcome]
+"""Carries out what a handler asked for, in attempt number N of the visit."""
+
+
 class StageVisit:
     """The attempts of one visit. ``outcome`` is what the visit came to, once an attempt is settled."""
 
-    def __init__(self, lane: Lane, visit: Visit, state: RunState) -> None:
+    def __init__(self, lane: Lane, visit: Visit, state: RunState, carry_out: CarryOut) -> None:
         self.lane = lane
+        self._carry_out = carry_out
         self.visit = visit
         self.node = lane.graph.nodes[visit.node_id]
         single = self.node.type in SINGLE_EXECUTION_TYPES
         self.policy = RetryPolicy() if single else retry_policy(lane.graph, self.node)
         self.outcome: Outcome | None = None
-        self._state = state
-        self._dir = lane.directory.stage(self.node.id)
+        self.state = state
+        self.directory = lane.directory.stage(self.node.id)
         self._folder = KilroyFolder(lane.workspace.path)
 
     def begin(self) -> None:
         """Makes the stage directory, keeps an earlier visit's files aside, tells the stage its task in files."""
-        begin_visit(self._dir)
-        self._folder.begin_stage(self.node, self._state)
+        begin_visit(self.directory)
+        self._folder.begin_stage(self.node, self.state)
 
     def attempt(self, number: int, log: Callable[[str], None]) -> Again | Settled:
         """Carries out attempt ``number`` (from 1); later ones wait their delay first. ``log`` takes lines of output.
@@ -67,7 +73,7 @@ class StageVisit:
         """
         if number > 1:
             self._wait(number - 1)
-        begin_attempt(self._dir, number)
+        begin_attempt(self.directory, number)
         self.lane.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
         self.lane.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
         started = time.monotonic()
@@ -101,20 +107,24 @@ class StageVisit:
             request = self._request(number, log)
             # A stage with a limit of its own may be silent until then; any other is ended by the stall watchdog.
             with self.lane.clock.working(request.timeout_s):
-                outcome = self._settled(self.lane.handlers.resolve(self.node)(request))
+                outcome = self._settled(self.lane.handlers.resolve(self.node)(request), number)
+        except RunCanceled:
+            raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
             outcome = self._outcome_of(error)
-        if problem := status_problem(self._dir):
+        if problem := status_problem(self.directory):
             self.lane.emit(WarningGiven(message=f"{self.node.id}: its status.json is ignored: {problem}"))
-        outcome = self._reported(with_stage_status(outcome, self._dir))
-        return settle_updates(self.lane, self.visit, self._state.context, outcome)
+        outcome = self._reported(with_stage_status(outcome, self.directory))
+        return settle_updates(self.lane, self.visit, self.state.context, outcome)
 
-    def _settled(self, result: StageResult) -> Outcome:
+    def _settled(self, result: StageResult, number: int) -> Outcome:
         match result:
             case Outcome():
                 return result
             case Ask():
                 return self._approved(result)
+            case FanOut() | FanIn() | CallPrefect():
+                return self._carry_out(self, result, number)
             case _:
                 assert_never(result)
 
@@ -128,7 +138,7 @@ class StageVisit:
 
     def _outcome_of(self, error: Exception) -> Outcome:
         text = f"{error}\n\n{traceback.format_exc()}"
-        (self._dir / "panic.txt").write_text(text, encoding="utf-8")
+        (self.directory / "panic.txt").write_text(text, encoding="utf-8")
         return failure_of_exception(error).with_updates(notes="the handler raised; see panic.txt")
 
     def _reported(self, outcome: Outcome) -> Outcome:
@@ -171,7 +181,7 @@ class StageVisit:
 
     def _record(self, number: int, outcome: Outcome, verdict: Again | Settled, duration_ms: float) -> None:
         node_id, attempts = self.node.id, self.policy.max_attempts
-        write_status(self._dir, verdict.outcome if isinstance(verdict, Settled) else outcome)
+        write_status(self.directory, verdict.outcome if isinstance(verdict, Settled) else outcome)
         self.lane.emit(
             StageAttemptEnd(
                 node_id=node_id,
@@ -206,7 +216,7 @@ class StageVisit:
 
     def _request(self, number: int, log: Callable[[str], None]) -> StageRequest:
         lane, node, settings = self.lane, self.node, self.lane.settings
-        place = StagePlace(lane.run_id, node.id, lane.directory.path, self._dir, lane.workspace.path)
+        place = StagePlace(lane.run_id, node.id, lane.directory.path, self.directory, lane.workspace.path)
         limits = [limit for limit in (node.timeout_s, settings.stage_timeout_s) if limit]
         return StageRequest(
             graph=lane.graph,
@@ -214,14 +224,14 @@ class StageVisit:
             visit=self.visit.number,
             attempt=number,
             run_id=lane.run_id,
-            context=self._state.context,
-            stage_dir=self._dir,
+            context=self.state.context,
+            stage_dir=self.directory,
             work_dir=lane.workspace.path,
-            environment=stage_environment(lane.environment, place, lane.with_secrets(self._state.context)),
+            environment=stage_environment(lane.environment, place, lane.with_secrets(self.state.context)),
             timeout_s=min(limits, default=None),
             simulate=settings.simulate,
-            carried=carried_into(lane.graph, self._state, self.visit),
-            outcomes=self._state.outcomes,
+            carried=carried_into(lane.graph, self.state, self.visit),
+            outcomes=self.state.outcomes,
             cancellation=lane.cancellation,
             output=self._sink(log),
         )
@@ -238,6 +248,6 @@ class StageVisit:
             if forwarded <= FORWARDED_LINES:
                 log(text)
             elif forwarded == FORWARDED_LINES + 1:
-                log(f"(more output in {self._dir / stream}.log)")
+                log(f"(more output in {self.directory / stream}.log)")
 
         return take

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 
 from kilroy_engine.handlers.go_text import duration_text
+from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning, Event
 
 _MARGIN_S = 10.0
 """By how much a stage's own limit goes before the watchdog: the stage fails then, and the walk may go on."""
@@ -22,9 +23,18 @@ class ProgressClock:
         self._last = time.monotonic()
         self._allowed: list[float] = []
 
+    def __reduce__(self) -> tuple[type[ProgressClock], tuple[()]]:
+        # In another process nobody looks at it: the fan-out's own process sees the branch's stream grow.
+        return ProgressClock, ()
+
     def tick(self) -> None:
         """Something has happened."""
         self._last = time.monotonic()
+
+    def heard(self, event: Event) -> None:
+        """An event was appended. That a branch is still there is no progress: one that hangs would keep the run alive."""
+        if not isinstance(event, BranchHeartbeat | BranchStaleWarning):
+            self.tick()
 
     def working(self, limit_s: float | None) -> AbstractContextManager[None]:
         """A stage at work. One with a limit of its own may be silent for that long."""

@@ -24,11 +24,9 @@ def settle_updates(lane: Lane, visit: Visit, context: Mapping[str, Json], outcom
     """``outcome`` as the run takes it: without what it may not set, without secrets, large values kept as artifacts."""
     allowed = _allowed(lane, visit.node_id, context, outcome.context_updates)
     outcome = _without_secrets(lane, outcome.with_updates(context_updates=allowed))
+    scope = lane.directory.path.relative_to(lane.base.path) / f"{visit.node_id}@{visit.number}"
     try:
-        updates = {
-            key: _small(lane, visit.node_id, f"{visit.node_id}@{visit.number}", key, value)
-            for key, value in outcome.context_updates.items()
-        }
+        updates = {key: _small(lane, visit.node_id, scope, key, value) for key, value in outcome.context_updates.items()}
     except (TypeError, ValueError, RecursionError) as error:
         return outcome.with_updates(
             status=Status.FAIL,
@@ -44,7 +42,7 @@ def keep_large_inputs(lane: Lane, state: RunState) -> RunState:
     inputs = state.context.get("inputs")
     if not isinstance(inputs, dict):
         return state
-    small = {key: _small(lane, "", "input", key, value) for key, value in inputs.items()}
+    small = {key: _small(lane, "", Path("input"), key, value) for key, value in inputs.items()}
     single = {f"input.{key}": value for key, value in small.items()}
     return replace(state, context={**state.context, **single, "inputs": small})
 
@@ -71,11 +69,11 @@ def _without_secrets(lane: Lane, outcome: Outcome) -> Outcome:
     )
 
 
-def _small(lane: Lane, node_id: str, scope: str, key: str, value: Json) -> Json:
+def _small(lane: Lane, node_id: str, scope: Path, key: str, value: Json) -> Json:
     """``value``, or the reference to its file."""
     if len(encoded(value)) <= LIMIT_BYTES:
         return value
-    reference = keep_artifact(lane.directory, scope, key, value)
-    path = Path(reference.path).relative_to(lane.directory.path)
+    reference = keep_artifact(lane.base, scope.as_posix(), key, value)
+    path = Path(reference.path).relative_to(lane.base.path)
     lane.emit(ArtifactSaved(node_id=node_id, name=key, path=path.as_posix()))
     return reference.as_json()

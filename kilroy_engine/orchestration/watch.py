@@ -43,7 +43,7 @@ def watching(run: OpenRun) -> Generator[None]:
         while not finished.wait(_TICK_S):
             watcher.look(time.monotonic())
 
-    run.started.progress.listen(lambda event: run.clock.tick())
+    run.started.progress.listen(run.clock.heard)
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(watch,), name="kilroy-watch", daemon=True)
     thread.start()

@@ -1,16 +1,20 @@
 """Context values that are too large for the context: files in ``artifacts/`` with a reference in their place (Spec 5.5).
 
-Text is kept as ``<id>.txt``, byte for byte what it was in UTF-8; any other value as ``<id>.json``.
+Text is kept as ``<id>.txt``, byte for byte what it was in UTF-8; any other value as ``<id>.json``. Those of restarts
+and branches are in the run directory too, below the path of the directory that they came up in: whoever comes later finds them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
-from kilroy_engine.rundir.atomic import write_bytes
+from kilroy_engine.errors import CorruptRecord
+from kilroy_engine.rundir.atomic import read_bytes, write_bytes
 from kilroy_engine.rundir.encoding import compact, utf8
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.artifact import ArtifactReference, read_reference
@@ -21,6 +25,7 @@ LIMIT_BYTES = 100 * 1024
 
 _PLAIN_NAME = re.compile(r"[a-z0-9_]+(?:[.-][a-z0-9_]+)*\Z")
 _NAME_CHARACTERS = 60
+_TEXT = ".txt"
 
 
 def encoded(value: Json) -> bytes:
@@ -35,19 +40,51 @@ def encoded(value: Json) -> bytes:
 def keep_artifact(run: RunDirectory, scope: str, name: str, value: Json) -> ArtifactReference:
     """Writes the value of the context key ``name`` to ``artifacts/``, flushed to the disk: the checkpoint relies on it.
 
-    ``scope`` says whose value it is: ``<node>@<visit>`` for a stage's, ``input`` for an input. The same scope and name replace
-    each other.
+    ``scope`` says whose value it is: ``<node>@<visit>`` for a stage's, with the path of the restart or branch before it,
+    ``input`` for an input. The same scope and name replace each other.
 
     Raises:
         RunDirectoryError: The disk refused.
     """
     content = encoded(value)
     artifact_id = f"{scope}.{_file_name(name)}"
-    path = run.artifacts / f"{artifact_id}{'.txt' if isinstance(value, str) else '.json'}"
-    run.artifacts.mkdir(exist_ok=True)
+    path = run.artifacts / f"{artifact_id}{_TEXT if isinstance(value, str) else '.json'}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content, durable=True)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return ArtifactReference(artifact_id, name, str(path), len(content), digest)
+
+
+def whole_value(value: Json) -> Json:
+    """What a context value stands for: the content of its file where it is a reference, else the value itself.
+
+    Raises:
+        CorruptRecord: The file is gone or holds no JSON.
+    """
+    reference = read_reference(value)
+    if reference is None:
+        return value
+    path = Path(reference.path)
+    content = read_bytes(path)
+    if content is None:
+        raise CorruptRecord(f"the context value {reference.name!r} is gone with its file {path}", path=path)
+    try:
+        return content.decode("utf-8") if path.suffix == _TEXT else cast("Json", json.loads(content))
+    except ValueError as error:
+        raise CorruptRecord(
+            f"the context value {reference.name!r} is damaged in its file {path}: {error}", path=path
+        ) from error
+
+
+def require_artifacts(run: RunDirectory, context: Mapping[str, Json]) -> None:
+    """Checks that the files are there that the ``context`` of the checkpoint in ``run`` refers to.
+
+    Raises:
+        CorruptRecord: With their names.
+    """
+    if lost := lost_artifacts(context):
+        listed = ", ".join(str(path) for path in lost)
+        raise CorruptRecord(f"{run.checkpoint} refers to {listed}, which is not there; restore it from run.tgz", path=run.path)
 
 
 def lost_artifacts(context: Mapping[str, Json]) -> tuple[Path, ...]:

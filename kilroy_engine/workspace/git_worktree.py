@@ -159,6 +159,71 @@ class GitWorkspace:
         run_git_patiently(self.path, "clean", "--quiet", "-d", "--force", "--", *self._pathspec)
         failpoint("restore", "after")
 
+    def branch_off(self, folder: Path, name: str, sha: str) -> GitWorkspace:
+        """A worktree at ``folder`` for a parallel branch, on git branch ``<prefix>/parallel/<run_id>/<name>`` from ``sha``.
+
+        What is at ``folder`` and on that git branch is replaced: it was left half-made by a process that died.
+        """
+        made = self.beside(folder, name, sha)
+        failpoint("branch", "before")
+        if made.path.exists():
+            made.discard()
+        _add_worktree(self._repo_path, made.path, sha)
+        failpoint("branch", "added")
+        run_git_patiently(made.path, "checkout", "--quiet", "--force", "-B", made.branch)
+        failpoint("branch", "after")
+        return made
+
+    def beside(self, folder: Path, name: str, sha: str) -> GitWorkspace:
+        """The worktree of a parallel branch as :meth:`branch_off` makes it. Makes nothing."""
+        branch, worktree = f"{self._parallel_prefix()}/{name}", folder.parent.resolve() / folder.name
+        found = GitWorkspace(WorkspaceFacts(self.facts.run_id, worktree, self._repo_path, branch, sha))
+        found._pathspec, found._identity = self._pathspec, self._identity
+        return found
+
+    def worktree_at(self, folder: Path) -> GitWorkspace | None:
+        """The worktree of a parallel branch that is at ``folder``, with the git branch it is on; None where there is none."""
+        if not (folder / ".git").is_file():
+            return None
+        try:
+            branch = run_git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+        except WorkspaceError:
+            branch = ""
+        found = GitWorkspace(WorkspaceFacts(self.facts.run_id, folder, self._repo_path, branch, self.base_sha))
+        found._pathspec = self._pathspec
+        return found
+
+    def fast_forward(self, sha: str) -> None:
+        """Moves branch and worktree on to ``sha``, a commit that follows from theirs."""
+        failpoint("merge", "before")
+        run_git_patiently(self.path, "merge", "--quiet", "--ff-only", sha)
+        failpoint("merge", "after")
+
+    def merge(self, sha: str, message: str) -> tuple[str, ...]:
+        """Merges commit ``sha``. Answers with the files in conflict; where there are any, nothing was changed."""
+        try:
+            run_git_patiently(self.path, *self._identity, "merge", "--quiet", "--no-ff", "-m", message, sha)
+        except WorkspaceError as error:
+            if not self._identity and _NO_IDENTITY.search(error.stderr):
+                self._identity = _FALLBACK_IDENTITY
+                run_git_patiently(self.path, "merge", "--abort") if self._is_merging() else None
+                return self.merge(sha, message)
+            conflicts = run_git(self.path, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")
+            if not self._is_merging():
+                raise
+            run_git_patiently(self.path, "merge", "--abort")
+            return tuple(name for name in conflicts if name)
+        return ()
+
+    def _is_merging(self) -> bool:
+        return _succeeds(self.path, "rev-parse", "--verify", "--quiet", "MERGE_HEAD")
+
+    def _parallel_prefix(self) -> str:
+        """Branches of a run are beside its own branch, not below it: git allows no branch below another one (Kilroy)."""
+        run_id, own = self.facts.run_id, self.branch
+        root, is_branch, _ = own.partition(f"/parallel/{run_id}/")
+        return f"{root if is_branch else own.rpartition('/')[0]}/parallel/{run_id}"
+
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         refspec = f"refs/heads/{self.branch}:refs/heads/{self.branch}"
         try:

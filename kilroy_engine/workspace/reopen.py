@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.rundir.atomic import read_bytes
+from kilroy_engine.rundir.branches import all_branches
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import Manifest
 from kilroy_engine.workspace.base import KeepWorktree, Workspace, WorkspaceFacts
@@ -68,6 +70,17 @@ def workspace_of(run: RunDirectory) -> Workspace:
     """
     facts = facts_in(run, Manifest.read(run))
     return reopen_workspace(facts, exclude_globs=workspace_settings_of(run).exclude_globs)
+
+
+def branch_worktrees(workspace: Workspace, run: RunDirectory) -> Iterator[GitWorkspace]:
+    """Worktrees of parallel branches that are still there. Copies of a run without a repository are none: nothing else
+    holds the work of a branch that did not win."""
+    if not isinstance(workspace, GitWorkspace):
+        return
+    for branch in all_branches(run):
+        found = workspace.worktree_at(branch.worktree)
+        if found is not None:
+            yield found
 
 
 def facts_in(run: RunDirectory, manifest: Manifest) -> WorkspaceFacts:

@@ -10,7 +10,7 @@ from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
 from kilroy_engine.workspace.base import KeepWorktree
 from kilroy_engine.workspace.git_worktree import GitWorkspace
-from kilroy_engine.workspace.reopen import workspace_of, workspace_settings_of
+from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, workspace_settings_of
 
 
 def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
@@ -32,10 +32,12 @@ def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
 
 
 def discard_worktree(run: RunDirectory) -> bool:
-    """Removes the worktree; the run's branch stays. False when somebody has asked git to keep it.
+    """Removes the worktree and those of parallel branches; the git branches stay. False when git was asked to keep it.
 
     Raises:
         RunDirectoryError: The manifest is missing or damaged.
     """
     workspace = workspace_of(run)
+    for worktree in branch_worktrees(workspace, run):
+        worktree.discard()
     return not isinstance(workspace, GitWorkspace) or workspace.discard()

@@ -122,12 +122,6 @@ UNSUPPORTED = {
     "parallel": "a [shape=component]",
     "parallel.fan_in": "a [shape=tripleoctagon]",
     "stack.manager_loop": "a [shape=house]",
-    "loop.begin": "a [shape=trapezium]",
-    "loop.end": "a [shape=invtrapezium]",
-    "loop_*": 'a [label=a, loop_until_file="done"]',
-    "concurrent.split": "a [shape=pentagon]",
-    "concurrent.join": "a [shape=cylinder]",
-    "loop_restart": "a [label=a]  a -> a [loop_restart=true]",
 }
 
 

@@ -15,6 +15,7 @@ from kilroy_engine.graph.transforms import prepare
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import reveal
 from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.perform import carry_out
 from kilroy_engine.orchestration.recorder import LaneRecorder
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.orchestration.stage import StageVisit
@@ -56,6 +57,7 @@ def lane_for(
         graph=graph,
         settings=RunSettings(),
         directory=run,
+        base=run,
         progress=ProgressLog(run, "r1"),
         workspace=workspace,
         handlers=HandlerRegistry(lambda node: agent),
@@ -85,7 +87,7 @@ class Walked:
 
 def perform(lane: Lane, visit: Visit, state: RunState) -> Outcome:
     """One visit, attempt after attempt."""
-    stage = StageVisit(lane, visit, state)
+    stage = StageVisit(lane, visit, state, carry_out)
     stage.begin()
     number = 1
     while not isinstance(stage.attempt(number, lambda line: None), Settled):

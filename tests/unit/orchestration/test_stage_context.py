@@ -140,6 +140,28 @@ class TestLargeValues:
         with tarfile.open(run.archive) as archive:
             assert {"artifacts/a@1.big.txt", "artifacts/a@1.list.json"} <= set(archive.getnames())
 
+    def test_a_large_value_of_a_restart_stays_beside_the_runs_own(self, tmp_path: Path) -> None:
+        """One place, whatever directory the walk is in: a value that outlives a restart is not replaced by a later one."""
+        script = tmp_path / "make.py"
+        script.write_text(
+            "import json, os, pathlib\n"
+            f"status = json.dumps(dict(status='success', context_updates=dict(big='b' * {LIMIT_BYTES + 1})))\n"
+            "pathlib.Path(os.environ['KILROY_STAGE_LOGS_DIR'], 'status.json').write_text(status)\n"
+        )
+        graph = pipeline(f'a [tool_command="python3 {script}"] start -> a -> done')
+        lane = lane_for(tmp_path / "r1", graph)
+        restart = lane.base.restart(1)
+        restart.path.mkdir()
+        state = RunState("r1")
+        outcomes = [perform(at, Visit("a", 1), state) for at in (lane, replace(lane, directory=restart))]
+        first, second = (read_reference(outcome.context_updates["big"]) for outcome in outcomes)
+        lane.progress.close()
+
+        assert first is not None
+        assert second is not None
+        assert Path(first.path) == lane.base.artifacts / "a@1.big.txt"
+        assert Path(second.path) == lane.base.artifacts / "restart-1" / "a@1.big.txt"
+
     def test_a_large_input_reaches_commands_as_the_path_of_its_file(self, tmp_path: Path) -> None:
         """Its value would keep every command from starting: an environment variable has at most 128 KB."""
         graph = pipeline(

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.graph.conditions import evaluate, parse_condition
-from kilroy_engine.rundir.artifacts import encoded, keep_artifact, lost_artifacts
+from kilroy_engine.rundir.artifacts import encoded, keep_artifact, lost_artifacts, require_artifacts, whole_value
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.artifact import read_reference
+from kilroy_engine.traversal.outcome import Json
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def test_two_names_never_share_a_file(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_scopes_do_not_meet(run: RunDirectory) -> None:
     """A later visit leaves the value of an earlier one, and a node's name cannot look like another's visit."""
-    places = {keep_artifact(run, scope, "x", "y").path for scope in ("a@1", "a@2", "a-1@1", "input")}
-    assert len(places) == 4
+    places = {keep_artifact(run, scope, "x", "y").path for scope in ("a@1", "a@2", "a-1@1", "restart-1/a@1", "input")}
+    assert len(places) == 5
 
 
 def test_a_reference_is_known_by_its_shape(run: RunDirectory) -> None:
@@ -90,3 +92,23 @@ def test_what_has_no_json_form_is_refused() -> None:
         encoded({"x": object()})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="JSON"):
         encoded(float("nan"))
+
+
+@pytest.mark.parametrize("value", ["größer\n", {"b": [1, None], "a": "ü"}, "[1]"])
+def test_a_reference_gives_its_value_back(run: RunDirectory, value: Json) -> None:
+    """Text stays text, whatever it looks like; a value that is no reference is the value itself."""
+    assert whole_value(keep_artifact(run, "restart-1/plan@1", "report", value).as_json()) == value
+    assert whole_value(value) == value
+
+
+def test_a_lost_or_damaged_value_is_told_with_its_file(run: RunDirectory) -> None:
+    """Nothing stands in for it; a checkpoint that refers to it is refused."""
+    reference = keep_artifact(run, "plan@1", "rows", [1])
+    Path(reference.path).write_text("[1")
+    with pytest.raises(CorruptRecord, match=r"'rows' is damaged in its file .*plan@1\.rows\.json"):
+        whole_value(reference.as_json())
+    Path(reference.path).unlink()
+    with pytest.raises(CorruptRecord, match=r"'rows' is gone with its file .*plan@1\.rows\.json"):
+        whole_value(reference.as_json())
+    with pytest.raises(CorruptRecord, match=r"checkpoint\.json refers to .*plan@1\.rows\.json"):
+        require_artifacts(run, {"rows": reference.as_json()})

@@ -1,0 +1,110 @@
+"""Fan-out and fan-in nodes: what to run side by side, and whose work goes on (Spec 4.8, 4.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kilroy_engine.agents.base import Agent, AgentRequest
+from kilroy_engine.graph.attributes import read_int
+from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.base import FanIn, FanOut, StageRequest
+from kilroy_engine.rundir.artifacts import whole_value
+from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.rundir.branches import read_shown
+from kilroy_engine.traversal.branch import branch_plan
+from kilroy_engine.traversal.fanin import RESULTS_KEY, BranchResult, FanOutPolicy, all_failed, winner
+from kilroy_engine.traversal.outcome import Outcome, Status, failure
+from kilroy_engine.workspace.branching import BranchWorkspace
+from kilroy_engine.workspace.copying import DEFAULT_COPY_MAX_BYTES
+
+
+def fan_out(request: StageRequest, /) -> FanOut | Outcome:
+    """All outgoing edges are branches, whatever they say; they end at the node where they meet."""
+    node = request.node
+    if not request.graph.outgoing(node.id):
+        return failure("parallel node has no outgoing edges")
+    plan = branch_plan(request.graph, node)
+    if plan is None:
+        return failure("no convergence node reachable from all branches")
+    shared = node.text("branch_workspace").strip().lower() == BranchWorkspace.SHARED
+    return FanOut(
+        plan=plan,
+        policy=FanOutPolicy.of(node),
+        workspace=BranchWorkspace.SHARED if shared else BranchWorkspace.OWN,
+        copy_max_bytes=_copy_max_bytes(node),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FanInHandler:
+    """Chooses the branch whose work goes on. A node with a prompt lets the agent that ``agent_for`` names rank them."""
+
+    agent_for: Callable[[Node], Agent | None]
+
+    def __call__(self, request: StageRequest, /) -> FanIn | Outcome:
+        if RESULTS_KEY not in request.context:
+            return failure(f"no {RESULTS_KEY} found in context")
+        results = read_shown(whole_value(request.context[RESULTS_KEY]))
+        if not results:
+            return failure("no parallel results to evaluate")
+        best = winner(results)
+        if best is None:
+            return all_failed(results)
+        chosen, remark = self._ranked(request, results, best)
+        return FanIn(
+            results=tuple(results),
+            winner=chosen,
+            merge_all=request.node.text("merge").strip().lower() == "all",
+            copy_max_bytes=_copy_max_bytes(request.node),
+            notes=f"fan-in selected {chosen.branch_key} ({chosen.outcome.status}){remark}",
+        )
+
+    def _ranked(self, request: StageRequest, results: Sequence[BranchResult], best: BranchResult) -> tuple[BranchResult, str]:
+        agent = self.agent_for(request.node) if request.node.has("prompt") and not request.simulate else None
+        if agent is None:
+            return best, ""
+        candidates = {result.branch_key: result for result in results if result.outcome.status != Status.FAIL}
+        answer = _ask(agent, request, list(candidates.values()))
+        key = next((word for word in answer if word in candidates), "")
+        return (candidates[key], ", chosen by the agent") if key else (best, ", the agent named none of the branches")
+
+
+def _ask(agent: Agent, request: StageRequest, candidates: Sequence[BranchResult]) -> list[str]:
+    """What the agent may have meant by its answer, best first: its preferred label, the lines of its response from the end."""
+    prompt = ranking_prompt(request.node, candidates)
+    write_text(request.stage_dir / "prompt.md", prompt)
+    result = agent.run(
+        AgentRequest(
+            node=request.node,
+            prompt=prompt,
+            stage_dir=request.stage_dir,
+            work_dir=request.work_dir,
+            environment=dict(request.environment),
+            timeout_s=request.timeout_s,
+            cancellation=request.cancellation,
+            output=request.output,
+        )
+    )
+    write_text(request.stage_dir / "response.md", result.response)
+    label = [result.outcome.preferred_label] if result.outcome else []
+    return [*label, *(line.strip(" `*.\"'") for line in reversed(result.response.splitlines()) if line.strip())]
+
+
+def ranking_prompt(node: Node, candidates: Sequence[BranchResult]) -> str:
+    """The node's own prompt below a list of the branches to choose from, and how to answer."""
+    lines = ["BRANCHES TO CHOOSE FROM"]
+    for result in candidates:
+        lines.append(f"- {result.branch_key}: {result.outcome.status}; its work: {result.worktree_dir}")
+        if result.outcome.notes:
+            lines.append(f"  notes: {result.outcome.notes}")
+        if result.head_sha:
+            lines.append(f"  git: {result.branch_name} at {result.head_sha}")
+    keys = ", ".join(result.branch_key for result in candidates)
+    return "\n".join(
+        [*lines, "", node.prompt.strip(), "", f"Answer with the key of the best branch alone on the last line: {keys}"]
+    )
+
+
+def _copy_max_bytes(node: Node) -> int:
+    return read_int(node.text("branch_copy_max_bytes"), default=DEFAULT_COPY_MAX_BYTES)

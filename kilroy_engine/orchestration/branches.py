@@ -1,0 +1,245 @@
+"""A fan-out as Prefect runs it: each branch a submitted task run, its stages task runs inside it.
+
+The branches run inside the fan-out's own task run, so its bar lasts as long as they do and its state says how they ended. A
+finished branch has a record on disk: a resume that comes through here again takes it from there and runs only the others.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import State, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from kilroy_engine.errors import RunCanceled, WorkspaceError
+from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.base import FanOut
+from kilroy_engine.orchestration.branch import RUN_ENDS, BranchWork, run_through
+from kilroy_engine.orchestration.branch_watch import BranchWatch
+from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.states import to_task_state
+from kilroy_engine.rundir.branches import (
+    FanOutRecord,
+    branch_directory,
+    last_pass,
+    pass_directory,
+    shown_results,
+    write_results,
+)
+from kilroy_engine.rundir.events import EarlyTermination
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.traversal.branch import Branch, branch_state
+from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.fanin import (
+    CHECKPOINT_SHA_KEY,
+    MERGE_MODE_KEY,
+    RESULTS_KEY,
+    BranchResult,
+    early_termination,
+    verdict,
+    visible_results,
+)
+from kilroy_engine.traversal.outcome import Outcome, Status, failure
+from kilroy_engine.traversal.state import RunState
+from kilroy_engine.traversal.walk import JOIN_NODE_KEY
+from kilroy_engine.workspace.branching import BranchWorkspace, ref_part
+from kilroy_engine.workspace.git_worktree import GitWorkspace
+
+_TICK_S = 0.2
+
+
+class _Sealed:
+    """A parameter that nobody looks into: Prefect searches dataclasses for futures, Dask makes plain tuples of Prefect's own
+    ``quote``."""
+
+    def __init__(self, work: BranchWork) -> None:
+        self.work = work
+
+
+@task(name="branch", persist_result=False, cache_policy=NO_CACHE)
+def run_branch(sealed: _Sealed) -> State:
+    """One branch, from its first stage to the join. What it came to is on disk when this returns."""
+    try:
+        result = run_through(sealed.work)
+    except RunCanceled as canceled:
+        return to_task_state(failure(str(canceled)), canceled=True)
+    return to_task_state(result.outcome)
+
+
+def fan_out(lane: Lane, node: Node, effect: FanOut, state: RunState, *, attempt: int) -> Outcome:
+    """Runs the branches and judges them.
+
+    Raises:
+        RunCanceled: The run is to stop; no branch is at work any more.
+        WorkspaceError: The place of work cannot be branched.
+    """
+    passed = _begin_pass(lane, node, effect, state, attempt)
+    works = [_work(lane, node, effect, state, branch, passed) for branch in effect.plan.branches]
+    results = _Dispatch(lane, node, effect, works).run()
+    lane.cancellation.raise_if_requested()
+    write_results(lane.directory.stage(node.id), results)
+    outcome = verdict(effect.policy, results)
+    plan, told = effect.plan, outcome.notes or outcome.failure_reason
+    merge_mode = "fan_in_handler" if plan.merges else "manual_box_fan_in"
+    return outcome.with_updates(
+        notes=f"parallel fan-out complete ({len(results)} branches), join={plan.join_node_id}; {told}",
+        context_updates={
+            JOIN_NODE_KEY: plan.join_node_id,
+            MERGE_MODE_KEY: merge_mode if effect.workspace is BranchWorkspace.OWN else "shared_workspace",
+            RESULTS_KEY: shown_results(visible_results(effect.policy, results)),
+        },
+        meta={CHECKPOINT_SHA_KEY: passed.base_sha} if passed.base_sha else {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    directory: RunDirectory
+    number: int
+    base_sha: str
+
+
+def _begin_pass(lane: Lane, node: Node, effect: FanOut, state: RunState, attempt: int) -> _Pass:
+    """The pass that was interrupted, or a new one. Its commit is where the branches begin and what a winner follows from."""
+    number, done = last_pass(lane.directory, node.id), state.completed.count(node.id)
+    own = effect.workspace is BranchWorkspace.OWN
+    if number:
+        earlier = pass_directory(lane.directory, node.id, number)
+        record = FanOutRecord.find(earlier)
+        same = record is not None and (record.join_node_id, record.round) == (effect.plan.join_node_id, done)
+        if record is not None and same and attempt in (1, record.attempt) and _is_back_at(lane, record.base_sha):
+            return _Pass(earlier, number, record.base_sha)
+    passed = pass_directory(lane.directory, node.id, number + 1)
+    base_sha = lane.workspace.commit_stage(node.id, Status.SUCCESS) if own else ""
+    passed.path.mkdir(parents=True)
+    record = FanOutRecord(
+        node_id=node.id, join_node_id=effect.plan.join_node_id, base_sha=base_sha, round=done, attempt=attempt
+    )
+    record.write(passed)
+    return _Pass(passed, number + 1, base_sha)
+
+
+def _is_back_at(lane: Lane, sha: str) -> bool:
+    """Moves a resumed run's worktree on to the commit that the branches began at, where that is possible."""
+    if not isinstance(lane.workspace, GitWorkspace) or not sha:
+        return True
+    try:
+        lane.workspace.fast_forward(sha)
+    except WorkspaceError:
+        return False
+    return lane.workspace.head() == sha
+
+
+def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branch, passed: _Pass) -> BranchWork:
+    return BranchWork(
+        lane=lane,
+        branch=branch,
+        directory=branch_directory(passed.directory, branch),
+        path=(*lane.path, f"{ref_part(node.id)}.pass{passed.number}.{branch.key}"),
+        ref=(".".join((*lane.path, node.id)), f"pass{passed.number}", branch.key),
+        base_sha=passed.base_sha,
+        join_node_id=effect.plan.join_node_id,
+        state=branch_state(state, node, branch),
+        shared=effect.workspace is BranchWorkspace.SHARED,
+        copy_max_bytes=effect.copy_max_bytes,
+        cancellation=lane.cancellation.linked(),
+    )
+
+
+@dataclass
+class _Dispatch:
+    """Hands out branches, at most ``max_parallel`` at a time, until all have answered or the answer is certain."""
+
+    lane: Lane
+    node: Node
+    effect: FanOut
+    works: Sequence[BranchWork]
+    answered: queue.SimpleQueue[int] = field(default_factory=queue.SimpleQueue[int])
+    running: dict[int, PrefectFuture[Any]] = field(default_factory=dict[int, "PrefectFuture[Any]"])
+
+    def run(self) -> list[BranchResult]:
+        waiting = deque(range(len(self.works)))
+        results: list[BranchResult] = []
+        policy, stopped = self.effect.policy, False
+        watch = BranchWatch(self.lane)
+        try:
+            with self.lane.pool.open(min(policy.max_parallel, len(self.works))) as runner:
+                while waiting or self.running:
+                    if self.lane.cancellation.requested and not stopped:
+                        stopped = True
+                        waiting.clear()
+                        self._stop(RUN_ENDS)
+                    while waiting and len(self.running) < policy.max_parallel:
+                        self._submit(runner, waiting.popleft())
+                    for number in self._next_answers():
+                        results.append(self._result(number))
+                        reason = "" if stopped else early_termination(policy, results)
+                        if reason and (waiting or self.running):
+                            stopped = True
+                            waiting.clear()
+                            self._stop_others(reason, results)
+                    watch.look([self.works[number] for number in self.running], time.monotonic())
+        except BaseException:
+            self._stop(RUN_ENDS)
+            raise
+        return results
+
+    def _submit(self, runner: Any, number: int) -> None:
+        work = self.works[number]
+        work.make_ready()
+        branch = run_branch.with_options(
+            name=f"{self.node.id}-branch", task_run_name=f"{self.node.id}: {work.branch.key}", tags=["branch"]
+        )
+        future = runner.submit(branch, parameters={"sealed": _Sealed(work)})
+        self.running[number] = future
+
+        def answered(_future: PrefectFuture[Any]) -> None:
+            self.answered.put(number)
+
+        future.add_done_callback(answered)
+
+    def _next_answers(self) -> list[int]:
+        """Branches that are over, waiting a moment for the first."""
+        if not self.running:
+            return []
+        try:
+            numbers = [self.answered.get(timeout=_TICK_S)]
+        except queue.Empty:
+            return []
+        while not self.answered.empty():
+            numbers.append(self.answered.get())
+        return numbers
+
+    def _result(self, number: int) -> BranchResult:
+        work, future = self.works[number], self.running.pop(number)
+        future.wait()
+        state = future.state
+        result = work.found()
+        if result is not None:
+            return result
+        # Nothing on disk: the run is to stop, or the branch could not even write.
+        reason = state.message or f"the branch's task run ended as {state.name}"
+        return work.result(failure(reason, failure_class=FailureClass.CANCELED if state.is_cancelled() else ""), error=reason)
+
+    def _stop_others(self, reason: str, results: Sequence[BranchResult]) -> None:
+        self.lane.emit(
+            EarlyTermination(
+                node_id=self.node.id,
+                reason=reason,
+                received=len(results),
+                total=len(self.works),
+                success_so_far=sum(result.succeeded for result in results),
+                fail_so_far=sum(result.failed for result in results),
+            )
+        )
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        for number in self.running:
+            self.works[number].stop(reason)

@@ -1,0 +1,84 @@
+"""A fan-in as the engine carries it out: the winner's work, or everybody's, comes to the lane's place of work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.base import FanIn
+from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.rundir.events import FanInCopyWarning, FanInIgnoredFilesWarning
+from kilroy_engine.rundir.stage import encode_status
+from kilroy_engine.traversal.fanin import BranchResult
+from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
+from kilroy_engine.workspace.branching import adopt_branch
+from kilroy_engine.workspace.git_worktree import GitWorkspace
+
+
+def fan_in(lane: Lane, node: Node, effect: FanIn) -> Outcome:
+    """Brings the work over and tells later stages whose it is.
+
+    Raises:
+        WorkspaceError: git or the disk refused.
+    """
+    winner = effect.winner
+    if effect.merge_all:
+        merged = [result for result in effect.results if result.succeeded]
+        conflict = _merge_all(lane, node, merged)
+        if conflict:
+            return failure(conflict)
+        notes = f"fan-in merged {', '.join(result.branch_key for result in merged)}"
+        return success(notes, **_facts(effect), **{"parallel.fan_in.merged": list[Json](r.branch_key for r in merged)})
+    _adopt(lane, node, winner, effect.copy_max_bytes)
+    return success(effect.notes, **_facts(effect))
+
+
+def _adopt(lane: Lane, node: Node, winner: BranchResult, max_bytes: int) -> None:
+    folder = Path(winner.worktree_dir)
+    if folder == lane.workspace.path:
+        return  # the branches have worked here
+    warning = adopt_branch(lane.workspace, folder, winner.head_sha, max_bytes=max_bytes)
+    if not warning:
+        return
+    kind = FanInIgnoredFilesWarning if isinstance(lane.workspace, GitWorkspace) else FanInCopyWarning
+    lane.emit(kind(node_id=node.id, winner_key=winner.branch_key, warning=warning))
+
+
+def _merge_all(lane: Lane, node: Node, merged: list[BranchResult]) -> str:
+    """Merges branch after branch in the order of their keys. Answers with why that failed; nothing is merged then."""
+    workspace = lane.workspace
+    if not isinstance(workspace, GitWorkspace):
+        return f'node "{node.id}": merge=all needs a run on a git repository'
+    before = workspace.head()
+    for result in merged:
+        message = f"attractor({lane.run_id}): {node.id} merges {result.branch_key}"
+        conflicts = workspace.merge(result.head_sha, message)
+        if conflicts:
+            workspace.restore(before)
+            return (
+                f"merge conflict: branch {result.branch_key} changes {', '.join(conflicts)} in another way than a branch "
+                f"merged before it; merge {result.branch_name} by hand, or let the branches change different files"
+            )
+    return ""
+
+
+def _facts(effect: FanIn) -> dict[str, Json]:
+    winner = effect.winner
+    losers: list[Json] = [
+        {
+            "branch_key": result.branch_key,
+            "branch_name": result.branch_name,
+            "head_sha": result.head_sha,
+            "status": str(result.outcome.status),
+            "logs_root": result.logs_root,
+        }
+        for result in effect.results
+        if result.branch_key != winner.branch_key
+    ]
+    outcome: Json = encode_status(winner.outcome)  # type: ignore[assignment]  # the shape of a JSON file
+    return {
+        "parallel.fan_in.best_id": winner.branch_key,
+        "parallel.fan_in.best_outcome": outcome,
+        "parallel.fan_in.best_head_sha": winner.head_sha,
+        "parallel.fan_in.losers": losers,
+    }

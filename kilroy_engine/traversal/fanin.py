@@ -1,0 +1,180 @@
+"""How a fan-out and its fan-in are judged: join and error policies, early termination, the winner (Spec 4.8, 4.9; Kilroy)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from kilroy_engine.graph.attributes import read_int, read_number
+from kilroy_engine.graph.model import Node
+from kilroy_engine.traversal.failure import FailureClass, classify
+from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, success
+
+RESULTS_KEY = "parallel.results"
+MERGE_MODE_KEY = "parallel.merge_mode"
+CHECKPOINT_SHA_KEY = "kilroy.git_checkpoint_sha"
+"""``meta`` of a fan-out's outcome: the commit that stands for it. A commit after its branches would keep them from merging."""
+
+ALL_FAILED = "all parallel branches failed"
+SCORE_KEY = "score"
+"""Context key by which a branch says how good its work is; the higher the better."""
+
+_RANK: Mapping[str, int] = {Status.SUCCESS: 0, Status.PARTIAL_SUCCESS: 1, Status.RETRY: 2}
+_UNRANKED = 9
+_SIGNATURE_BYTES = 512
+
+
+class JoinPolicy(StrEnum):
+    """What a fan-out needs from its branches to succeed."""
+
+    WAIT_ALL = "wait_all"
+    FIRST_SUCCESS = "first_success"
+    K_OF_N = "k_of_n"
+    QUORUM = "quorum"
+
+
+class ErrorPolicy(StrEnum):
+    """What a failed branch means for the others."""
+
+    CONTINUE = "continue"
+    FAIL_FAST = "fail_fast"
+    IGNORE = "ignore"
+
+
+_Word = TypeVar("_Word", JoinPolicy, ErrorPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class FanOutPolicy:
+    """A fan-out's rules. ``k`` is for ``k_of_n``, ``quorum_fraction`` (0 to 1] of the branches for ``quorum``."""
+
+    join: JoinPolicy = JoinPolicy.WAIT_ALL
+    error: ErrorPolicy = ErrorPolicy.CONTINUE
+    k: int = 1
+    quorum_fraction: float = 0.5
+    max_parallel: int = 4
+
+    @classmethod
+    def of(cls, node: Node) -> FanOutPolicy:
+        """The rules in the node's attributes. Words and numbers that make no sense mean the default, as in Kilroy."""
+        fraction = read_number(node.text("quorum_fraction"), default=0.5)
+        return cls(
+            join=_word(JoinPolicy, node.text("join_policy"), JoinPolicy.WAIT_ALL),
+            error=_word(ErrorPolicy, node.text("error_policy"), ErrorPolicy.CONTINUE),
+            k=max(1, read_int(node.text("k"), default=1)),
+            quorum_fraction=min(fraction, 1.0) if fraction > 0 else 0.5,
+            max_parallel=limit if (limit := read_int(node.text("max_parallel"), default=4)) >= 1 else 4,
+        )
+
+
+@dataclass(frozen=True)
+class BranchResult:
+    """What a branch came to. Kilroy's fields of ``parallel_results.json``.
+
+    ``outcome`` is the one that the branch is judged by. ``context`` holds the context keys that the branch changed.
+    ``head_sha`` is empty without a repository, ``error`` unless the branch broke off.
+    """
+
+    branch_key: str
+    start_node_id: str
+    stop_node_id: str
+    outcome: Outcome
+    branch_name: str = ""
+    head_sha: str = ""
+    last_node_id: str = ""
+    completed_nodes: tuple[str, ...] = ()
+    logs_root: str = ""
+    worktree_dir: str = ""
+    error: str = ""
+    context: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    duration_ms: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Counts as a success of the branch: success or partial_success."""
+        return self.outcome.satisfies_gate
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome.failed
+
+
+def verdict(policy: FanOutPolicy, results: Sequence[BranchResult]) -> Outcome:
+    """The fan-out's outcome once no branch is at work any more. Without its context keys."""
+    if policy.error is ErrorPolicy.IGNORE:
+        results = [result for result in results if not result.failed]
+    total, good, bad = len(results), sum(r.succeeded for r in results), sum(r.failed for r in results)
+    match policy.join:
+        case JoinPolicy.WAIT_ALL:
+            if not bad:
+                return success(f"wait_all: all {total} branches succeeded")
+            return Outcome(
+                Status.PARTIAL_SUCCESS,
+                failure_reason=f"{bad} of {total} branches failed",
+                notes=f"wait_all: {bad}/{total} branches failed",
+            )
+        case JoinPolicy.FIRST_SUCCESS:
+            needed, unmet = 1, f"first_success: all {total} branches failed"
+        case JoinPolicy.K_OF_N:
+            needed, unmet = policy.k, f"k_of_n: only {good}/{total} succeeded (need k={policy.k})"
+        case JoinPolicy.QUORUM:
+            needed = max(1, math.ceil(total * policy.quorum_fraction))
+            unmet = f"quorum: only {good}/{total} succeeded (need {needed}, fraction={policy.quorum_fraction:.2f})"
+    if good >= needed:
+        return success(f"{policy.join}: {good}/{total} branches succeeded")
+    return failure(unmet, failure_class=_class_of_all(results))
+
+
+def early_termination(policy: FanOutPolicy, results: Sequence[BranchResult]) -> str:
+    """Why the branches still at work can be stopped, empty while they cannot. ``results`` are those that answered."""
+    if policy.error is ErrorPolicy.FAIL_FAST and (bad := next((r for r in results if r.failed), None)):
+        return f'fail_fast: branch "{bad.branch_key}" failed'
+    good = [result for result in results if result.succeeded]
+    match policy.join:
+        case JoinPolicy.FIRST_SUCCESS if good:
+            return f'first_success: branch "{good[0].branch_key}" succeeded'
+        case JoinPolicy.K_OF_N if len(good) >= policy.k:
+            return f"k_of_n: reached k={policy.k} successes"
+        case _:
+            return ""
+
+
+def visible_results(policy: FanOutPolicy, results: Iterable[BranchResult]) -> list[BranchResult]:
+    """What later stages see in the context: with ``error_policy=ignore`` no failed branch (Kilroy)."""
+    return [r for r in results if policy.error is not ErrorPolicy.IGNORE or not r.failed]
+
+
+def winner(results: Iterable[BranchResult]) -> BranchResult | None:
+    """The best branch that did not fail: by status, then by score, then by key (Spec 4.9). None where all failed."""
+    candidates = [result for result in results if result.outcome.status != Status.FAIL]
+    return min(candidates, key=_order, default=None)
+
+
+def all_failed(results: Sequence[BranchResult]) -> Outcome:
+    """The fan-in's outcome where no branch can win: transient where every branch failed so, in Kilroy's words."""
+    failure_class = _class_of_all(results)
+    reasons = ";".join(f"{result.branch_key}:{result.outcome.failure_reason}" for result in results)
+    signature = f"parallel_all_failed|{failure_class}|branches={len(results)}|{reasons}"
+    shortened = signature.encode()[:_SIGNATURE_BYTES].decode(errors="ignore")
+    return failure(ALL_FAILED, failure_class=failure_class).with_updates(meta={"failure_signature": shortened})
+
+
+def _class_of_all(results: Sequence[BranchResult]) -> str:
+    transient = bool(results) and all(classify(r.outcome) == FailureClass.TRANSIENT_INFRA for r in results)
+    return FailureClass.TRANSIENT_INFRA if transient else FailureClass.DETERMINISTIC
+
+
+def _order(result: BranchResult) -> tuple[int, float, str]:
+    score = result.context.get(SCORE_KEY, result.outcome.context_updates.get(SCORE_KEY))
+    known = score if isinstance(score, int | float) and math.isfinite(score) else 0.0
+    return (_RANK.get(result.outcome.status, _UNRANKED), -known, result.branch_key)
+
+
+def _word(words: type[_Word], text: str, default: _Word) -> _Word:
+    try:
+        return words(text.strip().lower())
+    except ValueError:
+        return default
