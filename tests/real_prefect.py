@@ -168,7 +168,7 @@ def worker(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def add_minute_schedule(prefect: Prefect) -> None:
     """Lets the deployment start a minimal pipeline at every full minute."""
-    deployment = prefect.http.get("/deployments/name/attractor/attractor").raise_for_status().json()
+    deployment = prefect.get("/deployments/name/attractor/attractor")
     minimal = "digraph minute { start [shape=Mdiamond] done [shape=Msquare] start -> done }"
     schedule = {
         "active": True,
@@ -176,7 +176,7 @@ def add_minute_schedule(prefect: Prefect) -> None:
         "max_scheduled_runs": 1,
         "parameters": {"graph": minimal, "options": {"workspace": "plain"}},
     }
-    prefect.http.post(f"/deployments/{deployment['id']}/schedules", json=[schedule]).raise_for_status()
+    prefect.ask("POST", f"/deployments/{deployment['id']}/schedules", [schedule])
 
 
 def events(run: Path) -> list[dict[str, Any]]:

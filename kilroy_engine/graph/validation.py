@@ -8,7 +8,7 @@ from dataclasses import replace
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
-from kilroy_engine.graph.rules import calls, loops, routing, stages, structure, support, values
+from kilroy_engine.graph.rules import calls, inputs, loops, routing, stages, structure, support, values
 from kilroy_engine.graph.rules.subject import Rule, Subject
 from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
 from kilroy_engine.graph.source import excerpt, source_lines
@@ -18,6 +18,7 @@ BUILT_IN_RULES: tuple[Rule, ...] = (
     *routing.RULES,
     *loops.RULES,
     *values.RULES,
+    *inputs.RULES,
     *stages.RULES,
     *calls.RULES,
     *support.RULES,
