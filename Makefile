@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FAST := --numprocesses logical tests/unit tests/contract tests/docs
 
 .PHONY: help setup demo test unit lint types layers docs bench faults clean
 
@@ -23,10 +24,11 @@ demo: $(VENV)/.run  ## a real pipeline builds and tests a small project
 	$(BIN)/python examples/demo.py
 
 test: lint types layers $(VENV)/.dev  ## lint, types, layers and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest tests/faults tests/integration
 
 unit: $(VENV)/.dev  ## the fast tests: no server
-	$(BIN)/python -m pytest tests/unit tests/contract
+	$(BIN)/python -m pytest $(FAST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
