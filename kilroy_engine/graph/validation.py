@@ -8,12 +8,19 @@ from dataclasses import replace
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
-from kilroy_engine.graph.rules import routing, stages, structure, support, values
+from kilroy_engine.graph.rules import children, routing, stages, structure, support, values
 from kilroy_engine.graph.rules.subject import Rule, Subject
 from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
 from kilroy_engine.graph.source import excerpt
 
-BUILT_IN_RULES: tuple[Rule, ...] = (*structure.RULES, *routing.RULES, *values.RULES, *stages.RULES, *support.RULES)
+BUILT_IN_RULES: tuple[Rule, ...] = (
+    *structure.RULES,
+    *routing.RULES,
+    *values.RULES,
+    *stages.RULES,
+    *children.RULES,
+    *support.RULES,
+)
 EVERY_FEATURE: frozenset[str] = frozenset(NOT_SUPPORTED_YET)
 """Value of ``supported`` that leaves out all ``not_supported_yet`` errors."""
 

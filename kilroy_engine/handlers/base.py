@@ -13,6 +13,7 @@ from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import BranchResult, FanOutPolicy
 from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 from kilroy_engine.workspace.branching import BranchWorkspace
 
 
@@ -103,6 +104,7 @@ class StageRequest:
     ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists; ``work_dir`` is
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
     included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
+    ``guidance`` is what a manager has to say to this pipeline's agents, empty where it says nothing.
     """
 
     graph: Graph
@@ -118,6 +120,7 @@ class StageRequest:
     simulate: bool = False
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
+    guidance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,21 @@ class FanIn:
     notes: str
 
 
-Effect: TypeAlias = Ask | FanOut | FanIn
+@dataclass(frozen=True, slots=True)
+class Supervise:
+    """A child pipeline to run, and to watch until it ends.
+
+    ``child_file`` names it; it is empty where somebody else starts it. ``plan`` says how to watch it in cycles, None for only
+    waiting. ``guide`` makes of what is seen what is said to its agents; None says nothing.
+    """
+
+    child_file: str
+    plan: Supervision | None = None
+    guide: Callable[[ChildFacts], str] | None = None
+    timeout_s: float | None = None
+
+
+Effect: TypeAlias = Ask | FanOut | FanIn | Supervise
 """What the engine carries out on a handler's behalf."""
 
 StageResult: TypeAlias = Outcome | Effect

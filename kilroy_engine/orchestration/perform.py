@@ -13,7 +13,7 @@ from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
-from kilroy_engine.handlers.base import FanIn, FanOut
+from kilroy_engine.handlers.base import FanIn, FanOut, Supervise
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
@@ -44,9 +44,10 @@ def run_node(stage: StageVisit) -> State:
     return to_task_state(failure(verdict.reason), again=True)
 
 
-def carry_out(stage: StageVisit, effect: FanOut | FanIn, attempt: int) -> Outcome:
+def carry_out(stage: StageVisit, effect: FanOut | FanIn | Supervise, attempt: int) -> Outcome:
     """What a handler asked for, carried out inside the node's task run."""
-    from kilroy_engine.orchestration import branches, fan_in  # stages run branches, and branches run stages
+    # Stages run branches and child pipelines, and those run stages.
+    from kilroy_engine.orchestration import branches, fan_in, supervise
 
     match effect:
         case FanOut():
@@ -54,6 +55,8 @@ def carry_out(stage: StageVisit, effect: FanOut | FanIn, attempt: int) -> Outcom
             return branches.fan_out(stage.lane, stage.node, effect, stage.state, attempt=attempt)
         case FanIn():
             return fan_in.fan_in(stage.lane, stage.node, effect)
+        case Supervise():
+            return supervise.supervise(stage.lane, stage.node, effect, stage.state, attempt=attempt)
 
 
 class TaskPerformer:

@@ -12,6 +12,7 @@ from pathlib import Path
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.registry import named_agent
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.graph.child_validation import nesting_problem, with_children_checked
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import Graph
@@ -19,8 +20,8 @@ from kilroy_engine.graph.transforms import prepare, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.inputs import check_inputs
-from kilroy_engine.orchestration.pipeline_file import INLINE, read_pipeline
-from kilroy_engine.orchestration.places import WorkspacePlan, plan_workspace
+from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, read_pipeline
+from kilroy_engine.orchestration.places import PlainPlan, WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
     read_earlier,
@@ -31,7 +32,6 @@ from kilroy_engine.orchestration.resume import (
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.workspace.branching import BranchWorkspace
-from kilroy_engine.workspace.git_worktree import GitPlan
 
 UNNAMED = "unnamed"
 """Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
@@ -59,7 +59,8 @@ class RunParameters:
 class PreparedRun:
     """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms.
 
-    ``earlier`` is the run that is resumed, None for a new one.
+    ``folder`` is where files that the pipeline names are. ``earlier`` is the run that is resumed, None for a new one.
+    ``around`` are the files of the pipelines around a child pipeline, outermost first, empty texts for those without a file.
     """
 
     parameters: RunParameters
@@ -70,8 +71,10 @@ class PreparedRun:
     inputs: Mapping[str, str]
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
+    folder: Path
     agent: Agent | None = None
     earlier: EarlierRun | None = None
+    around: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,6 +88,11 @@ class PreparedRun:
         if self.earlier is not None and self.source == self.earlier.source:
             return self.earlier.manifest.graph_file
         return "" if self.filename == INLINE else str(Path(self.filename).absolute())
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """The files of the pipelines around this one, and its own."""
+        return (*self.around, self.graph_file and str(Path(self.graph_file).resolve()))
 
 
 def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: Path | None = None) -> PreparedRun:
@@ -104,17 +112,8 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     saved = earlier.settings if earlier else None
     settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
     given = {**(settings.inputs or {}), **parameters.inputs}
-    graph = prepare(
-        parse_dot(source, filename),
-        read_text=lambda name: (beside / name).read_text(encoding="utf-8"),
-        inputs=given,
-    )
-    types = known_types()
-    diagnostics = require_valid(graph, known_types=types)
-    graph = settle_types(graph, types)
-    _require_answerable(graph, settings)
-    agent = named_agent(settings.agent) if settings.agent else None
-    _require_agent(graph, settings, agent)
+    graph, diagnostics = _checked_graph(source, filename, beside, given)
+    agent = _agent_for(graph, settings)
     check_inputs(graph, given)
     if earlier is None:
         plan = plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
@@ -131,9 +130,78 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         inputs=given,
         labels={**(earlier.manifest.labels if earlier else settings.labels or {}), **parameters.labels},
         diagnostics=diagnostics,
+        folder=beside,
         agent=agent,
         earlier=earlier,
     )
+
+
+def prepare_child(parameters: RunParameters, settings: RunSettings, *, around: tuple[str, ...]) -> PreparedRun:
+    """The same for a child pipeline, which has the ``settings`` of the run around it but for what is that run's business: place
+    of work, deadlines, set-up, publishing.
+
+    ``parameters.graph`` is the absolute path of its file; it is resumed where ``options.resume_from`` says so.
+
+    Raises:
+        KilroyError: Something refuses it.
+    """
+    file = Path(parameters.graph)
+    nested = nesting_problem((*around, str(file.resolve())))
+    if nested:
+        raise InvalidInput(nested, name="graph")
+    resume_from = parameters.options.resume_from
+    source, filename = read_pipeline(str(file))
+    graph, diagnostics = _checked_graph(source, filename, file.parent, parameters.inputs)
+    agent = _agent_for(graph, settings)
+    check_inputs(graph, parameters.inputs)
+    if settings.workdir:
+        _require_branchable(graph, PlainPlan(Path(settings.workdir)))
+    return PreparedRun(
+        parameters=parameters,
+        source=source,
+        filename=filename,
+        graph=graph,
+        settings=replace(settings, **_NOT_A_CHILDS_BUSINESS),  # type: ignore[arg-type]
+        inputs=parameters.inputs,
+        labels={},
+        diagnostics=diagnostics,
+        folder=file.parent,
+        agent=agent,
+        earlier=read_earlier(Path(resume_from)) if resume_from else None,
+        around=around,
+    )
+
+
+_NOT_A_CHILDS_BUSINESS: Mapping[str, object] = {
+    "run_timeout_s": None,
+    "stall_timeout_s": None,
+    "keep_worktree": "always",
+    "worktree_max_age_s": None,
+    "push_remote": "",
+    "setup_commands": (),
+    "inputs": None,
+    "labels": None,
+    "warnings": (),
+}
+
+
+def _checked_graph(source: str, filename: str, folder: Path, inputs: Mapping[str, str]) -> tuple[Graph, tuple[Diagnostic, ...]]:
+    graph = prepare(
+        parse_dot(source, filename), read_text=lambda name: (folder / name).read_text(encoding="utf-8"), inputs=inputs
+    )
+    types = known_types()
+    own_file = "" if filename == INLINE else str((folder / Path(filename).name).resolve())
+    graph = with_children_checked(graph, own_file, child_reader(folder), known_types=types)
+    diagnostics = require_valid(graph, known_types=types)
+    return settle_types(graph, types), diagnostics
+
+
+def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
+    """The run's agent, once it is sure that gates and agent nodes have who they need."""
+    _require_answerable(graph, settings)
+    agent = named_agent(settings.agent) if settings.agent else None
+    _require_agent(graph, settings, agent)
+    return agent
 
 
 def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, Path]:
@@ -166,7 +234,7 @@ def _require_answerable(graph: Graph, settings: RunSettings) -> None:
 
 def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
     """What a fan-out cannot do without a repository, told before the run begins."""
-    if isinstance(plan, GitPlan):
+    if not isinstance(plan, PlainPlan):
         return
     for node in graph.nodes.values():
         shared = node.text("branch_workspace").strip().lower() == BranchWorkspace.SHARED

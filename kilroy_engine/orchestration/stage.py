@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from kilroy_engine.errors import RunCanceled
-from kilroy_engine.handlers.base import Ask, FanIn, FanOut, OutputSink, StageRequest, StageResult
+from kilroy_engine.handlers.base import Ask, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
 from kilroy_engine.handlers.stage_status import with_stage_status
 from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.rundir.children import read_guidance
 from kilroy_engine.rundir.events import (
     HumanGateAnswered,
     HumanGateOpened,
@@ -37,7 +38,7 @@ FORWARDED_LINES = 1000
 """Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
 
 
-CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn, int], Outcome]
+CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | Supervise, int], Outcome]
 """Carries out what a handler asked for, in attempt number N of the visit."""
 
 
@@ -115,7 +116,7 @@ class StageVisit:
                 return result
             case Ask():
                 return self._approved(result)
-            case FanOut() | FanIn():
+            case FanOut() | FanIn() | Supervise():
                 return self._carry_out(self, result, number)
             case _:
                 assert_never(result)
@@ -213,6 +214,7 @@ class StageVisit:
             simulate=settings.simulate,
             cancellation=lane.cancellation,
             output=self._sink(log),
+            guidance=read_guidance(lane.run),
         )
 
     def _sink(self, log: Callable[[str], None]) -> OutputSink:

@@ -8,7 +8,6 @@ from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.rules.subject import Subject, error
 
 NOT_SUPPORTED_YET: Mapping[str, str] = {
-    "stack.manager_loop": "run the child pipeline as a pipeline of its own",
     "loop.begin": "write the loop as edges: a condition leads back, another one on",
     "loop.end": "write the loop as edges: a condition leads back, another one on",
     "loop_*": "write the loop as edges: a condition leads back, another one on",
