@@ -57,6 +57,12 @@ FIRING = [
     ("retry_target_exists", "WARNING", "retry_target=nothing a [label=a] a -> x"),
     ("loop_restart_failure_class_guard", "WARNING", "a [label=a] a -> s [loop_restart=true] a -> x"),
     ("loop_restart_failure_class_guard", "WARNING", 'a [label=a] a -> s [loop_restart=true, condition="outcome=fail"] a -> x'),
+    ("child_pipeline_required", "ERROR", "a [shape=house] a -> x"),
+    ("child_pipeline_required", "ERROR", "a [shape=folder] a -> x"),
+    ("manager_stop_condition", "ERROR",
+     'a [shape=house, stack.child_dotfile=c, manager.stop_condition="n > 3"] a -> x'),
+    ("manager_actions", "WARNING", 'a [shape=house, stack.child_dotfile=c, manager.actions="observe,steer"] a -> x'),
+    ("manager_actions", "WARNING", 'a [shape=house, stack.child_dotfile=c, manager.actions="obsreve,wait"] a -> x'),
     ("human_default_choice", "WARNING", 'a [shape=hexagon, human.default_choice=ship] a -> x [label="[Y] Yes"]'),
     ("thread_id_requires_fidelity_full", "INFO", "a [label=a, thread_id=t] a -> x"),
     ("attribute_value", "WARNING", 'a [label=a, timeout="5 minutes"] a -> x'),
@@ -91,6 +97,10 @@ FIRING = [
 ]  # fmt: skip
 
 SILENT = [
+    ("child_pipeline_required", "a [shape=house, stack.child_autostart=false] a -> x"),
+    ("child_pipeline_required", "stack.child_dotfile=c a [shape=house] a -> x"),
+    ("manager_stop_condition", 'a [shape=house, stack.child_dotfile=c, manager.stop_condition="n=3 && m!=1"] a -> x'),
+    ("manager_actions", 'a [shape=house, stack.child_dotfile=c, manager.actions="observe,wait,steer", prompt=p] a -> x'),
     ("reserved_node_id", f"a -> worktree2 -> {'b' * 120} -> x worktree2 [label=w]"),
     ("reserved_keyword_node_id", "a -> nodes -> edges -> x"),
     ("edge_target_exists", "a [label=a] a -> x"),

@@ -121,7 +121,6 @@ def test_a_type_of_its_own_does_not_unmake_a_marker():
 UNSUPPORTED = {
     "parallel": "a [shape=component]",
     "parallel.fan_in": "a [shape=tripleoctagon]",
-    "stack.manager_loop": "a [shape=house]",
     "loop.begin": "a [shape=trapezium]",
     "loop.end": "a [shape=invtrapezium]",
     "loop_*": 'a [label=a, loop_until_file="done"]',
