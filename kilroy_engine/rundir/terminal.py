@@ -33,7 +33,18 @@ from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.times import now
 from kilroy_engine.traversal.outcome import FinalStatus
 
-__all__ = ["HURRIED", "NOTHING", "Closing", "Finalizer", "Limits", "Owner", "end_of", "finalize_run", "stage_conclusion"]
+__all__ = [
+    "HURRIED",
+    "NOTHING",
+    "Closing",
+    "Finalizer",
+    "Limits",
+    "Owner",
+    "end_children",
+    "end_of",
+    "finalize_run",
+    "stage_conclusion",
+]
 
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Record)
@@ -135,7 +146,7 @@ def finalize_run(
             if ended is not None:
                 return ended
             end_process_groups(run, grace_s=limits.grace_s)
-            _end_children(run, final, limits)
+            end_children(run, final, limits)
             final = finalizer.commit_final(final)
             finalizer.complete(final, closing, limits)
             finalizer.commit_line(final)
@@ -144,8 +155,11 @@ def finalize_run(
         finalizer.close()
 
 
-def _end_children(run: RunDirectory, final: FinalOutcome, limits: Limits) -> None:
-    """Ends the child pipelines that have no end yet: they die with the run around them, and in its way."""
+def end_children(run: RunDirectory, final: FinalOutcome, limits: Limits) -> None:
+    """Ends the child pipelines that have no end yet: they die with the run around them, and in its way.
+
+    Call it only when no process of the run's is at work any more.
+    """
     for child in child_directories(run):
         owner = current_owner(child)
         if owner is None:
