@@ -30,6 +30,7 @@ from kilroy_engine.orchestration.resume import (
     resumption_of,
 )
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
+from kilroy_engine.rundir.children import SupervisorRecord
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.workspace.branching import BranchWorkspace
 
@@ -108,6 +109,8 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     """
     folder, options = base or Path.cwd(), parameters.options
     earlier = read_earlier(resumed_path(options.resume_from, environ)) if options.resume_from else None
+    if earlier is not None:
+        _require_no_child(earlier)
     source, filename, beside = _pipeline(parameters, folder, earlier)
     saved = earlier.settings if earlier else None
     settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
@@ -217,6 +220,17 @@ def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | Non
     if filename == INLINE:
         return source, filename, folder
     return source, filename, (folder / filename).parent
+
+
+def _require_no_child(earlier: EarlierRun) -> None:
+    """A child pipeline goes on with the run around it, which alone knows where both are."""
+    supervisor = SupervisorRecord.find(earlier.directory)
+    if supervisor is not None:
+        raise InvalidInput(
+            f"{earlier.directory.path} is the child pipeline of node {supervisor.node_id} of run {supervisor.run_id}; "
+            "resume that run, which goes on inside the child",
+            name="resume_from",
+        )
 
 
 def _require_answerable(graph: Graph, settings: RunSettings) -> None:

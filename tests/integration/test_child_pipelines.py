@@ -176,6 +176,59 @@ def test_a_killed_run_goes_on_inside_its_child(prefect: Prefect, pipeline: Path,
     assert prefect.flow_run(first)["state"]["type"] == "CRASHED"
 
 
+INNER = (
+    "digraph inner { start [shape=Mdiamond] done [shape=Msquare] fan [shape=component] join [shape=tripleoctagon] "
+    "think [prompt=Think] node [shape=parallelogram] "
+    'slow [tool_command="sleep 3; echo slow >> TRACE/side"] '
+    'a [tool_command="echo a > a.txt"] b [tool_command="echo b > b.txt"] '
+    'check [tool_command="echo check >> TRACE/side; test -e a.txt; test -e TRACE/fixed"] '
+    "start -> slow -> think -> fan  fan -> a -> join  fan -> b -> join  join -> check  "
+    'check -> done [condition="outcome=success"] }'
+)
+OUTER = (
+    "digraph outer { start [shape=Mdiamond] done [shape=Msquare] middle [shape=folder, dot_file=middle.dot] "
+    'start -> middle  middle -> done [condition="outcome=success"] }'
+)
+MIDDLE = (
+    "digraph middle { start [shape=Mdiamond] done [shape=Msquare] "
+    'boss [shape=house, stack.child_dotfile=inner.dot, prompt="Keep it small.", '
+    "manager.poll_interval=200ms, manager.actions=steer] "
+    'start -> boss  boss -> done [condition="outcome=success"] }'
+)
+
+
+def test_a_run_that_failed_deep_inside_goes_on_there(prefect: Prefect, repository: Path, trace: Path, tmp_path: Path) -> None:
+    """A child in a child, with branches of its own and a manager that steers: after a resume only the stage that failed runs
+    again, and a child cannot be resumed without the run around it."""
+    for name, text in (("outer", OUTER), ("middle", MIDDLE), ("inner", INNER)):
+        (repository / f"{name}.dot").write_text(text.replace("TRACE", str(trace)), encoding="utf-8")
+    run = tmp_path / "run"
+    inner = run / "middle" / "child" / "boss" / "child"
+
+    code, output = finished(
+        start(prefect, "run", "outer.dot", "--agent", "simulate", "--logs-root", str(run), folder=repository)
+    )
+
+    assert code == 1
+    assert ended(run)["failure_reason"].count("child pipeline failed: ") == 2
+    assert (ended(inner)["status"], executed(trace)) == ("fail", ["slow", "check"])
+    steered = [event for event in events(run / "middle" / "child") if event["event"] == "manager_loop_steered"]
+    assert {event["path"] for event in steered} == {str(inner / "steer.md")}
+    assert "GUIDANCE" in (inner / "think" / "prompt.md").read_text()
+    code, output = finished(start(prefect, "resume", str(inner), folder=repository))
+    assert (code, "is the child pipeline of node boss" in output) == (1, True)
+
+    (trace / "fixed").touch()
+    code, output = finished(start(prefect, "resume", str(run), folder=repository))
+
+    assert code == 0, output
+    assert executed(trace) == ["slow", "check", "check"]
+    for directory in (run, run / "middle" / "child", inner):
+        final = json.loads((directory / "final.json").read_bytes())
+        assert (final["status"], final["start"]) == ("success", 2)
+        assert state_type(prefect, final) == "COMPLETED"
+
+
 def test_a_cancel_in_prefect_ends_run_and_child(worker: Prefect, pipeline: Path, trace: Path) -> None:
     """Under a worker: both are canceled, on disk and in Prefect, and no process is left."""
     flow_run_id = worker.start_run("attractor", graph=str(pipeline), repo=str(pipeline.parent))
