@@ -6,6 +6,7 @@
     ├── PipelineSourceError (line, column, filename, excerpt, hint)
     │   ├── DotSyntaxError
     │   ├── ConditionSyntaxError
+    │   ├── PackageSyntaxError
     │   └── StylesheetSyntaxError
     ├── PipelineNotFound (path)
     ├── InvalidPipeline (diagnostics)
@@ -94,6 +95,10 @@ class ConditionSyntaxError(PipelineSourceError):
 
 class StylesheetSyntaxError(PipelineSourceError):
     """A model stylesheet does not parse (Spec 8.2). Columns count inside the stylesheet's text."""
+
+
+class PackageSyntaxError(PipelineSourceError):
+    """The ``workflow.toml`` of a workflow package is no TOML, or holds a value that does not fit its key."""
 
 
 class PipelineNotFound(KilroyError):

@@ -24,13 +24,16 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T | None], *, within_s: float = 60.0, what: str = "the condition") -> T:
-    """Polls until ``condition`` answers with something, and returns that."""
+    """Polls until ``condition`` answers with something, and returns that. Asks more rarely the longer it lasts: a server with
+    one core for eight runs has other things to do."""
     deadline = time.monotonic() + within_s
+    pause_s = 0.05
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(pause_s)
+        pause_s = min(0.5, pause_s * 1.2)
     raise AssertionError(f"{what} did not come true within {within_s:g} s")
 
 
@@ -69,12 +72,13 @@ class Prefect:
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
         return self.get(f"/flow_runs/{flow_run_id}")
 
-    def run_directory(self, flow_run_id: str) -> Path:
-        """The run directory, once the run has one."""
-        label = eventually(
-            lambda: self.flow_run(flow_run_id)["labels"].get("kilroy.run_directory"), what="the run directory's label"
-        )
-        return Path(label)
+    def run_directory(self, flow_run_id: str, *, within_s: float = 120.0) -> Path:
+        """The run directory, once the run has one: under a worker two processes have to import Prefect first."""
+
+        def label() -> str | None:
+            return self.flow_run(flow_run_id)["labels"].get("kilroy.run_directory")
+
+        return Path(eventually(label, within_s=within_s, what="the run directory's label"))
 
     def final_state(self, flow_run_id: str, *, within_s: float = 90.0) -> dict[str, Any]:
         """The flow run's state once it is a terminal one."""

@@ -72,6 +72,8 @@ class Board:
         name, node_id = str(event.get("event", "")), str(event.get("node_id", ""))
         moment = moment_of(event) or datetime.now(UTC)
         row = self._rows.get(node_id)
+        if name == "loop_restart":
+            self._visits.clear()
         if name == "stage_attempt_start":
             return self._attempt_started(event, node_id, moment)
         if row is not None and self._changed(row, name, event, moment):

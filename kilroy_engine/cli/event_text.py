@@ -25,6 +25,7 @@ _SILENT = frozenset(
         "input_materialization_progress",
         "input_materialization_started",
         "llm_text_delta",
+        "loop_restart_signature",
         "setup_command_start",
         "stage_retry_blocked",
         "status_contract",
@@ -115,6 +116,11 @@ def _number(event: Event, key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _times(event: Event, key: str, noun: str) -> str:
+    count = _number(event, key)
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _unknown(event: Event) -> str:
     fields = (f"{key}={one_line(value, 120)}" for key, value in event.items() if key not in _ENVELOPE)
     return " ".join([str(event.get("event", "?")), *fields])
@@ -198,6 +204,15 @@ _DESCRIPTIONS: Mapping[str, Callable[[Event], str | None]] = {
     "git_push_failed": lambda e: f"push of {e.get('branch')} to {e.get('remote')} failed{_because(e, 'error')}",
     "branch_progress": _branch,
     "loop_restart": lambda e: f"restart {e.get('restart_count')} at {e.get('target_node')}",
+    "loop_restart_blocked": lambda e: (
+        f"{e.get('node_id')}: no restart at {e.get('target_node')} after a failure of class {e.get('failure_class')}"
+    ),
+    "loop_restart_circuit_breaker": lambda e: (
+        f"{e.get('node_id')}: no restart at {e.get('target_node')}, the same failure came {e.get('signature_count')} times "
+        f"(limit {e.get('signature_limit')})"
+    ),
+    "loop_iteration": lambda e: f"loop {e.get('loop_id')}: iteration {e.get('iteration')} over, again at {e.get('begin_node')}",
+    "loop_terminated": lambda e: f"loop {e.get('loop_id')}: over after {_times(e, 'iterations', 'iteration')}",
     "manager_loop_cycle": lambda e: f"{e.get('node_id')}: cycle {e.get('cycle')} of {e.get('max_cycles')}",
     "manager_loop_steered": lambda e: f"{e.get('node_id')}: steers its child pipeline ({e.get('path')})",
     "tmux_session_start": lambda e: f"{e.get('node_id')}: {e.get('tool')} started in tmux session {e.get('session')}",

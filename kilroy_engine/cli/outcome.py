@@ -9,7 +9,7 @@ from typing import TextIO
 from kilroy_engine.cli.streams import say
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import read_events
+from kilroy_engine.rundir.reader import tail_events
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.visits import read_visits
 
@@ -54,8 +54,8 @@ def _print_facts(run: RunDirectory, final: FinalOutcome, stream: TextIO) -> None
 
 def failed_stage(run: RunDirectory) -> Path | None:
     """Folder of the last stage that failed; None where none did."""
-    failed = [visit for visit in read_visits(read_events(run.progress)) if visit.status in ("fail", "retry")]
-    folder = run.path / failed[-1].node_id if failed else None
+    failed = [visit for visit in read_visits(tail_events(run.path)) if visit.status in ("fail", "retry")]
+    folder = failed[-1].stage_dir(run) if failed else None
     return folder if folder and folder.is_dir() else None
 
 

@@ -17,6 +17,7 @@ from kilroy_engine.cli.source import STANDARD_INPUT, no_option, read_source
 from kilroy_engine.cli.streams import say
 from kilroy_engine.errors import InvalidInput, KilroyError, PipelineNotFound, RunDirectoryError
 from kilroy_engine.graph.model import Graph
+from kilroy_engine.rundir.layout import RunDirectory
 
 _BY_GRAPHVIZ = (".svg", ".png", ".pdf")
 _DOT = (".dot", ".gv")
@@ -79,17 +80,17 @@ def _picture_of(subject: str, runs_root: Path | None) -> Picture:
         run = find_run(subject, root_of_runs(runs_root))
     except RunDirectoryError as error:
         raise PipelineNotFound(f"{subject} is neither a pipeline file nor a run: {error}", path=path) from error
-    return picture_of_run(run.graph_dot, run.progress)
+    return picture_of_run(run)
 
 
-def picture_of_run(graph_dot: Path, progress: Path) -> Picture:
+def picture_of_run(run: RunDirectory) -> Picture:
     """The picture of the path taken, from the run's own copy of its pipeline and its events."""
     from kilroy_engine.graph.dot import parse_dot
-    from kilroy_engine.rundir.progress import read_events
+    from kilroy_engine.rundir.reader import tail_events
     from kilroy_engine.rundir.visits import last_statuses, read_visits, taken_edges
 
-    source = read_source(str(graph_dot))
-    visits = read_visits(read_events(progress))
+    source = read_source(str(run.graph_dot))
+    visits = read_visits(tail_events(run.path))
     return Picture(parse_dot(source.text, source.name), last_statuses(visits), taken_edges(visits))
 
 

@@ -21,7 +21,7 @@ def resume(
     run: Annotated[str, Parameter(name="RUN", help="Id, beginning of an id, or path. Default: the latest run.")] = "",
     /,
     *,
-    graph: Annotated[Path | None, Parameter(help="Pipeline file. Default: the pipeline that the run began with.")] = None,
+    graph: Annotated[Path | None, Parameter(help="Pipeline file or package. Default: the one that the run began with.")] = None,
     force: Annotated[bool, Parameter(help="Go on although the pipeline given with `--graph` has changed.")] = False,
     input: Annotated[  # the option's name
         list[str],
@@ -46,6 +46,7 @@ def resume(
     Output and exit code are those of `kilroy run`.
     """
     from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.call_checks import require_callable
     from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 
     directory = find_run(run, root_of_runs(runs_root)).path.absolute()
@@ -60,9 +61,10 @@ def resume(
         prepared = prepare_run(parameters, environ=os.environ)
         if graph:
             warn(prepared)  # the run's own pipeline has been warned of when the run began
+        connection.begin()
+        connection.enter()
+        require_callable(prepared)
     except InvalidPipeline as refusal:
         print_refusal(refusal, str(graph or directory / "graph.dot"))
         return ExitCode.FAIL
-    connection.begin()
-    connection.enter()
     return launch_and_follow(parameters)

@@ -31,7 +31,7 @@ def run(
             name="FILE",
             allow_leading_hyphen=True,
             validator=no_option,
-            help="Pipeline file; `-` reads DOT from standard input.",
+            help="Pipeline file, or folder of a workflow package; `-` reads DOT from standard input.",
         ),
     ],
     /,
@@ -53,6 +53,8 @@ def run(
     once.
     """
     from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.call_checks import require_callable
+    from kilroy_engine.orchestration.pipeline_file import pipeline_file
     from kilroy_engine.orchestration.preparation import prepare_run
 
     text = read_standard_input() if file == STANDARD_INPUT else ""
@@ -61,11 +63,13 @@ def run(
     try:
         if preflight:
             return _check_only(parameters, connection)
-        warn(prepare_run(parameters, environ=os.environ))
+        prepared = prepare_run(parameters, environ=os.environ)
+        warn(prepared)
         connection.begin()
         connection.enter()
+        require_callable(prepared)
     except InvalidPipeline as refusal:
-        print_refusal(refusal, STANDARD_INPUT_NAME if text else file)
+        print_refusal(refusal, STANDARD_INPUT_NAME if text else pipeline_file(file))
         return ExitCode.FAIL
     return launch_and_follow(parameters)
 
@@ -101,10 +105,12 @@ def _shown(filename: str) -> str:
 
 
 def _check_only(parameters: RunParameters, connection: Connection) -> int:
+    from kilroy_engine.orchestration.call_checks import require_callable
     from kilroy_engine.orchestration.preparation import prepare_run
 
     server = connection.check()
     prepared = prepare_run(parameters, environ=os.environ)
+    require_callable(prepared, ask_server=False)
     warn(prepared)
     print("preflight=ok")
     print(f"pipeline={prepared.name}")

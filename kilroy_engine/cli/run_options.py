@@ -100,6 +100,9 @@ class Workers:
         Parameter(group=_WORKERS, help="Who answers human gates. auto-approve takes the first choice of every gate."),
     ] = None
     agent: Annotated[str, Parameter(group=_WORKERS, help="Who does the work of agent nodes, for example simulate.")] = ""
+    task_runner: Annotated[
+        str, Parameter(group=_WORKERS, help="Where parallel branches run: threads, dask, dask:N or dask:ADDRESS.")
+    ] = ""
     simulate: Annotated[
         bool, Parameter(group=_WORKERS, help="Execute nothing: agents and tools succeed, gates take their first choice.")
     ] = False
@@ -136,6 +139,7 @@ def options_of(identity: Identity, place: Place, workers: Workers, limits: Limit
         stall_timeout=limits.stall_timeout,
         keep_worktree=place.keep_worktree or "default",
         require_clean=place.require_clean,
+        task_runner=workers.task_runner,
         push_remote=place.push_remote,
         config=_absolute(identity.config),
         logs_root=_absolute(identity.logs_root),

@@ -30,13 +30,12 @@ def show(
     runs_root: Annotated[Path | None, Parameter(help="Folder of run directories.")] = None,
 ) -> int:
     """Everything about one run: its facts, its visits with attempts and times, its files and outputs."""
-    from kilroy_engine.rundir.progress import read_events
-    from kilroy_engine.rundir.reader import read_run
+    from kilroy_engine.rundir.reader import read_run, tail_events
     from kilroy_engine.rundir.visits import read_visits
 
     directory = find_run(run, root_of_runs(runs_root))
     summary = read_run(directory.path)
-    visits = read_visits(read_events(directory.progress))
+    visits = read_visits(tail_events(directory.path))
     if json:
         print(json_module.dumps(_as_json(summary, visits), indent=2))
     elif path:
@@ -96,7 +95,7 @@ def _pairs(mapping: Mapping[str, object]) -> str:
 def _visit_cells(visit: VisitRecord) -> tuple[str, ...]:
     return (
         visit.node_id,
-        str(visit.number),
+        visit.which,
         visit.status or "running",
         f"{visit.attempts}/{visit.max_attempts}",
         duration(visit.duration_s) if visit.duration_s is not None else "",
@@ -129,7 +128,7 @@ def _print_path(run: RunDirectory, visits: Sequence[VisitRecord]) -> None:
     for place, visit in enumerate(visits):
         status = visit.status or "running"
         took = f"  {duration(visit.duration_s)}" if visit.duration_s is not None else ""
-        again = f" (visit {visit.number})" if visit.number > 1 else ""
+        again = f" (visit {visit.which})" if visit.number > 1 or visit.restart else ""
         attempts = f", {visit.attempts} attempts" if visit.attempts > 1 else ""
         reason = f"  {one_line(visit.failure_reason)}" if visit.failure_reason else ""
         line = Text.assemble(
@@ -144,10 +143,10 @@ def _print_path(run: RunDirectory, visits: Sequence[VisitRecord]) -> None:
 
 def _reasons(run: RunDirectory) -> list[str]:
     """What led from each visit to the next: the edge's condition or label, or the jump."""
-    from kilroy_engine.rundir.progress import read_events
+    from kilroy_engine.rundir.reader import tail_events
 
     reasons: list[str] = []
-    for event in read_events(run.progress):
+    for event in tail_events(run.path):
         match event.get("event"):
             case "edge_selected":
                 reasons.append(one_line(event.get("condition") or event.get("label") or "", 120))
@@ -155,6 +154,10 @@ def _reasons(run: RunDirectory) -> list[str]:
                 reasons.append("retry target")
             case "goal_gate_retry":
                 reasons.append(f"goal gate {event.get('gate')} is not satisfied")
+            case "loop_iteration":
+                reasons.append(f"loop {event.get('loop_id')}, iteration {event.get('iteration')} is over")
+            case "loop_restart" if reasons:
+                reasons[-1] = f"{reasons[-1]} (restart {event.get('restart_count')})".strip()
             case "run_resumed":
                 reasons.append("resumed")
             case _:
@@ -182,6 +185,7 @@ def _as_json(summary: RunSummary, visits: Sequence[VisitRecord]) -> dict[str, ob
         {
             "node_id": visit.node_id,
             "visit": visit.number,
+            "restart": visit.restart,
             "status": visit.status or "running",
             "attempts": visit.attempts,
             "max_attempts": visit.max_attempts,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kilroy_engine.errors import PipelineNotFound
@@ -22,11 +22,15 @@ def no_option(kind: object, value: str | Sequence[str]) -> None:  # cyclopts han
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a pipeline, its name for messages, and the folder that its ``prompt_file`` attributes count from."""
+    """The text of a pipeline, its name for messages, and the folder that its ``prompt_file`` attributes count from.
+
+    ``inputs`` are those that its workflow package declares, each with its default or with what stands for it.
+    """
 
     text: str
     name: str
     folder: Path
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read_source(name: str) -> Source:
@@ -34,7 +38,9 @@ def read_source(name: str) -> Source:
 
     Raises:
         PipelineNotFound: nothing readable is there.
+        PackageSyntaxError: the ``workflow.toml`` of a package is malformed.
     """
+    from kilroy_engine.orchestration.package import package_at
     from kilroy_engine.orchestration.pipeline_file import read_pipeline
 
     if name == STANDARD_INPUT:
@@ -44,7 +50,10 @@ def read_source(name: str) -> Source:
             "a file name is expected, not DOT text; give `-` and pass the text on standard input", path=Path()
         )
     text, filename = read_pipeline(name)
-    return Source(text, filename, Path(name).expanduser().absolute().parent)
+    package = package_at(name, base=Path.cwd())
+    declared = package.manifest.inputs if package else ()
+    inputs = {one.name: f"$input.{one.name}" if one.default is None else one.default for one in declared}
+    return Source(text, filename, Path(filename).expanduser().absolute().parent, inputs)
 
 
 def read_standard_input() -> str:

@@ -38,12 +38,11 @@ def status(
 
 def snapshot(summary: RunSummary) -> dict[str, object]:
     """The run's state in Kilroy's keys, then ours; keys without a value are left out, as Kilroy does."""
-    from kilroy_engine.rundir.layout import RunDirectory
-    from kilroy_engine.rundir.progress import read_events
+    from kilroy_engine.rundir.reader import tail_events
     from kilroy_engine.rundir.times import rfc3339
     from kilroy_engine.rundir.visits import INTERRUPTED, read_visits
 
-    visits = read_visits(read_events(RunDirectory(summary.path).progress))
+    visits = read_visits(tail_events(summary.path))
     manifest, final = summary.manifest, summary.final
     content: dict[str, object] = {
         "logs_root": str(summary.path),
@@ -63,6 +62,7 @@ def snapshot(summary: RunSummary) -> dict[str, object]:
         "graph_name": summary.graph_name,
         "flow_run_id": manifest.flow_run_id if manifest else "",
         "prefect_ui_url": manifest.prefect_ui_url if manifest else "",
+        "restart_count": summary.restarts,
     }
     always = {"logs_root", "state", "last_event_at", "pid_alive"}
     return {key: value for key, value in content.items() if key in always or value}
@@ -92,6 +92,7 @@ def _print(summary: RunSummary) -> None:
         "last_event_at": str(known["last_event_at"]),
         "failure_reason": summary.failure_reason,
         "graph_name": summary.graph_name,
+        "restart_count": str(summary.restarts or ""),
         "logs_root": str(summary.path),
         "prefect_ui_url": str(known.get("prefect_ui_url", "")),
     }

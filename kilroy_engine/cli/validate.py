@@ -14,7 +14,7 @@ from kilroy_engine.cli.diagnostics import as_json, count, plural, print_diagnost
 from kilroy_engine.cli.errors import ExitCode
 from kilroy_engine.cli.source import STANDARD_INPUT_NAME, Source, no_option, read_source
 from kilroy_engine.cli.streams import console
-from kilroy_engine.errors import PipelineNotFound, PipelineSourceError
+from kilroy_engine.errors import PackageSyntaxError, PipelineNotFound, PipelineSourceError
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import Graph
 
@@ -40,7 +40,7 @@ def validate(
             name="FILE",
             allow_leading_hyphen=True,
             validator=no_option,
-            help="Pipeline files; `-` reads one from standard input.",
+            help="Pipeline files, or folders of workflow packages; `-` reads one from standard input.",
         ),
     ],
     /,
@@ -68,10 +68,12 @@ def check(name: str) -> FileReport:
         source = read_source(name)
     except PipelineNotFound as error:
         return FileReport(name, 0, 0, (Diagnostic("file_readable", Severity.ERROR, str(error)),))
+    except PackageSyntaxError as error:
+        return FileReport(error.filename, 0, 0, (_syntax(error, "workflow_package"),))
     try:
         graph = parse_dot(source.text, source.name)
     except PipelineSourceError as error:
-        return FileReport(source.name, 0, 0, (_syntax(error),))
+        return FileReport(source.name, 0, 0, (_syntax(error, "dot_syntax"),))
     return FileReport(source.name, len(graph.nodes), len(graph.edges), diagnose(graph, source))
 
 
@@ -79,23 +81,20 @@ def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
     """All findings of a graph, after the transforms that a run applies."""
     from kilroy_engine.graph.child_validation import with_children_checked
     from kilroy_engine.graph.transforms import prepare
-    from kilroy_engine.graph.validation import validate as findings_of
-    from kilroy_engine.handlers.node_types import known_types
+    from kilroy_engine.orchestration.extensions import findings_with_plugins, with_plugin_transforms
     from kilroy_engine.orchestration.pipeline_file import child_reader
 
     def read_text(name: str) -> str:
         return (source.folder / name).read_text(encoding="utf-8")
 
-    types = known_types()
+    graph = with_plugin_transforms(prepare(graph, inputs=source.inputs, read_text=read_text))
     file = str((source.folder / Path(source.name).name).resolve()) if source.name != STANDARD_INPUT_NAME else ""
-    graph = with_children_checked(prepare(graph, read_text=read_text), file, child_reader(source.folder), known_types=types)
-    return findings_of(graph, known_types=types)
+    reader = child_reader(source.folder)
+    return findings_with_plugins(with_children_checked(graph, file, reader, findings_with_plugins, with_plugin_transforms))
 
 
-def _syntax(error: PipelineSourceError) -> Diagnostic:
-    return Diagnostic(
-        "dot_syntax", Severity.ERROR, error.message, error.line, error.column, fix=error.hint, excerpt=error.excerpt
-    )
+def _syntax(error: PipelineSourceError, rule: str) -> Diagnostic:
+    return Diagnostic(rule, Severity.ERROR, error.message, error.line, error.column, fix=error.hint, excerpt=error.excerpt)
 
 
 def _print_json(reports: Sequence[FileReport]) -> None:

@@ -65,6 +65,7 @@ class LiveView:
         from rich.live import Live
 
         self._run = run
+        self._current = run
         self._narrator = Narrator()
         self._board = Board()
         self._began = datetime.now(UTC)
@@ -75,6 +76,8 @@ class LiveView:
 
     def show(self, event: Event) -> None:
         text = self._narrator.text(event)
+        if event.get("event") == "loop_restart":
+            self._current = self._run.restart(event["restart_count"])
         for row in self._board.apply(event):
             self._console.print(self._finished(row))
         if text is not None and event.get("event") not in _ON_THE_BOARD:
@@ -105,7 +108,7 @@ class LiveView:
 
         frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._fancy else "|/-\\"
         mark = frames[int(time.monotonic() * 10) % len(frames)]
-        last_line = row.detail or last_output_line(self._run.path / row.node_id.rpartition("/")[2])
+        last_line = row.detail or last_output_line(self._current.path / row.node_id.rpartition("/")[2])
         attempt = f" attempt {row.attempt}/{row.max_attempts}" if row.attempt > 1 else ""
         head = f"{mark} {_title(row):24} {row.status:8} {duration(row.elapsed_s(now)):>9}{attempt}"
         return Text.assemble((head, "cyan"), ("  " + last_line, "dim"), no_wrap=True, overflow="ellipsis")

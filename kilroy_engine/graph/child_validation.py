@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import TypeAlias
 
 from kilroy_engine.errors import DotSyntaxError, PipelineNotFound
 from kilroy_engine.graph.children import MAX_DEPTH, child_file, starts_child
@@ -12,7 +13,7 @@ from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import Attribute, Graph, Node
 from kilroy_engine.graph.transforms import ReadText, prepare
-from kilroy_engine.graph.validation import errors_of, validate
+from kilroy_engine.graph.validation import errors_of
 
 RULE = "child_pipeline"
 
@@ -31,23 +32,28 @@ ReadChild = Callable[[str, str], ChildText | None]
 
 Raises PipelineNotFound where it is there and cannot be read."""
 
+Check: TypeAlias = Callable[[Graph], tuple[Diagnostic, ...]]
+Transform: TypeAlias = Callable[[Graph], Graph]
 
-def with_children_checked(graph: Graph, filename: str, read_child: ReadChild, *, known_types: frozenset[str]) -> Graph:
+
+def with_children_checked(graph: Graph, filename: str, read_child: ReadChild, check: Check, transform: Transform) -> Graph:
     """The graph with what is wrong with its child pipelines among its findings, for validation to report.
 
+    Each child gets ``transform`` and then ``check``, as it will when it runs.
     ``filename`` is the absolute path of the graph's own file, empty where it has none. A child file that is not there is a
     warning: an earlier stage may write it.
     """
-    check = _Check(read_child, known_types)
-    return replace(graph, findings=(*graph.findings, *check.children_of(graph, (filename,))))
+    children = _Children(read_child, check, transform)
+    return replace(graph, findings=(*graph.findings, *children.findings(graph, (filename,))))
 
 
 @dataclass(frozen=True, slots=True)
-class _Check:
+class _Children:
     read_child: ReadChild
-    known_types: frozenset[str]
+    check: Check
+    transform: Transform
 
-    def children_of(self, graph: Graph, around: tuple[str, ...]) -> Iterator[Diagnostic]:
+    def findings(self, graph: Graph, around: tuple[str, ...]) -> Iterator[Diagnostic]:
         """Findings about the children of ``graph``; ``around`` are the files from the first pipeline to this one."""
         for node in graph.nodes.values():
             named = child_file(graph, node)
@@ -78,13 +84,13 @@ class _Check:
     def _text(self, node: Node, named: Attribute, found: ChildText, around: tuple[str, ...]) -> Iterator[Diagnostic]:
         name = named.value.strip()
         try:
-            child = prepare(parse_dot(found.text, name), read_text=found.read_text)
+            child = self.transform(prepare(parse_dot(found.text, name), read_text=found.read_text))
         except DotSyntaxError as error:
             message = f"node '{node.id}': child pipeline {name}:{error.line}:{error.column}: {error.message}"
             yield _finding(node, named, message, fix=error.hint, excerpt=error.excerpt)
             return
-        child = replace(child, findings=(*child.findings, *self.children_of(child, around)))
-        for error in errors_of(validate(child, known_types=self.known_types)):
+        child = replace(child, findings=(*child.findings, *self.findings(child, around)))
+        for error in errors_of(self.check(child)):
             place = f"{name}:{error.line}:{error.column}" if error.line else name
             message = f"node '{node.id}': child pipeline {place}: {error.message} ({error.rule})"
             yield _finding(node, named, message, fix=error.fix, excerpt=error.excerpt)

@@ -35,7 +35,10 @@ SHAPE_TO_TYPE: Mapping[str, str] = {
 }
 """Shape to handler type: Spec 2.8, Kilroy's circle, doublecircle, trapezium …, fabro's tab, amplifier's folder."""
 
-BUILT_IN_TYPES: frozenset[str] = frozenset(SHAPE_TO_TYPE.values())
+CALL_TYPES: frozenset[str] = frozenset({"prefect.task", "prefect.flow"})
+"""Handler types that call something of Prefect's, which the attribute ``ref`` names. No shape stands for them."""
+
+BUILT_IN_TYPES: frozenset[str] = frozenset({*SHAPE_TO_TYPE.values(), *CALL_TYPES})
 """Handler types that the engine itself gives a meaning."""
 
 _MARKER_IDS: Mapping[str, str] = {"start": "start", "exit": "exit", "end": "exit"}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import Attribute, Graph, Node
+from kilroy_engine.graph.model import CALL_TYPES, Attribute, Graph, Node
 from kilroy_engine.graph.stylesheet import apply_stylesheet
-from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES
+from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, PARAMETER_PREFIX
 
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*))")
 _INPUT = "input."
@@ -22,7 +22,7 @@ ReadText = Callable[[str], str]
 
 
 def prepare(graph: Graph, *, inputs: Mapping[str, str] | None = None, read_text: ReadText | None = None) -> Graph:
-    """The graph with prompt files read, the stylesheet applied and variables in prompts and node labels replaced.
+    """The graph with prompt files read, the stylesheet applied and variables replaced: in prompts, labels and arguments.
 
     ``$goal`` is the graph's goal, ``$input.<key>`` a run input, ``$name`` a graph attribute of the pipeline's own (one that
     the engine gives no meaning), ``$$`` a dollar sign. What is unknown stays as written and is reported by validation. Tool
@@ -117,7 +117,7 @@ def _expand_variables(graph: Graph, inputs: Mapping[str, str]) -> Graph:
     unknown: dict[str, list[tuple[Node, Attribute]]] = {}
     for node in graph.nodes.values():
         changed: dict[str, Attribute] = {}
-        for key in ("prompt", "label"):
+        for key in _expanded_keys(node):
             attribute = node.attributes.get(key)
             if attribute is None or "$" not in attribute.value:
                 continue
@@ -133,6 +133,12 @@ def _expand_variables(graph: Graph, inputs: Mapping[str, str]) -> Graph:
         if not name.isupper() and name not in _RUN_TIME
     ]
     return replace(graph, nodes=nodes, findings=(*graph.findings, *findings))
+
+
+def _expanded_keys(node: Node) -> Iterator[str]:
+    yield from ("prompt", "label")
+    if node.type in CALL_TYPES:
+        yield from (key for key in node.attributes if key.startswith(PARAMETER_PREFIX))
 
 
 def _unknown(

@@ -92,8 +92,12 @@ NODE_ATTRIBUTES: Mapping[str, Kind] = {
     "branch_workspace": Kind.TEXT,
     "branch_copy_max_bytes": Kind.COUNT,
     "dot_file": Kind.TEXT,
+    "ref": Kind.TEXT,
 }
 """Attributes of nodes. Others are kept, for handlers of the pipeline's own and for Graphviz."""
+
+PARAMETER_PREFIX = "param."
+"""Attributes ``param.<name>`` of a call node are the arguments of the call; their names are the callee's."""
 
 EDGE_ATTRIBUTES: Mapping[str, Kind] = {
     "label": Kind.TEXT,

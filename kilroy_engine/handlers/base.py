@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.references import Reference
 from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import BranchResult, FanOutPolicy
 from kilroy_engine.traversal.outcome import Json, Outcome
@@ -177,7 +178,21 @@ class Supervise:
     timeout_s: float | None = None
 
 
-Effect: TypeAlias = Ask | FanOut | FanIn | Supervise
+@dataclass(frozen=True, slots=True)
+class CallPrefect:
+    """A call of a Prefect task or flow (``node_type`` says which), or a run of a flow's deployment.
+
+    ``parameters`` by name, as written or from the context; they are read by the callee's type hints. ``timeout_s`` limits
+    the call, None for no limit.
+    """
+
+    node_type: str
+    target: Reference
+    parameters: Mapping[str, Json]
+    timeout_s: float | None = None
+
+
+Effect: TypeAlias = Ask | FanOut | FanIn | CallPrefect | Supervise
 """What the engine carries out on a handler's behalf."""
 
 StageResult: TypeAlias = Outcome | Effect

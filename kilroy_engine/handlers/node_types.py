@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kilroy_engine.graph.model import CALL_TYPES
 from kilroy_engine.handlers.plugins import plugins
 
 ENTRY_POINTS = "kilroy_engine.handlers"
@@ -9,7 +10,7 @@ ENTRY_POINTS = "kilroy_engine.handlers"
 
 BUILT_IN_TYPES = frozenset(
     {"start", "exit", "conditional", "tool", "wait.human", "codergen", "parallel", "parallel.fan_in"}
-    | {"stack.manager_loop", "pipeline"}
+    | {"stack.manager_loop", "pipeline", *CALL_TYPES}
 )
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import Handler
@@ -17,16 +18,21 @@ from kilroy_engine.handlers.manager import ManagerHandler, run_pipeline
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
 from kilroy_engine.handlers.parallel import FanInHandler, fan_out
 from kilroy_engine.handlers.plugins import distribution_of, plugins
+from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.tool import run_tool
 
 _BUILT_IN: dict[str, Handler] = {
     "start": markers.start,
     "exit": markers.exit,
     "conditional": markers.conditional,
+    LOOP_BEGIN: markers.loop_begin,
+    LOOP_END: markers.loop_end,
     "tool": run_tool,
     "wait.human": wait_human,
     "parallel": fan_out,
     "pipeline": run_pipeline,
+    "prefect.task": call_prefect,
+    "prefect.flow": call_prefect,
 }
 _AGENT_TYPE = "codergen"
 

@@ -20,7 +20,7 @@ from kilroy_engine.errors import PipelineSourceError
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.render import to_dot, to_mermaid
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import read_events
+from kilroy_engine.rundir.reader import tail_events
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.visits import VisitRecord, last_statuses, read_visits, taken_edges
 
@@ -52,7 +52,7 @@ def artifact_key(name: str) -> str:
 def summary(run: RunDirectory, final: FinalOutcome) -> str:
     """The artifact's markdown."""
     manifest = Manifest.read(run)
-    visits = read_visits(read_events(run.progress))
+    visits = read_visits(tail_events(run.path))
     facts = [
         ("Status", f"**{final.status}**"),
         ("Reason", _cell(final.failure_reason or "")),
@@ -93,7 +93,7 @@ def _svg(dot_text: str) -> bytes:
 
 def _visits(visits: tuple[VisitRecord, ...]) -> str:
     rows = [
-        f"| {visit.node_id} | {visit.number} | {visit.status or 'not finished'} | {visit.attempts} | "
+        f"| {visit.node_id} | {visit.which} | {visit.status or 'not finished'} | {visit.attempts} | "
         f"{_seconds(visit.duration_s)} | {_cell(visit.failure_reason)} |"
         for visit in visits[-ROW_LIMIT:]
     ]

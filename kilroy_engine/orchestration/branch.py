@@ -241,7 +241,7 @@ def _watched(work: BranchWork) -> Generator[None]:
                 work.cancellation.request(request.source)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _OWNER_POLL_S
-                if not owner_alive(work.lane.run):
+                if not owner_alive(work.lane.base):
                     work.cancellation.request(RUN_ENDS)
 
     thread = threading.Thread(target=watch, name="kilroy-branch-watch", daemon=True)

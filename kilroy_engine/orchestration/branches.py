@@ -16,7 +16,6 @@ from typing import Any
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
-from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled, WorkspaceError
 from kilroy_engine.graph.model import Node
@@ -55,11 +54,19 @@ from kilroy_engine.workspace.git_worktree import GitWorkspace
 _TICK_S = 0.2
 
 
+class _Sealed:
+    """A parameter that nobody looks into: Prefect searches dataclasses for futures, Dask makes plain tuples of Prefect's own
+    ``quote``."""
+
+    def __init__(self, work: BranchWork) -> None:
+        self.work = work
+
+
 @task(name="branch", persist_result=False, cache_policy=NO_CACHE)
-def run_branch(work: BranchWork) -> State:
+def run_branch(sealed: _Sealed) -> State:
     """One branch, from its first stage to the join. What it came to is on disk when this returns."""
     try:
-        result = run_through(work)
+        result = run_through(sealed.work)
     except RunCanceled as canceled:
         return to_task_state(failure(str(canceled)), canceled=True)
     return to_task_state(result.outcome)
@@ -189,7 +196,7 @@ class _Dispatch:
         branch = run_branch.with_options(
             name=f"{self.node.id}-branch", task_run_name=f"{self.node.id}: {work.branch.key}", tags=["branch"]
         )
-        future = runner.submit(branch, parameters={"work": quote(work)})
+        future = runner.submit(branch, parameters={"sealed": _Sealed(work)})
         self.running[number] = future
 
         def answered(_future: PrefectFuture[Any]) -> None:
@@ -210,7 +217,9 @@ class _Dispatch:
         return numbers
 
     def _result(self, number: int) -> BranchResult:
-        work, state = self.works[number], self.running.pop(number).state
+        work, future = self.works[number], self.running.pop(number)
+        future.wait()
+        state = future.state
         result = work.found()
         if result is not None:
             return result

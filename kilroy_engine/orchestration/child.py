@@ -22,6 +22,7 @@ from prefect.states import Failed
 
 from kilroy_engine.errors import KilroyError
 from kilroy_engine.graph.model import Node
+from kilroy_engine.orchestration.call_checks import require_callable
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.locate import Identity
@@ -147,15 +148,16 @@ def child_pipeline(graph: str, inputs: dict[str, str], options: Options) -> Any:
     lane = child.lane
     parameters = RunParameters(graph=graph, inputs=inputs, options=options)
     try:
-        prepared = prepare_child(parameters, lane.settings, around=lane.pipelines)
+        prepared = replace(prepare_child(parameters, lane.settings, around=lane.pipelines), pool=lane.pool)
+        require_callable(prepared)
         run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ, host=lane.workspace)
     except KilroyError as refusal:
         child._refusal = str(refusal)  # pyright: ignore[reportPrivateUsage] - the flow's body is the thread's own work
         return Failed(message=str(refusal))
     run.cancellation, run.clock, run.handlers = child.cancellation, lane.clock, lane.handlers
+    run.inherited = inherited_context(child.state.context)
     if not run.state.completed:
-        inherited = inherited_context(child.state.context)
-        run.state = replace(run.state, context={**inherited, **run.state.context})
+        run.state = replace(run.state, context={**run.inherited, **run.state.context})
     child.opened = run
     return _conduct(run)
 

@@ -4,7 +4,7 @@
 # package, where annotations given as text cannot be looked up.
 import os
 import re
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 from prefect import State, flow, get_run_logger
@@ -13,12 +13,13 @@ from prefect.runtime import flow_run as current
 from prefect.states import Completed, Failed
 
 from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished
+from kilroy_engine.orchestration.call_checks import require_callable
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.leaving import end_at_exit
 from kilroy_engine.orchestration.locate import Identity, earlier_start
 from kilroy_engine.orchestration.opening import OpenRun, open_run
-from kilroy_engine.orchestration.pipeline_file import read_pipeline
+from kilroy_engine.orchestration.pipeline_file import name_by_file, read_pipeline
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
@@ -40,7 +41,7 @@ def flow_run_name() -> str:
     except PipelineNotFound:
         source, filename = "", graph
     match = _GRAPH_NAME.search(source)
-    name = (match["quoted"] or match["bare"]) if match else Path(filename).stem
+    name = (match["quoted"] or match["bare"]) if match else name_by_file(filename)
     return f"{name or 'pipeline'}-{str(current.id)[-6:]}"
 
 
@@ -63,7 +64,8 @@ def attractor(
     """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit.
 
     Args:
-        graph: Path of a DOT file, relative to the deployment's folder, or DOT text itself. Empty in a resume: the run's own.
+        graph: Path of a DOT file or of a workflow package's folder, relative to the deployment's folder, or DOT text itself.
+            Empty in a resume: the run's own.
         inputs: Inputs of the pipeline, name to text. secret:NAME is a Prefect Secret block, env:NAME an environment variable.
         repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
         options: Everything that is rarely changed.
@@ -76,6 +78,7 @@ def attractor(
     retried = earlier_start(context.flow_run, os.environ)
     try:
         prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)
+        require_callable(prepared)
         run = open_run(prepared, Identity.of(context.flow_run), environ=os.environ)
     except RunAlreadyFinished as finished:
         if retried:
@@ -101,6 +104,7 @@ def conduct(run: OpenRun) -> State:
     end_at_exit()
     try:
         with (
+            closing(run.prepared.pool),
             reconciling(runs_root(os.environ)),
             interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
             watching(run),

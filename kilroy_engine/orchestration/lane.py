@@ -27,8 +27,8 @@ class Lane:
     """What stages, recorder and performer of one walk work with.
 
     ``directory`` holds the walk's stages, checkpoint and events: the run directory itself, a ``restart-N`` in it, or a branch's
-    directory. ``run`` is the run directory itself. ``environment`` is for child processes. ``log`` and ``clock`` are the run's,
-    whichever lane it is. ``path`` names the branches around the lane, outermost first; it is empty for the run's own.
+    directory. ``base`` is the run directory itself, whichever lane it is. ``environment`` is for child processes. ``log`` and
+    ``clock`` are the run's, too. ``path`` names the branches around the lane, outermost first; it is empty for the run's own.
 
     ``folder`` is where files that the pipeline names are. ``pipelines`` are the files of the pipelines around it, outermost
     first, and its own; an empty text for one without a file.
@@ -37,10 +37,10 @@ class Lane:
     """
 
     run_id: str
-    run: RunDirectory
     graph: Graph
     settings: RunSettings
     directory: RunDirectory
+    base: RunDirectory
     progress: ProgressLog
     workspace: Workspace
     handlers: HandlerRegistry

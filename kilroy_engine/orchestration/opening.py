@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
+from kilroy_engine.orchestration.package import keep_package
 from kilroy_engine.orchestration.places import GuestPlan, facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
@@ -31,15 +32,16 @@ from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
-from kilroy_engine.rundir.outputs import declared_outputs
 from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
+from kilroy_engine.rundir.progress import ProgressLog
 from kilroy_engine.rundir.records import Conclusion, Manifest
+from kilroy_engine.rundir.restarts import write_restart_records
 from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.starts import OpenStart, begin_start
 from kilroy_engine.rundir.terminal import stage_conclusion
 from kilroy_engine.traversal.fold import initial_state
-from kilroy_engine.traversal.outcome import FinalStatus
+from kilroy_engine.traversal.outcome import FinalStatus, Json
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
 from kilroy_engine.workspace.closing import closing_of
@@ -52,12 +54,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class OpenRun:
-    """A run at work in this process: everything that its parts share. ``environment`` is for child processes. ``ending`` is
-    set when its state hook begins."""
+    """A run at work in this process: everything that its parts share. ``current`` is where the walk's files go, the run
+    directory itself or its latest ``restart-N``, and ``stream`` the events there. ``environment`` is for child processes.
+    ``ending`` is set when its state hook begins."""
 
     prepared: PreparedRun
     identity: Identity
     started: OpenStart
+    current: RunDirectory
+    stream: ProgressLog
     workspace: Workspace
     log: RunLog
     handlers: HandlerRegistry
@@ -69,6 +74,8 @@ class OpenRun:
     """Commit that a resumed run's place of work is put back to before the first stage; None for a new run."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
+    inherited: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """What a child pipeline knows of the run around it, each time it begins."""
     ending: bool = False
 
     @property
@@ -89,14 +96,14 @@ class OpenRun:
 
     @property
     def lane(self) -> Lane:
-        """The run's own walk, in the run directory itself."""
+        """The run's own walk, in the run directory itself or in the restart that it has come to."""
         return Lane(
             run_id=self.run_id,
-            run=self.directory,
             graph=self.graph,
             settings=self.settings,
-            directory=self.directory,
-            progress=self.started.progress,
+            directory=self.current,
+            base=self.directory,
+            progress=self.stream,
             workspace=self.workspace,
             handlers=self.handlers,
             inputs=self.inputs,
@@ -106,6 +113,7 @@ class OpenRun:
             clock=self.clock,
             folder=self.prepared.folder,
             pipelines=self.prepared.pipelines,
+            pool=self.prepared.pool,
         )
 
     @property
@@ -113,9 +121,21 @@ class OpenRun:
         """Whether it is a child pipeline, which ends with the run around it."""
         return bool(self.prepared.around)
 
+    def beginning(self) -> RunState:
+        """The state of a walk that begins at the beginning: the graph's attributes, the inputs, what is inherited."""
+        state = initial_state(self.graph, run_id=self.run_id, inputs=self.prepared.inputs, base_sha=self.workspace.base_sha)
+        return replace(state, context={**self.inherited, **state.context})
+
     def emit(self, event: Event) -> None:
         """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
         self.lane.emit(event)
+
+    def move_to(self, restart: RunDirectory) -> None:
+        """The walk goes on in a ``restart-N`` of the run. Who listens to the run's events hears those of the restart too."""
+        left, self.stream = self.stream, self.started.progress.beside(restart)
+        self.current = restart
+        if left is not self.started.progress:
+            left.close()
 
     def stop_requested(self) -> str:
         """Source of a stop request that somebody left on disk for this start; empty where there is none."""
@@ -155,6 +175,8 @@ class OpenRun:
         """Lets go of lock and files: the run is over for this process."""
         _LIVE.pop(self.identity.flow_run_id, None)
         self.workspace.close()
+        if self.stream is not self.started.progress:
+            self.stream.close()
         self.started.close()
 
 
@@ -218,6 +240,8 @@ class _Parts:
             prepared=self.prepared,
             identity=self.identity,
             started=started,
+            current=started.run,
+            stream=started.progress,
             workspace=workspace,
             log=RunLog(started.run),
             inputs=self.inputs,
@@ -242,9 +266,12 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], host: Workspace | None)
         lock = RunLock.acquire(directory)
         facts = facts_of(plan, run_id=run_id, worktree=directory.worktree)
         _write_records(directory, prepared, identity, facts)
+        if prepared.package is not None:
+            keep_package(prepared.package, directory.package)
         started = begin_start(lock, parts.opening(), run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
-        KilroyFolder(workspace.path).prepare(dict(prepared.inputs))
+        if host is None:  # else the run around it has done so
+            KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
         run = parts.assemble(started, workspace, state)
     except BaseException:
@@ -277,7 +304,12 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
     _LIVE[identity.flow_run_id] = run
     if prepared.source != earlier.source:
         write_text(directory.graph_of_start(started.owner.start - 1), earlier.source)
+    if prepared.package is not None:
+        keep_package(prepared.package, directory.package)
     _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
+    if place.directory != directory:
+        write_restart_records(directory, place.directory)
+        run.move_to(place.directory)
     write_labels(identity.flow_run_id, run_id, directory)
     return run
 
@@ -310,7 +342,7 @@ def _make_directory(run: RunDirectory) -> bool:
 
 def _remains(run: RunDirectory) -> set[str]:
     """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
-    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.supervisor)}
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package, run.supervisor)}
 
 
 def _take_back(path: Path, *, made: bool) -> None:
@@ -350,7 +382,7 @@ def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Ide
         deployment_id=str(identity.deployment_id or ""),
         prefect_ui_url=identity.page_url,
         engine_version=__version__,
-        outputs=list(declared_outputs(prepared.graph.text("outputs"))),
+        outputs=list(prepared.outputs),
     ).write(directory)
 
 

@@ -9,13 +9,35 @@ from kilroy_engine.graph.child_validation import ChildText, ReadChild
 
 SIZE_LIMIT_BYTES = 16 * 1024 * 1024
 INLINE = "<inline>"
+PACKAGE_GRAPH = "graph.dot"
+PACKAGE_FILE = "workflow.toml"
+
+
+def is_folder(graph: str, *, base: Path | None = None) -> bool:
+    """Whether the parameter ``graph`` names a folder: a workflow package."""
+    return "{" not in graph and bool(graph.strip()) and ((base or Path.cwd()) / Path(graph).expanduser()).is_dir()
+
+
+def pipeline_file(graph: str) -> str:
+    """Path of the DOT file that ``graph`` stands for: its own, or that of the pipeline in the folder.
+
+    Raises:
+        PipelineNotFound: The folder has none, or several.
+    """
+    return str(Path(graph) / _pipeline_in(Path(graph).expanduser(), graph).name) if is_folder(graph) else graph
+
+
+def name_by_file(filename: str) -> str:
+    """A name for a pipeline whose graph has none: its file's, or its package's where that is ``graph.dot``."""
+    path = Path(filename)
+    return path.absolute().parent.name if path.name == PACKAGE_GRAPH else path.stem
 
 
 def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
-    """Text and file name of a pipeline given as a path or as DOT text.
+    """Text and file name of a pipeline given as a path or as DOT text. A folder stands for the pipeline in it.
 
     Raises:
-        PipelineNotFound: No file is there, or it is a directory, not readable, too large, or not UTF-8 text.
+        PipelineNotFound: No file is there, or it is not readable, too large, or not UTF-8 text.
     """
     if "{" in graph:
         return graph, INLINE
@@ -25,7 +47,8 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
     if not path.exists():
         raise PipelineNotFound(f"pipeline file {graph} does not exist (looked in {path.absolute().parent})", path=path)
     if path.is_dir():
-        raise PipelineNotFound(f"{graph} is a directory; name the DOT file in it", path=path)
+        path = _pipeline_in(path, graph)
+        graph = str(Path(graph) / path.name)
     try:
         if path.stat().st_size > SIZE_LIMIT_BYTES:
             raise PipelineNotFound(f"{graph} is larger than {SIZE_LIMIT_BYTES >> 20} MB; that is no pipeline", path=path)
@@ -42,9 +65,16 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
 
 
 def find_child(name: str, *folders: Path) -> Path | None:
-    """The file of a child pipeline: ``name`` in the first folder that has it; None where none does."""
+    """The file of a child pipeline: ``name`` in the first folder that has it; None where none does.
+
+    Raises:
+        PipelineNotFound: It is a folder.
+    """
     candidates = (folder / Path(name).expanduser() for folder in folders)
-    return next((path.absolute() for path in candidates if path.exists()), None)
+    found = next((path.absolute() for path in candidates if path.exists()), None)
+    if found is not None and found.is_dir():
+        raise PipelineNotFound(f"the child pipeline {name} is a folder; name the DOT file in it", path=found)
+    return found
 
 
 def child_reader(folder: Path) -> ReadChild:
@@ -58,3 +88,19 @@ def child_reader(folder: Path) -> ReadChild:
         return ChildText(text, str(path.resolve()), lambda other: (path.parent / other).read_text(encoding="utf-8"))
 
     return read
+
+
+def _pipeline_in(folder: Path, shown: str) -> Path:
+    """The pipeline of a package: ``graph.dot``, or the only DOT file (Kilroy)."""
+    if (folder / PACKAGE_GRAPH).is_file():
+        return folder / PACKAGE_GRAPH
+    found = sorted(folder.glob("*.dot"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise PipelineNotFound(f"{shown} is a directory without a pipeline; put {PACKAGE_GRAPH} there", path=folder)
+    names = ", ".join(file.name for file in found)
+    raise PipelineNotFound(
+        f"{shown} is a directory with several pipelines ({names}); name one of them, or call the package's {PACKAGE_GRAPH}",
+        path=folder,
+    )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.registry import named_agent
-from kilroy_engine.errors import InvalidInput
+from kilroy_engine.errors import InvalidInput, InvalidPipeline
 from kilroy_engine.graph.child_validation import nesting_problem, with_children_checked
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
@@ -19,8 +20,11 @@ from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import prepare, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
+from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
+from kilroy_engine.orchestration.extensions import findings_with_plugins, handler_findings, plugin_rules, with_plugin_transforms
 from kilroy_engine.orchestration.inputs import check_inputs
-from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, read_pipeline
+from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
+from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline
 from kilroy_engine.orchestration.places import PlainPlan, WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
@@ -32,6 +36,7 @@ from kilroy_engine.orchestration.resume import (
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
 from kilroy_engine.rundir.children import SupervisorRecord
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.outputs import declared_outputs
 from kilroy_engine.workspace.branching import BranchWorkspace
 
 UNNAMED = "unnamed"
@@ -60,8 +65,9 @@ class RunParameters:
 class PreparedRun:
     """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms.
 
-    ``folder`` is where files that the pipeline names are. ``earlier`` is the run that is resumed, None for a new one.
-    ``around`` are the files of the pipelines around a child pipeline, outermost first, empty texts for those without a file.
+    ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new one;
+    ``package`` the workflow package that the pipeline is part of. ``around`` are the files of the pipelines around a child
+    pipeline, outermost first, empty texts for those without a file.
     """
 
     parameters: RunParameters
@@ -74,14 +80,22 @@ class PreparedRun:
     diagnostics: tuple[Diagnostic, ...]
     folder: Path
     agent: Agent | None = None
+    pool: BranchPool = field(default_factory=ThreadBranchPool)
     earlier: EarlierRun | None = None
+    package: WorkflowPackage | None = None
     around: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The graph's name, else its file's."""
+        """The graph's name, else its package's or its file's."""
         known = self.earlier.manifest.graph_name if self.earlier else ""
-        return self.graph.name or known or Path(self.filename).stem
+        return self.graph.name or known or (self.package.name if self.package else name_by_file(self.filename))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Files that the run hands over at its end: those that the graph declares, then those of its package."""
+        of_package = self.package.manifest.outputs if self.package else ()
+        return tuple(dict.fromkeys((*declared_outputs(self.graph.text("outputs")), *of_package)))
 
     @property
     def graph_file(self) -> str:
@@ -112,12 +126,17 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     if earlier is not None:
         _require_no_child(earlier)
     source, filename, beside = _pipeline(parameters, folder, earlier)
+    package = _package(parameters, folder, earlier)
     saved = earlier.settings if earlier else None
     settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
-    given = {**(settings.inputs or {}), **parameters.inputs}
-    graph, diagnostics = _checked_graph(source, filename, beside, given)
+    given = {**(package.default_inputs if package else {}), **(settings.inputs or {}), **parameters.inputs}
+    graph = prepare(parse_dot(source, filename), read_text=partial(_read_prompt, beside), inputs=given)
+    graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
     agent = _agent_for(graph, settings)
     check_inputs(graph, given)
+    if package is not None:
+        package.require_inputs(given)
+        settings = replace(settings, warnings=(*settings.warnings, *package.warnings))
     if earlier is None:
         plan = plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
         _require_branchable(graph, plan)
@@ -131,11 +150,13 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         graph=graph,
         settings=settings,
         inputs=given,
-        labels={**(earlier.manifest.labels if earlier else settings.labels or {}), **parameters.labels},
+        labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
         diagnostics=diagnostics,
-        folder=beside,
+        folder=beside[-1],
         agent=agent,
+        pool=branch_pool(settings.task_runner),
         earlier=earlier,
+        package=package,
     )
 
 
@@ -154,7 +175,9 @@ def prepare_child(parameters: RunParameters, settings: RunSettings, *, around: t
         raise InvalidInput(nested, name="graph")
     resume_from = parameters.options.resume_from
     source, filename = read_pipeline(str(file))
-    graph, diagnostics = _checked_graph(source, filename, file.parent, parameters.inputs)
+    read_text = partial(_read_prompt, (file.parent,))
+    graph = prepare(parse_dot(source, filename), read_text=read_text, inputs=parameters.inputs)
+    graph, diagnostics = _checked(graph, str(file.resolve()), file.parent)
     agent = _agent_for(graph, settings)
     check_inputs(graph, parameters.inputs)
     if settings.workdir:
@@ -188,15 +211,28 @@ _NOT_A_CHILDS_BUSINESS: Mapping[str, object] = {
 }
 
 
-def _checked_graph(source: str, filename: str, folder: Path, inputs: Mapping[str, str]) -> tuple[Graph, tuple[Diagnostic, ...]]:
-    graph = prepare(
-        parse_dot(source, filename), read_text=lambda name: (folder / name).read_text(encoding="utf-8"), inputs=inputs
-    )
+def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Diagnostic, ...]]:
+    """The graph after the transforms of plug-ins, as it will run, and what the checks say short of refusing it.
+
+    Its child pipelines are checked too; they are looked for in ``folder``.
+    """
     types = known_types()
-    own_file = "" if filename == INLINE else str((folder / Path(filename).name).resolve())
-    graph = with_children_checked(graph, own_file, child_reader(folder), known_types=types)
-    diagnostics = require_valid(graph, known_types=types)
-    return settle_types(graph, types), diagnostics
+    graph = with_plugin_transforms(graph)
+    graph = with_children_checked(graph, own_file, child_reader(folder), findings_with_plugins, with_plugin_transforms)
+    diagnostics = require_valid(graph, known_types=types, extra_rules=plugin_rules())
+    graph = settle_types(graph, types)
+    if broken := handler_findings(graph):
+        raise InvalidPipeline(diagnostics=(*diagnostics, *broken))
+    return graph, diagnostics
+
+
+def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | None) -> str:
+    """Absolute path of the pipeline's own file, empty where it has none: no child of it may be that file."""
+    if earlier is not None and source == earlier.source:
+        file = earlier.manifest.graph_file
+    else:
+        file = "" if filename == INLINE else str(folder / Path(filename).name)
+    return file and str(Path(file).resolve())
 
 
 def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
@@ -207,8 +243,26 @@ def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
     return agent
 
 
-def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, Path]:
-    """The pipeline's text, its file name, and the folder that its prompt files are in."""
+def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:
+    return {**(package.labels if package else {}), **(settings.labels or {})}
+
+
+def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> WorkflowPackage | None:
+    """The package that is named, else the one that the resumed run began with."""
+    named = package_at(parameters.graph, base=folder)
+    if named is None and earlier is not None and earlier.directory.package.is_dir():
+        return read_package(earlier.directory.package)
+    return named
+
+
+def _read_prompt(folders: tuple[Path, ...], name: str) -> str:
+    """Text of a prompt file, from the first of the folders that has it."""
+    found = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
+    return found.read_text(encoding="utf-8")
+
+
+def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, tuple[Path, ...]]:
+    """The pipeline's text, its file name, and the folders that its prompt files may be in."""
     if earlier is None or parameters.graph.strip():
         source, filename = read_pipeline(parameters.graph, base=folder)
     else:
@@ -216,10 +270,10 @@ def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | Non
     if earlier is not None:
         require_same_pipeline(earlier, source, filename, force=parameters.options.force)
         if source == earlier.source:
-            return source, filename, earlier.prompt_folder or folder
+            return source, filename, (earlier.directory.package, earlier.prompt_folder or folder)
     if filename == INLINE:
-        return source, filename, folder
-    return source, filename, (folder / filename).parent
+        return source, filename, (folder,)
+    return source, filename, ((folder / Path(filename).expanduser()).parent,)
 
 
 def _require_no_child(earlier: EarlierRun) -> None:

@@ -20,7 +20,7 @@ from kilroy_engine.traversal.breakers import failure_cycle_check
 from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import retry_policy
-from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, RunState, Visit
+from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, Restart, RunState, Visit
 from kilroy_engine.traversal.walk import retries_spent
 
 
@@ -40,6 +40,10 @@ class LaneRecorder:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
+    def work_on(self, lane: Lane) -> None:
+        """The walk goes on in another lane."""
+        self._lane = lane
+
     def visit_started(self, visit: Visit, state: RunState, /) -> None:
         """Tells how the walk came to the node."""
         self._tell(visit.decisions)
@@ -51,7 +55,7 @@ class LaneRecorder:
             self._describe_failure(visit, outcome, state)
         committed = outcome.meta.get(CHECKPOINT_SHA_KEY)
         sha = str(committed) if committed else lane.workspace.commit_stage(node_id, outcome.status)
-        save_checkpoint(lane.directory, state, git_commit_sha=sha)
+        save_checkpoint(lane.directory, state, git_commit_sha=sha, base=lane.base if state.restart_count else None)
         lane.emit(CheckpointSaved(node_id=node_id, git_commit_sha=sha))
         lane.log.checkpoint_saved(node_id, sha=sha)
         if outcome.context_updates:
@@ -60,6 +64,10 @@ class LaneRecorder:
     def finished(self, finish: Finish, state: RunState, /) -> None:
         """Tells the decisions that led to the end; the end itself is the state hook's to write."""
         self._tell(finish.decisions)
+
+    def restarting(self, restart: Restart) -> None:
+        """Tells the decisions that led to a restart, in the directory that the run leaves."""
+        self._tell(restart.decisions)
 
     def _describe_failure(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
         lane, node = self._lane, self._lane.graph.nodes[visit.node_id]
@@ -84,7 +92,8 @@ class LaneRecorder:
 
     def _tell(self, decisions: tuple[Decision, ...]) -> None:
         for decision in decisions:
-            self._lane.emit(event_of(decision, subgraph=bool(self._lane.path)))
+            lane = self._lane
+            lane.emit(event_of(decision, logs_root=str(lane.directory.path), subgraph=bool(lane.path)))
             if isinstance(decision, EdgeSelected):
                 self._lane.log.edge_selected(
                     decision.from_node, decision.to_node, method=decision.selection_method, condition=decision.condition

@@ -46,8 +46,10 @@ class EarlierRun:
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a run goes on: in ``workspace``, put back to commit ``sha``, from ``state``, at ``from_node``."""
+    """Where a run goes on: in ``workspace``, put back to commit ``sha``, from ``state``, at ``from_node``. ``directory`` is the
+    run directory, or the latest ``restart-N`` in it."""
 
+    directory: RunDirectory
     workspace: Workspace
     sha: str
     state: RunState
@@ -138,20 +140,33 @@ def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) 
         WorkspaceError: The repository, the commit or the work folder is gone.
     """
     run, manifest = earlier.directory, earlier.manifest
-    checkpoint = load_checkpoint(run) if run.checkpoint.exists() else None
+    current = run.attempts()[0]
+    checkpoint = _saved(run, current)
     workspace = workspace_of(run)
     sha = (checkpoint.git_commit_sha if checkpoint else "") or manifest.base_sha
     if checkpoint is not None or workspace.path != run.worktree.resolve() or workspace.base_sha:
         workspace.require_restorable(sha)
     begins = initial_state(graph, run_id=manifest.run_id, inputs=inputs, base_sha=manifest.base_sha)
     saved = _saved_state(checkpoint, begins, earlier, inputs) if checkpoint else begins
-    state, from_node = resumed_state(graph, saved, lambda node_id: begun_visits(run.stage(node_id)))
-    return Resumption(workspace, sha, state, from_node)
+    state, from_node = resumed_state(graph, saved, lambda node_id: begun_visits(current.stage(node_id)))
+    return Resumption(current, workspace, sha, state, from_node)
+
+
+def _saved(run: RunDirectory, current: RunDirectory) -> Checkpoint | None:
+    """The checkpoint to go on from. A run that has completed no stage has none; a restart has one from its beginning on."""
+    if current.checkpoint.exists():
+        return load_checkpoint(current)
+    if current == run:
+        return None
+    raise RunDirectoryError(
+        f"{current.checkpoint} is missing; restore it from run.tgz or another copy, or start the pipeline anew",
+        path=current.path,
+    )
 
 
 def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, inputs: Mapping[str, str]) -> RunState:
     """The saved state, with what may have changed since: attributes of the pipeline, and inputs that are given anew."""
-    state, run = checkpoint.state, earlier.directory
+    state, run = checkpoint.state, earlier.directory.attempts()[0]
     if state.run_id != begins.run_id:
         raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")
     of_graph = {key: value for key, value in begins.context.items() if key.startswith("graph.")}

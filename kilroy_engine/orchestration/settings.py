@@ -66,6 +66,11 @@ class Options(BaseModel):
     )
     push_remote: str = Field(default="", title="Push to remote", description="Push the run's branch to this remote at the end.")
     run_branch_prefix: str = Field(default="", title="Branch prefix", description="The run's branch is <prefix>/<run id>.")
+    task_runner: str = Field(
+        default="",
+        title="Task runner",
+        description="Where parallel branches run: threads, dask (or dask:4 for 4 worker processes), dask:tcp://host:8786.",
+    )
     config: str = Field(default="", title="Settings file", description="Path of a run.yaml.")
     logs_root: str = Field(default="", title="Run directory", description="Write the run directory here, exactly.")
     run_id: str = Field(default="", title="Run id", description="Letters, digits, _ and -; by default made from the flow run.")
@@ -94,6 +99,7 @@ class RunSettings:
     push_remote: str = ""
     run_branch_prefix: str = "attractor/run"
     checkpoint_exclude_globs: tuple[str, ...] = ()
+    task_runner: str = "threads"
     setup_commands: tuple[str, ...] = ()
     setup_timeout_s: float = 300.0
     inputs: Mapping[str, str] | None = None
@@ -172,6 +178,14 @@ def _one_of(*words: str) -> Callable[[object], str]:
     return read
 
 
+def _task_runner(value: object) -> str:
+    word = str(value).strip()
+    kind, _, where = word.partition(":")
+    if word != "threads" and (kind != "dask" or not (where.isdigit() or "://" in where or word == "dask") or where == "0"):
+        raise ValueError("threads, dask, dask:<number of workers> or dask:<address of a scheduler> is expected")
+    return word
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("repo", "Repository that a git run works on.", "", _text, "KILROY_REPO", "repo.path"),
     Setting("simulate", "Do not execute agents and tools.", False, _switch, "KILROY_SIMULATE", "simulate", "simulate"),
@@ -220,6 +234,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "checkpoint_exclude_globs", "Paths that stage commits leave out.", (), _texts,
         "", "artifact_policy.checkpoint.exclude_globs",
+    ),
+    Setting(
+        "task_runner", "Where parallel branches run: `threads` of the flow's process; `dask`, `dask:4` a cluster of worker "
+        "processes on this machine; `dask:tcp://host:8786` a cluster that is there.", "threads", _task_runner,
+        "KILROY_TASK_RUNNER", "task_runner", "task_runner",
     ),
     Setting("setup_commands", "Commands to run in the work folder before the first stage.", (), _texts, "", "setup.commands"),
     Setting("setup_timeout_s", "Limit of all set-up commands together.", 300.0, _seconds, "", "setup.timeout_ms"),
@@ -402,6 +421,7 @@ def run_config(settings: RunSettings, *, repo_path: Path | None, inputs: Mapping
             "run_timeout_ms": round((settings.run_timeout_s or 0) * 1000),
             "stall_timeout_ms": round((settings.stall_timeout_s or 0) * 1000),
         },
+        "task_runner": settings.task_runner,
         "simulate": settings.simulate,
         "human": settings.human,
         "agent": settings.agent,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from kilroy_engine.errors import RunCanceled
-from kilroy_engine.handlers.base import Ask, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
+from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
@@ -38,7 +38,7 @@ FORWARDED_LINES = 1000
 """Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
 
 
-CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | Supervise, int], Outcome]
+CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | CallPrefect | Supervise, int], Outcome]
 """Carries out what a handler asked for, in attempt number N of the visit."""
 
 
@@ -54,12 +54,12 @@ class StageVisit:
         self.policy = RetryPolicy() if single else retry_policy(lane.graph, self.node)
         self.outcome: Outcome | None = None
         self.state = state
-        self._dir = lane.directory.stage(self.node.id)
+        self.directory = lane.directory.stage(self.node.id)
         self._folder = KilroyFolder(lane.workspace.path)
 
     def begin(self) -> None:
         """Makes the stage directory, keeps an earlier visit's files aside, tells the stage its task in files."""
-        begin_visit(self._dir)
+        begin_visit(self.directory)
         self._folder.begin_stage(self.node, self.state)
 
     def attempt(self, number: int, log: Callable[[str], None]) -> Again | Settled:
@@ -70,7 +70,7 @@ class StageVisit:
         """
         if number > 1:
             self._wait(number - 1)
-        begin_attempt(self._dir, number)
+        begin_attempt(self.directory, number)
         self.lane.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
         self.lane.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
         started = time.monotonic()
@@ -108,7 +108,7 @@ class StageVisit:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
             outcome = self._outcome_of(error)
-        return self._reported(with_stage_status(outcome, self._dir))
+        return self._reported(with_stage_status(outcome, self.directory))
 
     def _settled(self, result: StageResult, number: int) -> Outcome:
         match result:
@@ -116,7 +116,7 @@ class StageVisit:
                 return result
             case Ask():
                 return self._approved(result)
-            case FanOut() | FanIn() | Supervise():
+            case FanOut() | FanIn() | CallPrefect() | Supervise():
                 return self._carry_out(self, result, number)
             case _:
                 assert_never(result)
@@ -131,7 +131,7 @@ class StageVisit:
 
     def _outcome_of(self, error: Exception) -> Outcome:
         text = f"{error}\n\n{traceback.format_exc()}"
-        (self._dir / "panic.txt").write_text(text, encoding="utf-8")
+        (self.directory / "panic.txt").write_text(text, encoding="utf-8")
         return failure_of_exception(error).with_updates(notes="the handler raised; see panic.txt")
 
     def _reported(self, outcome: Outcome) -> Outcome:
@@ -164,7 +164,7 @@ class StageVisit:
 
     def _record(self, number: int, outcome: Outcome, verdict: Again | Settled, duration_ms: float) -> None:
         node_id, attempts = self.node.id, self.policy.max_attempts
-        write_status(self._dir, verdict.outcome if isinstance(verdict, Settled) else outcome)
+        write_status(self.directory, verdict.outcome if isinstance(verdict, Settled) else outcome)
         self.lane.emit(
             StageAttemptEnd(
                 node_id=node_id,
@@ -198,7 +198,7 @@ class StageVisit:
 
     def _request(self, number: int, log: Callable[[str], None]) -> StageRequest:
         lane, node, settings = self.lane, self.node, self.lane.settings
-        place = StagePlace(lane.run_id, node.id, lane.directory.path, self._dir, lane.workspace.path)
+        place = StagePlace(lane.run_id, node.id, lane.directory.path, self.directory, lane.workspace.path)
         limits = [limit for limit in (node.timeout_s, settings.stage_timeout_s) if limit]
         return StageRequest(
             graph=lane.graph,
@@ -207,14 +207,14 @@ class StageVisit:
             attempt=number,
             run_id=lane.run_id,
             context=self.state.context,
-            stage_dir=self._dir,
+            stage_dir=self.directory,
             work_dir=lane.workspace.path,
             environment=stage_environment(lane.environment, place, lane.with_secrets(self.state.context)),
             timeout_s=min(limits, default=None),
             simulate=settings.simulate,
             cancellation=lane.cancellation,
             output=self._sink(log),
-            guidance=read_guidance(lane.run),
+            guidance=read_guidance(lane.base),
         )
 
     def _sink(self, log: Callable[[str], None]) -> OutputSink:
@@ -229,6 +229,6 @@ class StageVisit:
             if forwarded <= FORWARDED_LINES:
                 log(text)
             elif forwarded == FORWARDED_LINES + 1:
-                log(f"(more output in {self._dir / stream}.log)")
+                log(f"(more output in {self.directory / stream}.log)")
 
         return take

@@ -93,7 +93,7 @@ def _at_work(child: ChildRun) -> Generator[None]:
 def _child(lane: Lane, node: Node, file: Path, state: RunState, attempt: int) -> ChildRun:
     """The child of this attempt: a new one, or the one that a start before this one was interrupted in or failed at."""
     stage_dir = lane.directory.stage(node.id)
-    owner = current_owner(lane.run)
+    owner = current_owner(lane.base)
     start, finished = owner.start if owner else 1, state.completed.count(node.id)
     directory = child_directory(stage_dir)
     if attempt > 1:

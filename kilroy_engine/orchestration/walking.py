@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.orchestration.opening import OpenRun
-from kilroy_engine.orchestration.perform import TaskPerformer
-from kilroy_engine.orchestration.recorder import LaneRecorder, tell_opened
+from kilroy_engine.orchestration.recorder import tell_opened
+from kilroy_engine.orchestration.restarts import walk_run
 from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.traversal.walk import walk
 
 
 def walk_through(run: OpenRun) -> tuple[FinalStatus, str]:
     """How the run ended, and why."""
     tell_opened(run)
-    lane = run.lane
     try:
         bring_back(run)
         run_setup_commands(run)
-        finish = walk(run.graph, run.state, perform=TaskPerformer(lane), recorder=LaneRecorder(lane))
+        finish = walk_run(run)
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:

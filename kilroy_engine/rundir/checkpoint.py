@@ -23,16 +23,16 @@ from kilroy_engine.traversal.state import RunState
 
 _OWN_EXTRA = frozenset(
     {"run_id", "loop_failure_signatures", "outcomes", "visits", "routing_outcome", "jump_to", "base_logs_root", "restart_count"}
+    | {"restart_failure_signatures", "visits_in_rounds"}
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state as it was saved. ``extra`` holds keys of others: restart count, fidelity, settings of the run."""
+    """A state as it was saved. ``extra`` holds keys of others: fidelity, settings of the run."""
 
     state: RunState
     git_commit_sha: str = ""
-    restart_count: int = 0
     base_logs_root: str = ""
     extra: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
@@ -42,9 +42,10 @@ def save_checkpoint(
     state: RunState,
     *,
     git_commit_sha: str = "",
+    base: RunDirectory | None = None,
     extra: Mapping[str, Json] | None = None,
 ) -> None:
-    """Writes ``checkpoint.json``. ``extra`` may hold any keys but the engine's own, ``restart_count`` among them.
+    """Writes ``checkpoint.json``. ``base`` is the run directory that ``run`` is a restart in; ``extra`` holds keys of others.
 
     Raises:
         RunDirectoryError: a value has no JSON form, or the disk refused.
@@ -60,15 +61,17 @@ def save_checkpoint(
     if git_commit_sha:
         content["git_commit_sha"] = git_commit_sha
     content["extra"] = {
-        "base_logs_root": str(run.path),
-        "restart_count": 0,
-        "loop_failure_signatures": state.failure_signatures,
         **(extra or {}),
+        "base_logs_root": str((base or run).path),
+        "restart_count": state.restart_count,
+        "loop_failure_signatures": state.failure_signatures,
+        "restart_failure_signatures": state.restart_signatures,
         "run_id": state.run_id,
         "outcomes": {node_id: encode_outcome(outcome) for node_id, outcome in state.outcomes.items()},
         "visits": state.visits,
         "routing_outcome": encode_outcome(state.routing_outcome) if state.routing_outcome else None,
         "jump_to": state.jump_to,
+        "visits_in_rounds": state.visits_in_rounds,
     }
     write_json(run.checkpoint, content)
 
@@ -102,6 +105,9 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         routing_outcome=_decode_outcome(own.routing_outcome) if own.routing_outcome else None,
         jump_to=own.jump_to,
         logs=tuple(saved.logs),
+        restart_count=own.restart_count,
+        restart_signatures=own.restart_failure_signatures,
+        visits_in_rounds=own.visits_in_rounds,
     )
     if state.last_node != saved.current_node:
         raise _damaged(path, f"current_node is {saved.current_node!r}, but {state.last_node!r} was completed last")
@@ -109,7 +115,6 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
     return Checkpoint(
         state=state,
         git_commit_sha=saved.git_commit_sha,
-        restart_count=own.restart_count,
         base_logs_root=own.base_logs_root,
         extra=others,
     )
@@ -156,10 +161,12 @@ class _SavedExtra(BaseModel):
     base_logs_root: str = ""
     restart_count: int = 0
     loop_failure_signatures: dict[str, int] = Field(default_factory=dict[str, int])
+    restart_failure_signatures: dict[str, int] = Field(default_factory=dict[str, int])
     outcomes: dict[str, _SavedOutcome] = Field(default_factory=dict[str, _SavedOutcome])
     visits: dict[str, int] = Field(default_factory=dict[str, int])
     routing_outcome: _SavedOutcome | None = None
     jump_to: str = ""
+    visits_in_rounds: dict[str, int] = Field(default_factory=dict[str, int])
 
 
 class _SavedCheckpoint(BaseModel):

@@ -13,7 +13,8 @@ from pydantic import Field
 from kilroy_engine.rundir.atomic import write_text
 from kilroy_engine.rundir.events import CheckpointSaved, StageAttemptEnd, StageAttemptStart
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import is_ended, read_events
+from kilroy_engine.rundir.progress import is_ended
+from kilroy_engine.rundir.reader import tail_events
 from kilroy_engine.rundir.records import FinalOutcome, Record
 from kilroy_engine.traversal.outcome import FinalStatus, Status
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus
@@ -73,10 +74,10 @@ def earlier_child(stage_dir: Path) -> RunDirectory | None:
 
 
 def child_facts(child: RunDirectory) -> ChildFacts:
-    """What is seen of the child pipeline in this directory, whoever runs it."""
+    """What is seen of the child pipeline in this directory, whoever runs it, over all its restarts."""
     current, completed, failed, reason = "", 0, 0, ""
     begun = False
-    for event in read_events(child.progress):
+    for event in tail_events(child.path):
         begun = True
         match event.get("event"):
             case StageAttemptStart.event:

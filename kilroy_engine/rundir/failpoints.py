@@ -4,8 +4,8 @@
 (for the n-th time); a ``*`` in the name stands for anything. Names are ``<what>@<when>``: ``final.json@before``,
 ``final.json@rename`` (the temporary file is complete, the name still old), ``final.json@after``; event lines are
 ``<event>@before``, ``<event>@torn`` (half of the line is written) and ``<event>@after``; ``commit``, ``visit``, ``attempt``,
-``worktree`` and ``restore`` are steps of more than one write. ``KILROY_FAILPOINT_LOG=<file>`` writes down every place that the
-process comes to. Without the variables a failpoint costs two comparisons.
+``worktree``, ``restore`` and ``restart`` are steps of more than one write. ``KILROY_FAILPOINT_LOG=<file>`` writes down every
+place that the process comes to. Without the variables a failpoint costs two comparisons.
 """
 
 from __future__ import annotations

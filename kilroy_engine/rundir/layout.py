@@ -134,6 +134,11 @@ class RunDirectory:
         return self.path / "artifacts"
 
     @property
+    def package(self) -> Path:
+        """`run.package/`: scripts, prompts and `workflow.toml` of the workflow package that the run began with, if any."""
+        return self.path / "run.package"
+
+    @property
     def worktree(self) -> Path:
         """`worktree/`: the folder that the stages work in, unless the run works elsewhere (see `manifest.json`)."""
         return self.path / "worktree"
@@ -159,13 +164,18 @@ class RunDirectory:
         return self.path / node_id
 
     def restart(self, number: int) -> RunDirectory:
-        """`restart-N/`: the N-th attempt after a `loop_restart` edge, with the same layout."""
+        """`restart-N/`: where the run goes on after its N-th `loop_restart` edge, with the same layout. See below."""
         return RunDirectory(self.path / f"restart-{number}")
+
+    def restarts(self) -> int:
+        """Number of the latest ``restart-N``; 0 where there is none."""
+        found = (m for entry in self.path.glob("restart-*") if (m := _RESTART.match(entry.name)) and entry.is_dir())
+        return max((int(m[1]) for m in found), default=0)
 
     def attempts(self) -> tuple[RunDirectory, ...]:
         """Directories that get the end of the run, in the order of writing: the latest ``restart-N`` if any, then this one."""
-        numbers = [int(m[1]) for entry in self.path.glob("restart-*") if entry.is_dir() and (m := _RESTART.match(entry.name))]
-        return (self.restart(max(numbers)), self) if numbers else (self,)
+        latest = self.restarts()
+        return (self.restart(latest), self) if latest else (self,)
 
 
 def runs_root(environ: Mapping[str, str]) -> Path:

@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 class ProgressLog:
     """The event stream of one run directory, for one start. Safe for threads and for several processes at once.
 
-    A log that has seen the run's end stays ended: a thread left over from that start cannot write into the next one's lines.
+    A log is ended for good by an end that comes after it was made: a thread or process left over from that start cannot write
+    into the next one's lines, even if it has never written before.
     """
 
     def __init__(self, run: RunDirectory, run_id: str) -> None:
@@ -45,6 +46,7 @@ class ProgressLog:
         self._descriptor = -1
         self._pid = 0
         self._seen_bytes = -1
+        self._known_bytes = _size_bytes(run.progress)
         self._ended = False
         self._closed = False
 
@@ -55,6 +57,12 @@ class ProgressLog:
     def listen(self, listener: EventListener) -> None:
         """Adds a listener: a live view, a watchdog's clock, a relay."""
         self._listeners.append(listener)
+
+    def beside(self, run: RunDirectory) -> ProgressLog:
+        """The stream of another directory of the same run; who listens to one of the two hears both."""
+        other = ProgressLog(run, self._run_id)
+        other._listeners = self._listeners
+        return other
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Holds ``commit.lock``, so that nobody writes between several steps. Appends inside it are allowed."""
@@ -116,6 +124,7 @@ class ProgressLog:
             die()
         write_all(self._descriptor, line)
         self._seen_bytes += len(line)
+        self._known_bytes = self._seen_bytes
 
     def _show(self, line: bytes) -> None:
         # One name is enough under the lock; a file left by a crash is overwritten.
@@ -138,16 +147,33 @@ class ProgressLog:
         size = os.fstat(self._descriptor).st_size
         if size == self._seen_bytes:
             return
-        if 0 <= self._seen_bytes < size:
-            news = os.pread(self._descriptor, size - self._seen_bytes, self._seen_bytes)
-        else:
-            news = read_last_event(self._descriptor, size)
-        if news and not news.endswith(b"\n"):
+        known = min(self._known_bytes, size)
+        before = b"" if 0 <= self._seen_bytes < size else read_last_event(self._descriptor, known)
+        news = os.pread(self._descriptor, size - known, known)
+        if size and not (before + news).endswith(b"\n"):
             write_all(self._descriptor, b"\n")
             size += 1
-        self._seen_bytes = size
-        if any(terminal_event(line) for line in news.split(b"\n")):
+        self._seen_bytes = self._known_bytes = size
+        if _has_ended(before, news):
             self._ended = True
+
+
+def _has_ended(before: bytes, news: bytes) -> bool:
+    """Whether the run is over for a log that knew the event ``before`` when it was made, or has just read all up to ``news``.
+
+    An end that was there before the log was made is not its own once ``run_resumed`` follows.
+    """
+    lines = (before + news).split(b"\n")
+    if before and b'"run_resumed"' in news:
+        del lines[0]
+    return any(terminal_event(line) for line in lines)
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # not there yet, or the first append says why it cannot be read
 
 
 def terminal_event(line: bytes) -> Mapping[str, object] | None:

@@ -28,7 +28,8 @@ class RunSummary:
 
     ``status`` is the end's where there is one, ``running`` while the owner lives, ``unknown`` when the owner is gone and
     nobody has ended the run yet. ``complete`` is true once the terminal line is there: only then is everything written.
-    ``node_id``, ``attempt`` and ``max_attempts`` are those of the latest stage, blank and 0 before the first.
+    ``node_id``, ``attempt`` and ``max_attempts`` are those of the latest stage, blank and 0 before the first. ``restarts`` is
+    how often the run has begun again over a ``loop_restart`` edge.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class RunSummary:
     owner_alive: bool
     final: FinalOutcome | None
     manifest: Manifest | None
+    restarts: int = 0
 
     @property
     def graph_name(self) -> str:
@@ -90,6 +92,7 @@ def read_run(path: Path | str) -> RunSummary:
         owner_alive=alive,
         final=final,
         manifest=manifest,
+        restarts=run.restarts(),
     )
 
 

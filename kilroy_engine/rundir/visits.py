@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 
-from kilroy_engine.rundir.events import TERMINAL_EVENTS, RunResumed
+from kilroy_engine.rundir.events import TERMINAL_EVENTS, LoopRestart, RunResumed
+from kilroy_engine.rundir.layout import RunDirectory
 
 INTERRUPTED = "interrupted"
 _NOTHING_RUNS = TERMINAL_EVENTS | {RunResumed.event}
@@ -17,7 +19,8 @@ _NOTHING_RUNS = TERMINAL_EVENTS | {RunResumed.event}
 class VisitRecord:
     """One arrival at a node. ``status`` is empty while it runs, :data:`INTERRUPTED` when it never came to an outcome.
 
-    Times are aware; ``ended_at`` is the last attempt's end.
+    ``restart`` is the ``restart-N`` that it belongs to, 0 for the run directory itself; ``number`` counts in there. Times are
+    aware; ``ended_at`` is the last attempt's end.
     """
 
     node_id: str
@@ -28,6 +31,16 @@ class VisitRecord:
     failure_reason: str
     started_at: datetime
     ended_at: datetime | None = None
+    restart: int = 0
+
+    @property
+    def which(self) -> str:
+        """Which visit it is, for people: ``2``, or ``restart 1, 2``."""
+        return f"restart {self.restart}, {self.number}" if self.restart else str(self.number)
+
+    def stage_dir(self, run: RunDirectory) -> Path:
+        """The folder of its files, as long as the node is not visited again."""
+        return (run.restart(self.restart) if self.restart else run).stage(self.node_id)
 
     @property
     def duration_s(self) -> float | None:
@@ -39,12 +52,16 @@ def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ..
     """Folds ``stage_attempt_start`` and ``stage_attempt_end`` lines of the main stream into visits.
 
     A first attempt opens a visit; later attempts belong to the newest visit of their node. When the run ends or is resumed,
-    nothing runs any more.
+    nothing runs any more. ``events`` are those of the run with its restarts, as ``tail_events`` gives them.
     """
     visits: list[VisitRecord] = []
     newest: dict[str, int] = {}
+    restart = 0
     for event in events:
         name = event.get("event")
+        if name == LoopRestart.event:
+            restart = _whole(event.get("restart_count"))
+            newest.clear()
         if name in _NOTHING_RUNS:
             visits = [visit if visit.status else replace(visit, status=INTERRUPTED) for visit in visits]
         if name not in ("stage_attempt_start", "stage_attempt_end"):
@@ -54,7 +71,7 @@ def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ..
         if name == "stage_attempt_start" and (attempt == 1 or node_id not in newest):
             number = visits[newest[node_id]].number + 1 if node_id in newest else 1
             newest[node_id] = len(visits)
-            visits.append(VisitRecord(node_id, number, attempt, _whole(event.get("max")), "", "", at))
+            visits.append(VisitRecord(node_id, number, attempt, _whole(event.get("max")), "", "", at, restart=restart))
             continue
         if node_id not in newest:
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kilroy_engine.graph.attributes import read_int
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.failure import CYCLE_CLASSES, classify, signature
 from kilroy_engine.traversal.outcome import Outcome
@@ -32,7 +34,7 @@ class FailureCycleCheck:
 def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, int]:
     """The failure counts after ``outcome``: one more for a failure that repeats itself, none of the node's after a success."""
     if outcome.succeeded:
-        return _without(state, node_id)
+        return without_node(state.failure_signatures, node_id)
     counts = dict(state.failure_signatures)
     if classify(outcome) in CYCLE_CLASSES:
         key = signature(node_id, outcome)
@@ -42,11 +44,16 @@ def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, 
 
 def without_failures(state: RunState, node_id: str) -> RunState:
     """``state`` without the counted failures of the node."""
-    return replace(state, failure_signatures=_without(state, node_id))
+    return replace(
+        state,
+        failure_signatures=without_node(state.failure_signatures, node_id),
+        restart_signatures=without_node(state.restart_signatures, node_id),
+    )
 
 
-def _without(state: RunState, node_id: str) -> dict[str, int]:
-    return {seen: count for seen, count in state.failure_signatures.items() if not seen.startswith(f"{node_id}|")}
+def without_node(signatures: Mapping[str, int], node_id: str) -> dict[str, int]:
+    """The counts of other nodes' failures."""
+    return {seen: count for seen, count in signatures.items() if not seen.startswith(f"{node_id}|")}
 
 
 def failure_cycle_check(graph: Graph, state: RunState, node_id: str, outcome: Outcome) -> FailureCycleCheck | None:
@@ -71,15 +78,20 @@ def signature_limit(graph: Graph) -> int:
     return limit if limit >= 1 else DEFAULT_SIGNATURE_LIMIT
 
 
-def visit_limit(graph: Graph, node_id: str) -> int:
-    """The arrival that is one too many: ``max_node_visits`` of the node, of the graph, else 50. Below 1 means no limit."""
+def visit_limit(graph: Graph, node_id: str) -> int | None:
+    """The arrival that is one too many: ``max_node_visits`` of the node, else of the graph. Below 1 means no limit."""
     of_node = graph.nodes[node_id].max_node_visits
-    return of_node if of_node is not None else graph.integer("max_node_visits", DEFAULT_VISIT_LIMIT)
+    return of_node if of_node is not None else read_int(graph.text("max_node_visits"), default=None)
 
 
-def stuck_cycle(graph: Graph, node_id: str, visit_number: int) -> StuckCycle | None:
-    """The breaker for arrival ``visit_number`` at the node, or None. A limit of 3 allows two visits (Kilroy's counting)."""
+def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int = 0) -> StuckCycle | None:
+    """The breaker for arrival ``visit_number`` at the node, or None. A limit of 3 allows two visits (Kilroy's counting).
+
+    Where no limit is set it is 50, without the ``in_rounds`` arrivals in finished iterations of loops that a number ends.
+    """
     limit = visit_limit(graph, node_id)
+    if limit is None:
+        limit, visit_number = DEFAULT_VISIT_LIMIT, visit_number - in_rounds
     return StuckCycle(node_id, visit_number, limit) if 0 < limit <= visit_number else None
 
 

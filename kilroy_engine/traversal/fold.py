@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kilroy_engine.graph.model import Graph
-from kilroy_engine.traversal.breakers import count_failure
+from kilroy_engine.traversal.breakers import count_failure, without_node
 from kilroy_engine.traversal.failure import classify
+from kilroy_engine.traversal.loops import count_round
 from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES
 from kilroy_engine.traversal.state import RunState, Visit
 
 CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failure_class"})
 """Context keys that tell about the last stage. A conditional node leaves them as they are."""
 
-_UNCOUNTED_TYPES = frozenset({"exit", "conditional"})
+_UNCOUNTED_TYPES = SINGLE_EXECUTION_TYPES - {"start"}
 
 
 def initial_state(graph: Graph, *, run_id: str, inputs: Mapping[str, str], base_sha: str = "") -> RunState:
@@ -54,19 +56,23 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
     """The state after ``visit`` came to ``outcome``; ``retries`` is how many attempts there were beyond the first.
 
     A conditional node that did its duty carries on the outcome that led to it: what edges call ``outcome`` and the context
-    keys of ``CARRIED_KEYS`` stay as they are.
+    keys of ``CARRIED_KEYS`` stay as they are. Where a loop ends at the node, one more of its iterations is over.
     """
     node = graph.nodes[visit.node_id]
     carries = node.type == "conditional" and outcome.succeeded and state.routing_outcome is not None
-    return replace(
+    routing = _carried(state.routing_outcome) if carries else outcome
+    mended = routing is not None and routing.succeeded
+    after = replace(
         state,
         context=_context_after(state, outcome, carries=carries),
         completed=(*state.completed, node.id),
         outcomes={**state.outcomes, node.id: outcome},
         retries=state.retries if node.type in _UNCOUNTED_TYPES else _retries_after(state, node.id, outcome, retries),
         failure_signatures=count_failure(state, node.id, outcome),
-        routing_outcome=_carried(state.routing_outcome) if carries else outcome,
+        restart_signatures=without_node(state.restart_signatures, node.id) if mended else state.restart_signatures,
+        routing_outcome=routing,
     )
+    return count_round(graph, after, node)
 
 
 def _context_after(state: RunState, outcome: Outcome, *, carries: bool) -> dict[str, Json]:

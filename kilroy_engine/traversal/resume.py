@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.breakers import without_failures
+from kilroy_engine.traversal.loops import without_exceeded_loop
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.traversal.state import Finish, RunState
+from kilroy_engine.traversal.state import Restart, RunState, Visit
 from kilroy_engine.traversal.walk import next_step
 
 
@@ -16,21 +17,37 @@ def resumed_state(graph: Graph, saved: RunState, begun: Callable[[str], int]) ->
     """The state to go on from, and the node where that is.
 
     A visit that began and is not part of ``saved`` was interrupted: its node is visited again. A run that failed goes on at the
-    node that its failure names, whose failures are forgotten, so that the count of them does not end the run at once. A run
-    that only had to end ends. ``begun`` tells how many visits of a node have begun.
+    node that its failure names, whose failures (and an exceeded loop's iterations) are forgotten, so that the count of them
+    does not end the run at once. A run that only had to end ends. ``begun`` tells how many visits of a node have begun.
 
     Raises:
         CheckpointMismatch: The state names a node that the graph does not have.
     """
     step = next_step(graph, saved)
-    arrivals = max(begun(step.node_id), saved.visits.get(step.node_id, 0)) if step.node_id else 0
-    if isinstance(step, Finish):
-        if step.status is FinalStatus.SUCCESS:
-            return saved, step.node_id
-        return _again(without_failures(saved, step.node_id), step.node_id, arrivals), step.node_id
-    if arrivals < step.number:
+    if isinstance(step, Restart):
+        return saved, step.target
+    if isinstance(step, Visit):
+        arrivals = _arrivals(saved, step.node_id, begun)
+        return (saved if arrivals < step.number else _again(saved, step.node_id, arrivals)), step.node_id
+    if step.status is FinalStatus.SUCCESS:
         return saved, step.node_id
-    return _again(saved, step.node_id, arrivals), step.node_id
+    node_id = _failed_stage(graph, saved, step.node_id)
+    forgetful = without_failures(without_failures(saved, step.node_id), node_id)
+    state = without_exceeded_loop(graph, forgetful, node_id)
+    return _again(state, node_id, _arrivals(saved, node_id, begun)), node_id
+
+
+def _failed_stage(graph: Graph, saved: RunState, node_id: str) -> str:
+    """The stage to visit again: where a conditional node has only handed a failure on, the one that failed."""
+    handed_on = saved.routing_outcome is not None and saved.routing_outcome.failed and node_id == saved.last_node
+    if not handed_on:
+        return node_id
+    stages = (done for done in reversed(saved.completed) if done in graph.nodes and graph.nodes[done].type != "conditional")
+    return next(stages, node_id)
+
+
+def _arrivals(saved: RunState, node_id: str, begun: Callable[[str], int]) -> int:
+    return max(begun(node_id), saved.visits.get(node_id, 0)) if node_id else 0
 
 
 def _again(state: RunState, node_id: str, arrivals: int) -> RunState:

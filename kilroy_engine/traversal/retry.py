@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from kilroy_engine.graph.attributes import read_bool, read_int
+from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.traversal.failure import FailureClass, classify
 from kilroy_engine.traversal.outcome import Outcome, Status
@@ -17,7 +18,7 @@ PARTIAL_ACCEPTED = "retries exhausted, partial accepted"
 RETRIES_KEY = "retries"
 """Key of ``Outcome.meta`` under which an outcome that used up its retries says how many there were."""
 
-SINGLE_EXECUTION_TYPES = frozenset({"start", "exit", "conditional"})
+SINGLE_EXECUTION_TYPES = frozenset({"start", "exit", "conditional", LOOP_BEGIN, LOOP_END})
 RETRYABLE_CLASSES = frozenset({FailureClass.TRANSIENT_INFRA, FailureClass.BUDGET_EXHAUSTED, FailureClass.COMPILATION_LOOP})
 _LARGEST_DIGEST = 2**64 - 1
 

@@ -69,7 +69,73 @@ class FailureCycle:
     signature_limit: int
 
 
-Decision: TypeAlias = ConditionEvaluated | EdgeSelected | RetryTargetTaken | GoalGateRetried | StuckCycle | FailureCycle
+@dataclass(frozen=True, slots=True)
+class LoopRepeated:
+    """A loop goes round once more. Becomes ``loop_iteration``; ``iteration`` is the one that is over, counted from 1."""
+
+    loop_id: str
+    iteration: int
+    begin_node: str
+    end_node: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopEnded:
+    """A loop is over as it should be. Becomes ``loop_terminated``."""
+
+    loop_id: str
+    iterations: int
+    end_node: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartSigned:
+    """A failure leads over a ``loop_restart`` edge and is counted. Becomes ``loop_restart_signature``."""
+
+    target_node: str
+    node_id: str
+    signature: str
+    signature_count: int
+    signature_limit: int
+    failure_reason: str
+    failure_class: str
+    restart_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestartBlocked:
+    """A failure of another class than ``transient_infra`` restarts nothing. Becomes ``loop_restart_blocked``."""
+
+    target_node: str
+    node_id: str
+    failure_class: str
+    failure_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartCycle:
+    """The same failure led to a restart too often. Becomes ``loop_restart_circuit_breaker``."""
+
+    target_node: str
+    node_id: str
+    signature: str
+    signature_count: int
+    signature_limit: int
+
+
+Decision: TypeAlias = (
+    ConditionEvaluated
+    | EdgeSelected
+    | RetryTargetTaken
+    | GoalGateRetried
+    | StuckCycle
+    | FailureCycle
+    | LoopRepeated
+    | LoopEnded
+    | RestartSigned
+    | RestartBlocked
+    | RestartCycle
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +161,6 @@ class Finish:
     decisions: tuple[Decision, ...] = ()
 
 
-Step: TypeAlias = Visit | Finish
-
-
 @dataclass(frozen=True)
 class RunState:
     """Everything that decides what happens next; what ``checkpoint.json`` saves.
@@ -106,7 +169,10 @@ class RunState:
     ``visits`` the arrivals per node, ``retries`` the retry counter per node (0 after a success), ``failure_signatures`` how
     often each failure signature was seen since the node's last success. ``routing_outcome`` is what edge conditions call
     ``outcome``: the last stage's, which a conditional node carries on instead of its own. ``jump_to`` is where the walk goes
-    next when something other than routing decides it (a branch's first node, a node to run again); entering a node clears it.
+    next when something other than routing decides it (a branch's first node, a node to run again, the target of a restart);
+    entering a node clears it. ``restart_count`` is how often the run has begun again over a ``loop_restart`` edge,
+    ``restart_signatures`` which failures led to that. ``visits_in_rounds`` are the arrivals in finished iterations of loops
+    that a number ends: where nobody has set a limit, those do not count as going round in a circle.
     """
 
     run_id: str
@@ -119,8 +185,26 @@ class RunState:
     routing_outcome: Outcome | None = None
     jump_to: str = ""
     logs: tuple[str, ...] = ()
+    restart_count: int = 0
+    restart_signatures: Mapping[str, int] = field(default_factory=dict[str, int])
+    visits_in_rounds: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def last_node(self) -> str:
         """Id of the last completed node, empty before the first."""
         return self.completed[-1] if self.completed else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A ``loop_restart`` edge was taken: the run begins again at ``target``.
+
+    ``carried`` is the state in which it does, but for what every context of the run begins with.
+    """
+
+    target: str
+    carried: RunState
+    decisions: tuple[Decision, ...] = ()
+
+
+Step: TypeAlias = Visit | Finish | Restart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from kilroy_engine.errors import CheckpointMismatch, InvalidPipeline
@@ -11,7 +12,9 @@ from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.traversal.breakers import failure_cycle_check, failure_cycle_reason, stuck_cycle, stuck_cycle_reason
 from kilroy_engine.traversal.fold import apply_outcome, enter
 from kilroy_engine.traversal.goals import gate_retry_target, stage_retry_target, unsatisfied_gates
+from kilroy_engine.traversal.loops import Turn, round_at
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome
+from kilroy_engine.traversal.restarts import one_line, restart_over
 from kilroy_engine.traversal.retry import RETRIES_KEY
 from kilroy_engine.traversal.routing import JUMP, select_edge
 from kilroy_engine.traversal.state import (
@@ -19,6 +22,7 @@ from kilroy_engine.traversal.state import (
     FailureCycle,
     Finish,
     GoalGateRetried,
+    Restart,
     RetryTargetTaken,
     RunState,
     Step,
@@ -45,15 +49,34 @@ class Recorder(Protocol):
         ...
 
 
+def no_restart(restart: Restart, _state: RunState) -> RunState | Finish:
+    """For walks that cannot begin again: a branch is part of a run, which alone can."""
+    reason = f"loop_restart is not supported in a branch (to {restart.target}); lead the edge out of the join instead"
+    return Finish(FinalStatus.FAIL, reason, decisions=restart.decisions)
+
+
 def walk(
-    graph: Graph, state: RunState, *, perform: Callable[[Visit, RunState], Outcome], recorder: Recorder, until: str = ""
+    graph: Graph,
+    state: RunState,
+    *,
+    perform: Callable[[Visit, RunState], Outcome],
+    recorder: Recorder,
+    restart: Callable[[Restart, RunState], RunState | Finish] = no_restart,
+    until: str = "",
 ) -> Finish:
     """Goes from ``state`` to the end: asks ``perform`` for the outcome of every visit and tells ``recorder`` about it.
 
-    A branch ends on arrival at the node ``until``, where it meets the others; that visit is not its own.
+    At a ``loop_restart`` edge ``restart`` prepares the run for it and gives the state to begin again with, or the end. A branch
+    ends on arrival at the node ``until``, where it meets the others; that visit is not its own.
     """
     while True:
         step = next_step(graph, state)
+        if isinstance(step, Restart):
+            begun = restart(step, state)
+            if isinstance(begun, RunState):
+                state = begun
+                continue
+            step = begun
         if isinstance(step, Visit) and step.node_id == until:
             step = Finish(FinalStatus.SUCCESS, node_id=until, decisions=step.decisions)
         if isinstance(step, Finish):
@@ -73,7 +96,7 @@ def retries_spent(outcome: Outcome) -> int:
 
 
 def next_step(graph: Graph, state: RunState) -> Step:
-    """What follows ``state``: a visit or the end. Depends on nothing else.
+    """What follows ``state``: a visit, the end, or the beginning again. Depends on nothing else.
 
     Raises:
         InvalidPipeline: The graph has no start node.
@@ -90,12 +113,26 @@ def next_step(graph: Graph, state: RunState) -> Step:
         return Finish(FinalStatus.SUCCESS, node_id=node.id)
     if cycle := _failure_cycle(graph, state, node):
         return Finish(FinalStatus.FAIL, failure_cycle_reason(cycle), node.id, (cycle,))
+    done = round_at(graph, state, node)
+    told = (done.decision,) if done and done.decision else ()
+    if done and done.turn is Turn.EXCEEDED:
+        return Finish(FinalStatus.FAIL, done.exceeded_reason, node.id)
+    if done and done.turn is Turn.AGAIN:
+        return _arrive(graph, state, done.loop.begin, told)
+    step = _leave(graph, state, node)
+    return replace(step, decisions=(*told, *step.decisions)) if told else step
+
+
+def _leave(graph: Graph, state: RunState, node: Node) -> Step:
+    """What follows the node by its edges."""
     outcome = state.routing_outcome or state.outcomes[node.id]
     if node.type == PARALLEL:
         return _after_fan_out(graph, state, node, outcome)
     edge, decisions = select_edge(graph, node, outcome, state.context)
     if edge is None:
         return _no_edge(graph, state, node, outcome, decisions)
+    if edge.loop_restart:
+        return restart_over(graph, state, edge, outcome, decisions)
     return _arrive(graph, state, edge.target, decisions, edge=None if edge.index == JUMP else edge.index)
 
 
@@ -104,7 +141,7 @@ def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Decisi
     if graph.nodes[node_id].is_exit and (gates := unsatisfied_gates(graph, state)):
         return _back_from_exit(graph, state, gates[0], decisions)
     number = state.visits.get(node_id, 0) + 1
-    if stuck := stuck_cycle(graph, node_id, number):
+    if stuck := stuck_cycle(graph, node_id, number, in_rounds=state.visits_in_rounds.get(node_id, 0)):
         return Finish(FinalStatus.FAIL, stuck_cycle_reason(stuck), node_id, (*decisions, stuck))
     return Visit(node_id, number, edge, decisions)
 
@@ -146,9 +183,7 @@ def _no_edge(graph: Graph, state: RunState, node: Node, outcome: Outcome, decisi
 
 
 def _failed_without_edge(node: Node, outcome: Outcome) -> str:
-    lines = (line.strip() for line in outcome.failure_reason.splitlines())
-    reason = "; ".join(line for line in lines if line) or "no reason given"
-    return f"stage failed with no outgoing fail edge: {reason} (at node {node.id})"
+    return f"stage failed with no outgoing fail edge: {one_line(outcome)} (at node {node.id})"
 
 
 def _failure_cycle(graph: Graph, state: RunState, node: Node) -> FailureCycle | None:

@@ -26,16 +26,7 @@ class WorkspaceClosing:
     def push(self, final: FinalOutcome, *, limit_s: float) -> Iterator[Event]:
         """Kilroy's ``git_push_*`` events, each as soon as it happened; a failed push changes nothing but a warning."""
         del final  # a failed run's branch is pushed as well
-        branch = self.workspace.branch
-        if not self.push_remote or not branch:
-            return
-        yield GitPushStart(remote=self.push_remote, branch=branch)
-        result = self.workspace.push(self.push_remote, timeout_s=limit_s)
-        if result.ok:
-            yield GitPushOk(remote=self.push_remote, branch=branch)
-            return
-        yield WarningGiven(message=f"git push to {self.push_remote} failed: {result.error}")
-        yield GitPushFailed(remote=self.push_remote, branch=branch, error=result.error)
+        yield from push_events(self.workspace, self.push_remote, limit_s=limit_s)
 
     def tidy(self, final: FinalOutcome) -> Iterator[Event]:
         """Removes the worktree as ``keep_worktree`` says, and those of parallel branches."""
@@ -43,6 +34,20 @@ class WorkspaceClosing:
             worktree.tidy(final.status, self.keep_worktree)
         self.workspace.tidy(final.status, self.keep_worktree)
         yield from ()
+
+
+def push_events(workspace: Workspace, remote: str, *, limit_s: float) -> Iterator[Event]:
+    """Pushes the run's branch to ``remote``, telling of it; nothing where the run has no branch or ``remote`` is empty."""
+    branch = workspace.branch
+    if not remote or not branch:
+        return
+    yield GitPushStart(remote=remote, branch=branch)
+    result = workspace.push(remote, timeout_s=limit_s)
+    if result.ok:
+        yield GitPushOk(remote=remote, branch=branch)
+        return
+    yield WarningGiven(message=f"git push to {remote} failed: {result.error}")
+    yield GitPushFailed(remote=remote, branch=branch, error=result.error)
 
 
 def closing_of(run: RunDirectory) -> Closing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from kilroy_engine.graph.model import Node
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState
+
+_SHELL_SCRIPTS = frozenset({".sh", ".bash"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,21 @@ class KilroyFolder:
         """A folder that stages may use to hand things on."""
         return self.path / "data"
 
-    def prepare(self, inputs: Mapping[str, Json]) -> None:
-        """At the start of a run: makes the folder and writes ``INPUT.md``."""
+    def prepare(self, inputs: Mapping[str, Json], package: Path | None = None) -> None:
+        """At the start of a run: makes the folder, writes ``INPUT.md`` and unpacks the workflow package, if there is one.
+
+        ``package`` may be a folder that does not exist. Scripts for a shell can be run afterwards (Kilroy).
+        """
+        self._make()
         self._write("INPUT.md", input_text(inputs))
+        unpacked = self.path / "package"
+        shutil.rmtree(unpacked, ignore_errors=True)  # in place, an earlier run may have left another one
+        if package is None or not package.is_dir():
+            return
+        shutil.copytree(package, unpacked)
+        for script in unpacked.rglob("*"):
+            if script.suffix in _SHELL_SCRIPTS and script.is_file():
+                script.chmod(0o755)
 
     def begin_stage(self, node: Node, state: RunState) -> None:
         """Before a visit: ``CONTEXT.md`` and ``TASK.md`` for this node, and no feedback from an earlier one."""
@@ -46,12 +61,15 @@ class KilroyFolder:
         try:
             target.write_text(text, encoding="utf-8")
         except FileNotFoundError:
-            # The first file of a run, or a stage has cleaned the folder away.
-            self.data.mkdir(parents=True, exist_ok=True)
-            ignore = self.path / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
+            # A stage has cleaned the folder away.
+            self._make()
             target.write_text(text, encoding="utf-8")
+
+    def _make(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        ignore = self.path / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
 
 
 def input_text(inputs: Mapping[str, Json]) -> str:

@@ -141,6 +141,7 @@ def test_a_forced_pipeline_must_have_the_saved_node(
 
 def damage(what: str, text: str) -> Callable[[RunDirectory], None]:
     def do(run: RunDirectory) -> None:
+        (run.path / what).parent.mkdir(exist_ok=True)
         (run.path / what).write_text(text)
 
     return do
@@ -155,6 +156,8 @@ def damage(what: str, text: str) -> Callable[[RunDirectory], None]:
         (damage("run_config.json", "[]"), ["run_config.json is damaged", "Restore it from run.tgz"]),
         (damage("run.lock.json", "x" * 40), ["run.lock.json is damaged", "Remove it"]),
         (damage("graph.dot", "digraph {"), ["graph.dot"]),
+        (damage("restart-1/checkpoint.json", "{}"), ["restart-1/checkpoint.json is damaged", "Restore it from run.tgz"]),
+        (lambda run: run.restart(1).path.mkdir(), ["restart-1/checkpoint.json is missing", "restore it from run.tgz"]),
         (lambda run: run.graph_dot.unlink(), ["graph.dot", "restore it from run.tgz or start anew"]),
         (lambda run: run.run_config.unlink(), ["run_config.json does not exist"]),
         (lambda run: run.manifest.unlink(), ["manifest.json is missing", "start the pipeline anew"]),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_prefect import ROOT, Prefect, ended, events, eventually
+from real_prefect import ROOT, Prefect, ended, events, eventually, is_alive, recorded_pids
 
 PAGE = ROOT / "docs" / "how-to" / "automations.md"
 BUILD = (
@@ -29,7 +31,7 @@ def commands(url: str) -> list[str]:
     return [block.replace("https://hooks.example.com/kilroy", url) for block in blocks]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def posted() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A web hook on this machine: its address and what was posted to it."""
     received: list[dict[str, str]] = []
@@ -51,22 +53,25 @@ def posted() -> Iterator[tuple[str, list[dict[str, str]]]]:
         thread.join()
 
 
-@pytest.fixture
-def automations(worker: Prefect, posted: tuple[str, list[dict[str, str]]], tmp_path: Path) -> Iterator[Prefect]:
+@pytest.fixture(scope="module")
+def automations(
+    worker: Prefect, posted: tuple[str, list[dict[str, str]]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prefect]:
     """The page's automations on the server; removed afterwards, because other tests' runs fail too."""
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    folder = tmp_path_factory.mktemp("automations")
+    (folder / "examples").symlink_to(ROOT / "examples")
     try:
         for command in commands(posted[0]):
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", command],
-                cwd=tmp_path,
+                cwd=folder,
                 env=worker.environment,
                 capture_output=True,
                 text=True,
                 check=False,
             )
             assert done.returncode == 0, done.stdout + done.stderr
-        assert [path.name for path in tmp_path.iterdir()] == ["examples"]
+        assert [path.name for path in folder.iterdir()] == ["examples"]
         yield worker
     finally:
         for automation in worker.post("/automations/filter"):
@@ -85,13 +90,14 @@ def kilroy_events(prefect: Prefect, run_id: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda event: event["occurred"])
 
 
-def end_event_of(prefect: Prefect, run_id: str) -> dict[str, Any]:
-    """The event of the run's end, once the server has it."""
-    ends = {"kilroy.run.completed", "kilroy.run.failed", "kilroy.run.canceled"}
-    return eventually(
-        lambda: next((event for event in kilroy_events(prefect, run_id) if event["event"] in ends), None),
-        what="the event of the end",
-    )
+def names_of_events(prefect: Prefect, run_id: str, *, until: str) -> list[str]:
+    """The names of the run's events, once the one that is waited for is among them."""
+
+    def told() -> list[str] | None:
+        names = [event["event"] for event in kilroy_events(prefect, run_id)]
+        return names if until in names else None
+
+    return eventually(told, what=f"the event {until}")
 
 
 def runs_of(prefect: Prefect, deployment: str) -> list[dict[str, Any]]:
@@ -121,28 +127,53 @@ def test_a_success_starts_the_next_deployment_and_a_failure_tells_people(
     assert f"Run {bad_run.name}: " in told[0]["text"]
     assert json.loads((bad_run / "final.json").read_text())["failure_reason"] in told[0]["text"]
 
-    end = end_event_of(automations, good_run.name)
-    assert end["event"] == "kilroy.run.completed"
+    names = names_of_events(automations, good_run.name, until="kilroy.run.completed")
+    assert names == ["kilroy.run.started", "kilroy.run.completed"]
+    end = kilroy_events(automations, good_run.name)[-1]
     assert end["resource"]["kilroy.label.team"] == "blue"
     assert end["occurred"] > events(good_run)[-1]["ts"][:26]
     named = {(related["prefect.resource.role"], related.get("prefect.resource.name")) for related in end["related"]}
     assert named >= {("flow-run", automations.flow_run(good)["name"]), ("flow", "attractor"), ("deployment", "attractor")}
     assert "prefect.tag.kilroy" in {related["prefect.resource.id"] for related in end["related"]}
-    assert [event["event"] for event in kilroy_events(automations, good_run.name)] == [
-        "kilroy.run.started",
-        "kilroy.run.completed",
-    ]
 
 
-def test_a_hook_in_a_process_of_its_own_sends_the_event_before_it_ends(worker: Prefect) -> None:
-    """After a cancel the worker calls the hook in a fresh process that is gone at once; the server has the event still."""
+def test_a_crashed_run_is_resumed_once(automations: Prefect) -> None:
+    """SIGKILL of the flow's process: a new flow run of the deployment goes on with the run. Not again when that ends, too.
+
+    After a crash and after a cancel the state hook is called in a fresh process that is gone at once; the server has its
+    event all the same.
+    """
     slow = BUILD.replace("exit $KILROY_INPUT_CODE", "sleep 300")
-    flow_run_id = worker.start_run("attractor", graph=slow, options={"workspace": "plain"})
-    run = worker.run_directory(flow_run_id)
-    eventually(lambda: list(run.glob("*/process-*.json")), what="a tool at work")
+    killed = automations.start_run("attractor", graph=slow, inputs={"code": "0"}, options={"workspace": "plain"})
+    run = automations.run_directory(killed)
+    os.kill(at_work(run), signal.SIGKILL)
 
-    worker.post(f"/flow_runs/{flow_run_id}/set_state", state={"type": "CANCELLING"})
+    resuming = eventually(lambda: resuming_run(automations, run), within_s=120, what="the flow run that resumes")
+    at_work(run, start=2)
+    automations.post(f"/flow_runs/{resuming}/set_state", state={"type": "CANCELLING"})
 
-    assert ended(run)["status"] == "canceled"
-    end = end_event_of(worker, run.name)
-    assert (end["event"], end["payload"]["reason"]) == ("kilroy.run.canceled", "canceled: in the Prefect UI or API")
+    names = names_of_events(automations, run.name, until="kilroy.run.canceled")
+    assert names == ["kilroy.run.started", "kilroy.run.failed", "kilroy.run.started", "kilroy.run.canceled"]
+    end = kilroy_events(automations, run.name)[-1]
+    assert (end["payload"]["start"], end["payload"]["reason"]) == (2, "canceled: in the Prefect UI or API")
+    ends = [event["start"] for event in events(run) if event["event"] in {"run_completed", "run_failed"}]
+    assert ends == [1, 2]
+    assert [automations.final_state(flow_run)["type"] for flow_run in (killed, resuming)] == ["CRASHED", "CANCELLED"]
+
+
+def at_work(run: Path, *, start: int = 1) -> int:
+    """Process id of the run's start, once its tool is at work."""
+
+    def working() -> bool:
+        began = [event for event in events(run) if event["event"] in {"run_started", "run_resumed"}]
+        return len(began) == start and any(is_alive(pid) for pid in recorded_pids(run))
+
+    eventually(working, within_s=120, what=f"a tool of start {start} at work")
+    return int((run / "run.pid").read_text())
+
+
+def resuming_run(prefect: Prefect, run: Path) -> str | None:
+    """Id of the flow run that was asked to go on with the run."""
+    found = runs_of(prefect, "attractor")
+    options = {flow_run["id"]: flow_run["parameters"].get("options") or {} for flow_run in found}
+    return next((flow_run_id for flow_run_id, given in options.items() if given.get("resume_from") == str(run)), None)

@@ -35,6 +35,8 @@ GIVEN, MISSING = "20a-inputs-given", "20b-inputs-missing"
 BY_COMMAND = (STOPPED, MISSING)
 """Runs that are about the command; the others go through the same flow, many in one process."""
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for all runs; a machine with other work takes longer
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -182,7 +184,7 @@ def runs(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     requests = [place.request(case) for case in CASES if case not in BY_COMMAND]
     with ThreadPoolExecutor() as pool:
         bulks = [
-            pool.submit(answers, half, environment=place.environment, folder=place.folder, within_s=240)
+            pool.submit(answers, half, environment=place.environment, folder=place.folder, within_s=500)
             for half in (requests[::2], requests[1::2])
         ]
         stopped, later_codes = _stop_it(place)
@@ -196,7 +198,12 @@ def _stop_it(place: Place) -> tuple[Answer, list[int]]:
     with place.command(STOPPED) as process:
         try:
             log = run / "slow" / "stdout.log"
-            eventually(lambda: log.exists() and "begin" in log.read_text(), what="the stage to be stopped")
+            eventually(
+                lambda: process.poll() is not None or (log.exists() and "begin" in log.read_text()),
+                within_s=120,
+                what="the stage to be stopped",
+            )
+            assert process.poll() is None, process.communicate()[1]
             codes = [place.later(command, str(run)) for command in ("stop", "stop", "status")]
             return Answer(name=STOPPED, exit_code=process.wait(timeout=60), logs_root=str(run)), codes
         finally:

@@ -1,51 +1,38 @@
-"""What this version does not run yet. One table: a line goes when its support comes."""
+"""What does not run, and never will."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from kilroy_engine.graph.diagnostics import Diagnostic
+from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.rules.subject import Subject, error
 
-NOT_SUPPORTED_YET: Mapping[str, str] = {
-    "loop.begin": "write the loop as edges: a condition leads back, another one on",
-    "loop.end": "write the loop as edges: a condition leads back, another one on",
-    "loop_*": "write the loop as edges: a condition leads back, another one on",
-    "concurrent.split": "rewrite it with shape=component",
-    "concurrent.join": "rewrite it with shape=tripleoctagon, after a shape=component",
-    "loop_restart": "lead the edge back without loop_restart; max_node_visits limits the rounds",
-}
-"""Feature to what to do instead. Handler types by name, ``loop_*`` for Kilroy's loop attributes, ``loop_restart`` for edges."""
-
-_LOOP_ATTRIBUTES = ("loop_count", "loop_max", "loop_until_file", "loop_until_file_contains", "loop_while_outcome")
+_CONCURRENT = {"concurrent.split": "component", "concurrent.join": "tripleoctagon"}
 
 
-def not_supported_yet(subject: Subject) -> Iterator[Diagnostic]:
-    """Features of the table that the pipeline uses."""
-    report = error("not_supported_yet")
-    missing = {feature: fix for feature, fix in NOT_SUPPORTED_YET.items() if feature not in subject.supported}
-    for node in subject.graph.nodes.values():
+def concurrent_not_supported(subject: Subject) -> Iterator[Diagnostic]:
+    """Kilroy's regions that share one work folder, without commits: their stages get into each other's way."""
+    for node in subject.nodes_of(*_CONCURRENT):
         type_name = subject.types[node.id]
-        if type_name in missing:
-            yield report.on_node(
-                node, f"node '{node.id}': this version does not run {type_name} nodes yet", fix=missing[type_name]
-            )
-        attribute = next((node.attributes[key] for key in _LOOP_ATTRIBUTES if key in node.attributes), None)
-        if attribute is not None and "loop_*" in missing:
-            yield report.on_node(
-                node,
-                f"node '{node.id}': this version does not read {attribute.key} yet",
-                attribute=attribute,
-                fix=missing["loop_*"],
-            )
-    for edge in subject.graph.edges:
-        if edge.loop_restart and "loop_restart" in missing:
-            yield report.on_edge(
-                edge,
-                f"edge {edge}: this version does not restart runs by loop_restart yet",
-                attribute=edge.attributes["loop_restart"],
-                fix=missing["loop_restart"],
-            )
+        yield error("concurrent_not_supported").on_node(
+            node,
+            f"node '{node.id}': {type_name} is not supported: its branches would share one work folder, without commits; "
+            "a parallel fan-out gives each branch its own",
+            attribute=node.attributes.get("type") or node.attributes.get("shape"),
+            fix=f"rewrite the region as a fan-out: {_rewritten(subject, node)}",
+        )
 
 
-RULES = (not_supported_yet,)
+def _rewritten(subject: Subject, node: Node) -> str:
+    """The region in the shapes that are supported; the other end has the name that the pipeline gives it, if that is clear."""
+    ends = {kind: [other.id for other in subject.nodes_of(kind)] for kind in _CONCURRENT}
+    names = [node.id if subject.types[node.id] == kind else _only(found, kind) for kind, found in ends.items()]
+    return "; ".join(f"{name} [shape={shape}]" for name, shape in zip(names, _CONCURRENT.values(), strict=True))
+
+
+def _only(node_ids: list[str], kind: str) -> str:
+    return node_ids[0] if len(node_ids) == 1 else kind.removeprefix("concurrent.")
+
+
+RULES = (concurrent_not_supported,)

@@ -17,6 +17,7 @@ from kilroy_engine.graph.vocabulary import (
     FIDELITY_MODES,
     JOIN_POLICIES,
     MISTAKEN,
+    PARAMETER_PREFIX,
     RETRY_POLICIES,
     STYLE_PROPERTIES,
     Kind,
@@ -68,7 +69,7 @@ def attribute_known(subject: Subject) -> Iterator[Diagnostic]:
     fixes: dict[tuple[Owner, str], str] = {}
     for written in subject.attributes:
         key, known = written.attribute.key, ATTRIBUTES[written.owner]
-        if key in known:
+        if key in known or (written.owner is Owner.NODE and key.startswith(PARAMETER_PREFIX)):
             continue
         if (written.owner, key) not in fixes:
             meant = MISTAKEN[written.owner].get(key)

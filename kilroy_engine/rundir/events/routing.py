@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, assert_never
+from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar, TypeAlias, assert_never
 
 from kilroy_engine.rundir.events.base import Event, FailureReason, NodeId
 from kilroy_engine.rundir.events.parallel import SubgraphDeterministicFailureCycleBreaker
+from kilroy_engine.rundir.events.run import LoopRestartBlocked, LoopRestartCircuitBreaker, LoopRestartSignature
 from kilroy_engine.rundir.events.stage import DeterministicFailureCycleBreaker, StuckCycleBreaker
 from kilroy_engine.traversal import state
+
+LoopId: TypeAlias = Annotated[str, "`loop_id` of the loop, else the id of the node that ends it"]
+LoopEndNode: TypeAlias = Annotated[str, "node that ends an iteration"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +62,30 @@ class GoalGateRetry(Event):
     target: Annotated[str, "node the walk goes back to"]
 
 
-def event_of(decision: state.Decision, *, subgraph: bool = False) -> Event:
-    """The event that tells a decision of the walk; ``subgraph`` for the walk of a branch (Kilroy has other words for it)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopIteration(Event):
+    """An iteration of a loop is over and another one follows."""
+
+    event: ClassVar[str] = "loop_iteration"
+    loop_id: LoopId
+    iteration: Annotated[int, "the iteration that is over, counted from 1"]
+    begin_node: Annotated[str, "node that the next one begins with"]
+    end_node: LoopEndNode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopTerminated(Event):
+    """A loop is over: one of its conditions holds. The walk goes on over the edges of its end."""
+
+    event: ClassVar[str] = "loop_terminated"
+    loop_id: LoopId
+    iterations: Annotated[int, "how many there were"]
+    end_node: LoopEndNode
+
+
+def event_of(decision: state.Decision, *, logs_root: str, subgraph: bool = False) -> Event:
+    """The event that tells a decision of the walk; ``logs_root`` is the directory that the walk works in. ``subgraph`` is for
+    the walk of a branch, for which Kilroy has other words."""
     match decision:
         case state.ConditionEvaluated(node_id, edge_to, condition, matched):
             return EdgeConditionEvaluated(node_id=node_id, edge_to=edge_to, condition=condition, matched=matched)
@@ -85,5 +111,15 @@ def event_of(decision: state.Decision, *, subgraph: bool = False) -> Event:
         case state.FailureCycle(node_id, signature, count, limit):
             kind = SubgraphDeterministicFailureCycleBreaker if subgraph else DeterministicFailureCycleBreaker
             return kind(node_id=node_id, signature=signature, signature_count=count, signature_limit=limit)
+        case state.LoopRepeated(loop_id, iteration, begin_node, end_node):
+            return LoopIteration(loop_id=loop_id, iteration=iteration, begin_node=begin_node, end_node=end_node)
+        case state.LoopEnded(loop_id, iterations, end_node):
+            return LoopTerminated(loop_id=loop_id, iterations=iterations, end_node=end_node)
+        case state.RestartSigned():
+            return LoopRestartSignature(**asdict(decision), current_logs_root=logs_root)
+        case state.RestartBlocked():
+            return LoopRestartBlocked(**asdict(decision))
+        case state.RestartCycle():
+            return LoopRestartCircuitBreaker(**asdict(decision))
         case _:
             assert_never(decision)

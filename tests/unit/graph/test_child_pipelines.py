@@ -12,7 +12,6 @@ from kilroy_engine.graph.child_validation import ChildText, ReadChild, with_chil
 from kilroy_engine.graph.children import MAX_DEPTH, child_file
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
-from kilroy_engine.graph.model import BUILT_IN_TYPES
 from kilroy_engine.graph.validation import validate
 
 GOOD = "digraph c { s [shape=Mdiamond] x [shape=Msquare] s -> x }"
@@ -37,7 +36,7 @@ def reader(files: Mapping[str, str]) -> ReadChild:
 
 def found(text: str, files: Mapping[str, str], filename: str = "/pipelines/p.dot") -> list[Diagnostic]:
     """The findings about child pipelines."""
-    checked = with_children_checked(parse_dot(text), filename, reader(files), known_types=BUILT_IN_TYPES)
+    checked = with_children_checked(parse_dot(text), filename, reader(files), validate, lambda graph: graph)
     return [diagnostic for diagnostic in validate(checked) if diagnostic.rule == "child_pipeline"]
 
 

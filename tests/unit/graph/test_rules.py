@@ -7,7 +7,7 @@ import pytest
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import EVERY_FEATURE, validate
+from kilroy_engine.graph.validation import validate
 
 
 def _pipeline(body: str) -> str:
@@ -16,7 +16,7 @@ def _pipeline(body: str) -> str:
 
 
 def _found(body: str, rule: str) -> list[Diagnostic]:
-    return [d for d in validate(prepare(parse_dot(_pipeline(body))), supported=EVERY_FEATURE) if d.rule == rule]
+    return [d for d in validate(prepare(parse_dot(_pipeline(body)))) if d.rule == rule]
 
 
 TOOL = 'shape=parallelogram, tool_command="make"'
@@ -57,6 +57,21 @@ FIRING = [
     ("retry_target_exists", "WARNING", "retry_target=nothing a [label=a] a -> x"),
     ("loop_restart_failure_class_guard", "WARNING", "a [label=a] a -> s [loop_restart=true] a -> x"),
     ("loop_restart_failure_class_guard", "WARNING", 'a [label=a] a -> s [loop_restart=true, condition="outcome=fail"] a -> x'),
+    ("loop_pair", "ERROR", "a [shape=trapezium] b [shape=invtrapezium, loop_id=main, loop_count=2] a -> b -> x"),
+    ("loop_pair", "ERROR", "a [shape=trapezium, loop_id=m] c [shape=trapezium, loop_id=m] a -> c -> x"),
+    ("loop_begin_without_end", "WARNING", "a [shape=trapezium, loop_id=main] a -> x"),
+    ("loop_begin_without_end", "WARNING",
+     "a [shape=trapezium, loop_id=m, loop_count=9] b [shape=invtrapezium, loop_id=m, loop_count=2] a -> b -> x"),
+    ("loop_value", "WARNING", 'a [label=a, loop_until_file_contains="done.txt"] a -> x'),
+    ("loop_value", "WARNING", "a [label=a, loop_while_outcome=retry] a -> x"),
+    ("attribute_value", "WARNING", "a [label=a, loop_count=three] a -> x"),
+    ("loop_without_condition", "WARNING", "a [label=a, loop_max=3] a -> x"),
+    ("loop_without_condition", "WARNING", "a [label=a, loop_max=3, loop_count=three] a -> x"),
+    ("loop_without_condition", "WARNING", "a [shape=trapezium, loop_id=m] b [shape=invtrapezium, loop_id=m] a -> b -> x"),
+    ("loop_never_succeeds", "WARNING", "a [label=a, loop_max=3, loop_count=3] a -> x"),
+    ("loop_on_a_marker", "WARNING", "a [label=a] x [loop_count=3] a -> x"),
+    ("concurrent_not_supported", "ERROR", "a [shape=pentagon] a -> x"),
+    ("concurrent_not_supported", "ERROR", "a [type=concurrent.join] a -> x"),
     ("child_pipeline_required", "ERROR", "a [shape=house] a -> x"),
     ("child_pipeline_required", "ERROR", "a [shape=folder] a -> x"),
     ("manager_stop_condition", "ERROR",
@@ -128,6 +143,13 @@ SILENT = [
     ("loop_restart_failure_class_guard",
      'a [label=a] a -> s [loop_restart=true, condition="outcome=fail && context.failure_class=transient_infra"] a -> x'),
     ("loop_restart_failure_class_guard", 'a [label=a] a -> s [loop_restart=true, condition="outcome=success"] a -> x'),
+    ("loop_pair", "a [shape=trapezium, loop_id=m] b [shape=invtrapezium, loop_id=m, loop_count=2] a -> b -> x"),
+    ("loop_begin_without_end",
+     "a [shape=trapezium, loop_id=m, loop_count=2] b [shape=invtrapezium, loop_id=m, loop_count=2] a -> b -> x"),
+    ("loop_value", 'a [label=a, loop_until_file_contains="log:a:b", loop_while_outcome=FAIL] a -> x'),
+    ("loop_without_condition", "a [label=a, loop_max=3, loop_until_file=done] a -> x"),
+    ("loop_never_succeeds", "a [label=a, loop_max=4, loop_count=3] a -> x"),
+    ("concurrent_not_supported", "a [shape=component] j [shape=tripleoctagon] a -> j -> x"),
     ("human_default_choice", 'a [shape=hexagon, human.default_choice=y] a -> x [label="[Y] Yes"]'),
     ("human_default_choice", "a [shape=hexagon, human.default_choice=X] a -> x"),
     ("thread_id_requires_fidelity_full", "default_fidelity=full a [label=a, thread_id=t] a -> x"),
@@ -187,6 +209,8 @@ def test_a_rule_is_silent_on_what_is_right(rule: str, body: str):
          "did you mean 'goal_gate'?"),
         ("a [type=tool, command=make] a -> x", "tool_command_required", "the tool node 'a' has no tool_command",
          "rename the attribute 'command' to tool_command"),
+        ("a [shape=trapezium, loop_id=main] b [shape=invtrapezium, loop_id=mian, loop_count=2] a -> b -> x", "loop_pair",
+         "the loop 'mian' that ends at 'b' begins nowhere", "did you mean 'main'?"),
         ('model_stylesheet="* { llm_modle: m; }" a [label=a] a -> x', "stylesheet_property",
          "model_stylesheet: the property 'llm_modle' is ignored", "did you mean 'llm_model'?"),
         ('a [label=a] a -> x [condition="outcome==success"]', "condition_syntax",
@@ -196,6 +220,14 @@ def test_a_rule_is_silent_on_what_is_right(rule: str, body: str):
 def test_a_slip_is_answered_with_what_was_meant(body: str, rule: str, message: str, fix: str):
     """Did you mean: ids, types, modes, shapes, attributes, properties, operators."""
     assert [(d.message, d.fix) for d in _found(body, rule)] == [(message, fix)]
+
+
+def test_the_rewrite_of_a_concurrent_region_is_shown():
+    """Both ends, each by its own place, with the names of the pipeline; whatever features are taken as supported."""
+    found = _found("a [shape=pentagon] b [label=b] j [shape=cylinder] a -> b -> j -> x", "concurrent_not_supported")
+    assert [d.node for d in found] == ["a", "j"]
+    assert {d.fix for d in found} == {"rewrite the region as a fan-out: a [shape=component]; j [shape=tripleoctagon]"}
+    assert found[0].column < found[1].column
 
 
 def test_an_alias_is_reported_once_for_a_file():

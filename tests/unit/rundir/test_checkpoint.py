@@ -51,6 +51,9 @@ states = st.builds(
     routing_outcome=st.none() | outcomes,
     jump_to=texts,
     logs=st.lists(texts, max_size=2).map(tuple),
+    restart_count=st.integers(min_value=0),
+    restart_signatures=counts,
+    visits_in_rounds=counts,
 )
 
 
@@ -58,11 +61,11 @@ states = st.builds(
 def test_a_state_survives_exactly(tmp_path_factory: pytest.TempPathFactory, state: RunState, sha: str) -> None:
     """Everything that decides what happens next is read back equal, key order of the context included."""
     run = RunDirectory(tmp_path_factory.mktemp("run"))
-    save_checkpoint(run, state, git_commit_sha=sha, extra={"restart_count": 2, "last_fidelity": "compact"})
+    save_checkpoint(run, state, git_commit_sha=sha, extra={"last_fidelity": "compact"})
     loaded = load_checkpoint(run)
     assert loaded.state == state
     assert list(loaded.state.context) == list(state.context)
-    assert (loaded.git_commit_sha, loaded.restart_count, loaded.extra) == (sha, 2, {"last_fidelity": "compact"})
+    assert (loaded.git_commit_sha, loaded.extra) == (sha, {"last_fidelity": "compact"})
 
 
 def test_the_property_above_covers_every_field() -> None:
@@ -82,6 +85,11 @@ def test_the_file_has_kilroys_keys(tmp_path: Path) -> None:
     assert (written["current_node"], written["completed_nodes"]) == ("a", ["start", "a"])
     assert written["extra"].items() >= {"base_logs_root": str(tmp_path), "restart_count": 0}.items()
     assert written["extra"]["loop_failure_signatures"] == {"a|deterministic|x": 2}
+    restart = dataclasses.replace(state, restart_count=3, restart_signatures={"a|transient_infra|x": 1})
+    save_checkpoint(run, restart, base=RunDirectory(tmp_path.parent))
+    extra = json.loads(run.checkpoint.read_bytes())["extra"]
+    assert (extra["restart_count"], extra["base_logs_root"]) == (3, str(tmp_path.parent))
+    assert extra["restart_failure_signatures"] == {"a|transient_infra|x": 1}
     save_checkpoint(run, state, git_commit_sha="c0ffee")
     assert json.loads(run.checkpoint.read_bytes())["git_commit_sha"] == "c0ffee"
 

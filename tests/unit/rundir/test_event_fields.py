@@ -42,6 +42,8 @@ stuck_cycle_breaker node_id visit_count visit_limit subgraph?
 edge_condition_evaluated node_id edge_to condition matched
 edge_selected from_node to_node label condition hop_source selection_method candidates_evaluated conditions_matched
 no_matching_fail_edge_fallback node_id retry_target failure_reason
+loop_iteration loop_id iteration begin_node end_node
+loop_terminated loop_id iterations end_node
 loop_restart_blocked target_node node_id failure_class failure_reason
 loop_restart_signature target_node node_id signature signature_count signature_limit failure_reason failure_class \
  restart_count current_logs_root
@@ -162,10 +164,15 @@ def test_every_field_and_event_is_documented() -> None:
         (state.GoalGateRetried("gate", "fix"), "goal_gate_retry"),
         (state.StuckCycle("a", 51, 50), "stuck_cycle_breaker"),
         (state.FailureCycle("a", "a|deterministic|x", 3, 3), "deterministic_failure_cycle_breaker"),
+        (state.LoopRepeated("main", 2, "top", "bottom"), "loop_iteration"),
+        (state.LoopEnded("main", 3, "bottom"), "loop_terminated"),
+        (state.RestartSigned("a", "b", "b|transient_infra|x", 1, 3, "x", "transient_infra", 0), "loop_restart_signature"),
+        (state.RestartBlocked("a", "b", "deterministic", "x"), "loop_restart_blocked"),
+        (state.RestartCycle("a", "b", "b|transient_infra|x", 3, 3), "loop_restart_circuit_breaker"),
     ],
 )
 def test_each_decision_of_the_walk_has_its_event(decision: state.Decision, name: str) -> None:
     """The event carries the decision's values under the same names."""
-    event = event_of(decision)
+    event = event_of(decision, logs_root="/runs/r1")
     assert event.event == name
     assert dataclasses.asdict(event).items() >= dataclasses.asdict(decision).items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
 from kilroy_engine.traversal.breakers import failure_cycle_check
@@ -17,6 +17,11 @@ from kilroy_engine.traversal.state import (
     FailureCycle,
     Finish,
     GoalGateRetried,
+    LoopEnded,
+    LoopRepeated,
+    RestartBlocked,
+    RestartCycle,
+    RestartSigned,
     RetryTargetTaken,
     RunState,
     StuckCycle,
@@ -25,6 +30,14 @@ from kilroy_engine.traversal.state import (
 from kilroy_engine.traversal.walk import walk
 
 NOWHERE = Position(0, 0)
+NAMES: Mapping[type[Decision], str] = {
+    LoopRepeated: "loop_iteration",
+    LoopEnded: "loop_terminated",
+    RestartSigned: "loop_restart_signature",
+    RestartBlocked: "loop_restart_blocked",
+    RestartCycle: "loop_restart_circuit_breaker",
+}
+"""Decisions whose events have the same fields."""
 Event = dict[str, object]
 
 
@@ -99,7 +112,7 @@ class Stages:
         raise AssertionError("a stage was tried without end")
 
     def visit_started(self, visit: Visit, state: RunState) -> None:
-        self._tell_decisions(visit.decisions)
+        self.told(visit.decisions)
         self.visits.append(visit.node_id)
 
     def outcome_recorded(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
@@ -113,7 +126,7 @@ class Stages:
             )
 
     def finished(self, finish: Finish, state: RunState) -> None:
-        self._tell_decisions(finish.decisions)
+        self.told(finish.decisions)
         completed = finish.status == FinalStatus.SUCCESS
         self._tell("run_completed" if completed else "run_failed", status=str(finish.status), reason=finish.reason)
         self.finish, self.state = finish, state
@@ -129,7 +142,7 @@ class Stages:
     def _tell(self, name: str, **fields: object) -> None:
         self.events.append({"event": name} | fields)
 
-    def _tell_decisions(self, decisions: Sequence[Decision]) -> None:
+    def told(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             match decision:
                 case ConditionEvaluated(node_id, edge_to, condition, matched):
@@ -157,6 +170,8 @@ class Stages:
                     self._tell("stuck_cycle_breaker", node_id=node_id)
                 case FailureCycle(node_id, signature):
                     self._tell("deterministic_failure_cycle_breaker", node_id=node_id, signature=signature)
+                case _:
+                    self._tell(NAMES[type(decision)], **asdict(decision))
 
 
 def walked(graph: Graph, **script: Sequence[str | Outcome]) -> Stages:

@@ -172,3 +172,20 @@ def test_inputs_that_are_given_anew_replace_the_old_ones() -> None:
     state = with_inputs(initial_state(LINE, run_id="r", inputs={"x": "1", "y": "2"}), {"x": "3"})
     assert (state.context["input.x"], state.context["input.y"]) == ("3", "2")
     assert state.context["inputs"] == {"x": "3", "y": "2"}
+
+
+def test_a_failure_that_a_diamond_handed_on_is_mended_at_its_stage() -> None:
+    """Visited again, the diamond would only hand on the same failure: no resume could ever help."""
+    edges = [edge("start", "a"), edge("a", "d"), edge("d", "d2", condition="outcome=fail")]
+    nodes = [node("a", tool_command="x"), node("d", shape="diamond"), node("d2", shape="diamond")]
+    graph = graph_of(nodes, [*edges, edge("d", "exit"), edge("d2", "exit", condition="outcome=success")])
+    stages, from_node, _ = resumed(graph, saved_after(graph, {"a": [FAILED]}), {"a": [success()]})
+    assert (from_node, stages.visits) == ("a", ["a", "d", "exit"])
+
+
+def test_a_diamond_that_no_success_can_leave_is_looked_at_again() -> None:
+    """Nothing failed before it, so no stage is run again: the pipeline has to change."""
+    nodes = [node("a", tool_command="x"), node("d", shape="diamond")]
+    graph = graph_of(nodes, [edge("start", "a"), edge("a", "d"), edge("d", "exit", condition="outcome=fail")])
+    _, from_node, _ = resumed(graph, saved_after(graph, {}))
+    assert from_node == "d"

@@ -80,3 +80,35 @@ def test_a_folder_that_a_stage_cleaned_away_comes_back(tmp_path: Path) -> None:
 
     assert (folder.path / "TASK.md").exists()
     assert (folder.path / ".gitignore").read_text() == "*\n"
+
+
+def test_a_package_is_unpacked_and_its_shell_scripts_can_be_run(tmp_path: Path) -> None:
+    """``.kilroy/package/``, ``*.sh`` and ``*.bash`` executable as in Kilroy, any other file as it was; nothing stale stays."""
+    package, work_dir = tmp_path / "package", tmp_path / "work"
+    work_dir.mkdir()
+    (package / "scripts" / "deep").mkdir(parents=True)
+    for name in ("a.sh", "deep/b.bash", "c.py"):
+        (package / "scripts" / name).write_text("x")
+        (package / "scripts" / name).chmod(0o644)
+    stale = work_dir / ".kilroy" / "package" / "stale.sh"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+
+    KilroyFolder(work_dir).prepare({}, package)
+
+    unpacked = work_dir / ".kilroy" / "package" / "scripts"
+    modes = {name: (unpacked / name).stat().st_mode & 0o777 for name in ("a.sh", "deep/b.bash", "c.py")}
+    assert modes == {"a.sh": 0o755, "deep/b.bash": 0o755, "c.py": 0o644}
+    assert not stale.exists()
+    assert (work_dir / ".kilroy" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_run_without_a_package_has_none_of_another_run(tmp_path: Path) -> None:
+    """Two runs in one folder, in place: the second must not call the first one's scripts."""
+    (tmp_path / "package").mkdir()
+    KilroyFolder(tmp_path).prepare({}, tmp_path / "package")
+    assert (tmp_path / ".kilroy" / "package").is_dir()
+
+    KilroyFolder(tmp_path).prepare({}, tmp_path / "absent")
+
+    assert not (tmp_path / ".kilroy" / "package").exists()

@@ -1,0 +1,102 @@
+"""What a call of a Prefect task or flow came to, as the outcome of its node."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import State
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import FailedRun
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from kilroy_engine.errors import KilroyError
+from kilroy_engine.rundir.atomic import write_bytes
+from kilroy_engine.rundir.encoding import indented
+from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
+from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
+
+RESULT_LIMIT_BYTES = 64 * 1024
+"""How much of a result goes into the context, as JSON. The file in the stage's directory has all of it."""
+RESULT_FILE = "result.json"
+
+
+def outcome_of_state(state: State, *, what: str, node_id: str, stage_dir: Path) -> Outcome:
+    """The outcome that a terminal state stands for. ``what`` names the call in messages, for example ``task etl:load``."""
+    told = state.message or f"no message, state {state.name}"
+    match state.type:
+        case StateType.COMPLETED:
+            return _completed(state, what, node_id, stage_dir)
+        case StateType.CANCELLED | StateType.CANCELLING:
+            return failure(f"{what} was canceled: {told}", failure_class=FailureClass.CANCELED)
+        case StateType.CRASHED:
+            return failure(f"{what} crashed: {told}", failure_class=FailureClass.TRANSIENT_INFRA)
+        case StateType.FAILED:
+            error = _data_of(state)
+            raised = isinstance(error, Exception) and not isinstance(error, FailedRun)  # Prefect's word for no exception
+            return outcome_of_error(error, stage_dir) if raised else failure(f"{what} failed: {told}")
+        case _:
+            return failure(f"{what} ended as {state.name}: {told}")
+
+
+def outcome_of_error(error: Exception, stage_dir: Path) -> Outcome:
+    """The failure that an exception of the callee stands for; its traceback goes to ``panic.txt``."""
+    text = f"{error}\n\n{''.join(traceback.format_exception(error))}"
+    (stage_dir / "panic.txt").write_text(text, encoding="utf-8")
+    outcome = failure_of_exception(error).with_updates(notes="the call raised; see panic.txt")
+    if isinstance(error, KilroyError):
+        return outcome
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    return outcome.with_updates(failure_reason=reason)
+
+
+def outcome_of_value(value: Any, *, what: str, node_id: str, stage_dir: Path) -> Outcome:
+    """The outcome for a returned value.
+
+    An :class:`Outcome` is taken as it is. A mapping, a pydantic model or a dataclass becomes context updates, one per field;
+    any other value is ``<node id>.result``; None is a plain success. Values are kept as JSON; what is none, or is too large
+    for the context, is not, and the notes say so.
+    """
+    done = f"{what} completed"
+    if isinstance(value, Outcome):
+        return value
+    if value is None:
+        return success(done)
+    by_field = isinstance(value, Mapping | BaseModel) or dataclasses.is_dataclass(value)
+    try:
+        content = indented(to_jsonable_python(value))
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        return success(f"{done}; its result, a {type(value).__name__}, is not kept: it is no JSON ({why})")
+    write_bytes(stage_dir / RESULT_FILE, content, durable=False)
+    if len(content) > RESULT_LIMIT_BYTES:
+        return success(
+            f"{done}; its result is too large for the context ({len(content)} bytes, the limit is {RESULT_LIMIT_BYTES}): "
+            f"it is in {stage_dir / RESULT_FILE}"
+        )
+    plain = cast("Json", json.loads(content))
+    updates = plain if by_field and isinstance(plain, dict) else {f"{node_id}.result": plain}
+    return success(done).with_updates(context_updates=updates)
+
+
+def _completed(state: State, what: str, node_id: str, stage_dir: Path) -> Outcome:
+    try:
+        value = state.result(raise_on_failure=False)
+    except Exception as error:  # noqa: BLE001 - a result in somebody's storage may be missing or unreadable in any way
+        return success(
+            f"{what} completed; its result cannot be read here ({type(error).__name__}): persist_result=True on the flow and "
+            "storage that both sides reach hand it on"
+        )
+    return outcome_of_value(value, what=what, node_id=node_id, stage_dir=stage_dir)
+
+
+def _data_of(state: State) -> Any:
+    try:
+        return state.result(raise_on_failure=False)
+    except Exception:  # noqa: BLE001 - the same; the state's message tells the reason then
+        return None
