@@ -214,6 +214,7 @@ _DESCRIPTIONS: Mapping[str, Callable[[Event], str | None]] = {
     "loop_iteration": lambda e: f"loop {e.get('loop_id')}: iteration {e.get('iteration')} over, again at {e.get('begin_node')}",
     "loop_terminated": lambda e: f"loop {e.get('loop_id')}: over after {_times(e, 'iterations', 'iteration')}",
     "manager_loop_cycle": lambda e: f"{e.get('node_id')}: cycle {e.get('cycle')} of {e.get('max_cycles')}",
+    "manager_loop_steered": lambda e: f"{e.get('node_id')}: steers its child pipeline ({e.get('path')})",
     "tmux_session_start": lambda e: f"{e.get('node_id')}: {e.get('tool')} started in tmux session {e.get('session')}",
     "tmux_session_complete": lambda e: f"{e.get('node_id')}: {e.get('tool')} ended with exit code {e.get('exit_code')}",
 }  # fmt: skip

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from kilroy_engine.cli.diagnostics import as_json, count, plural, print_diagnostic, tally
 from kilroy_engine.cli.errors import ExitCode
-from kilroy_engine.cli.source import Source, no_option, read_source
+from kilroy_engine.cli.source import STANDARD_INPUT_NAME, Source, no_option, read_source
 from kilroy_engine.cli.streams import console
 from kilroy_engine.errors import PackageSyntaxError, PipelineNotFound, PipelineSourceError
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
@@ -78,16 +79,18 @@ def check(name: str) -> FileReport:
 
 def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
     """All findings of a graph, after the transforms that a run applies."""
+    from kilroy_engine.graph.child_validation import with_children_checked
     from kilroy_engine.graph.transforms import prepare
-    from kilroy_engine.graph.validation import validate as findings_of
-    from kilroy_engine.handlers.node_types import known_types
-    from kilroy_engine.orchestration.extensions import plugin_rules, with_plugin_transforms
+    from kilroy_engine.orchestration.extensions import findings_with_plugins, with_plugin_transforms
+    from kilroy_engine.orchestration.pipeline_file import child_reader
 
     def read_text(name: str) -> str:
         return (source.folder / name).read_text(encoding="utf-8")
 
     graph = with_plugin_transforms(prepare(graph, inputs=source.inputs, read_text=read_text))
-    return findings_of(graph, known_types=known_types(), extra_rules=plugin_rules())
+    file = str((source.folder / Path(source.name).name).resolve()) if source.name != STANDARD_INPUT_NAME else ""
+    reader = child_reader(source.folder)
+    return findings_with_plugins(with_children_checked(graph, file, reader, findings_with_plugins, with_plugin_transforms))
 
 
 def _syntax(error: PipelineSourceError, rule: str) -> Diagnostic:

@@ -27,7 +27,7 @@ SHAPE_TO_TYPE: Mapping[str, str] = {
     "tripleoctagon": "parallel.fan_in",
     "parallelogram": "tool",
     "house": "stack.manager_loop",
-    "folder": "stack.manager_loop",
+    "folder": "pipeline",
     "trapezium": "loop.begin",
     "invtrapezium": "loop.end",
     "pentagon": "concurrent.split",

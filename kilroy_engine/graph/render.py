@@ -31,6 +31,7 @@ _MERMAID_SHAPES: Mapping[str, tuple[str, str]] = {
     "parallel.fan_in": ("[\\", "/]"),
     "tool": ("[/", "/]"),
     "stack.manager_loop": ("[[", "]]"),
+    "pipeline": ("[[", "]]"),
 }
 
 

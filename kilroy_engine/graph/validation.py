@@ -8,9 +8,8 @@ from dataclasses import replace
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
-from kilroy_engine.graph.rules import calls, inputs, loops, routing, stages, structure, support, values
+from kilroy_engine.graph.rules import calls, children, inputs, loops, routing, stages, structure, support, values
 from kilroy_engine.graph.rules.subject import Rule, Subject
-from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
 from kilroy_engine.graph.source import excerpt, source_lines
 
 BUILT_IN_RULES: tuple[Rule, ...] = (
@@ -21,10 +20,9 @@ BUILT_IN_RULES: tuple[Rule, ...] = (
     *inputs.RULES,
     *stages.RULES,
     *calls.RULES,
+    *children.RULES,
     *support.RULES,
 )
-EVERY_FEATURE: frozenset[str] = frozenset(NOT_SUPPORTED_YET)
-"""Value of ``supported`` that leaves out all ``not_supported_yet`` errors."""
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
@@ -34,7 +32,6 @@ def validate(
     *,
     known_types: frozenset[str] = BUILT_IN_TYPES,
     default_agent: bool = True,
-    supported: frozenset[str] = frozenset(),
     extra_rules: Iterable[Rule] = (),
 ) -> tuple[Diagnostic, ...]:
     """All diagnostics of a graph that went through ``prepare``, sorted by place, errors first at the same place (Spec 7.3).
@@ -42,10 +39,9 @@ def validate(
     Args:
         known_types: Handler types that can run; a node of any other type is treated by its shape.
         default_agent: Whether an agent is set for nodes that name no provider.
-        supported: Features of ``NOT_SUPPORTED_YET`` to take as supported all the same.
         extra_rules: Rules to run after the built-in ones (Spec 7.4).
     """
-    subject = Subject(graph, known_types, default_agent, supported)
+    subject = Subject(graph, known_types, default_agent)
     found = list(graph.findings)
     for rule in (*BUILT_IN_RULES, *extra_rules):
         found += rule(subject)
@@ -64,7 +60,6 @@ def require_valid(
     *,
     known_types: frozenset[str] = BUILT_IN_TYPES,
     default_agent: bool = True,
-    supported: frozenset[str] = frozenset(),
     extra_rules: Iterable[Rule] = (),
 ) -> tuple[Diagnostic, ...]:
     """The diagnostics of a graph that may run, warnings and notes.
@@ -72,9 +67,7 @@ def require_valid(
     Raises:
         InvalidPipeline: With all diagnostics, when one of them is an error.
     """
-    diagnostics = validate(
-        graph, known_types=known_types, default_agent=default_agent, supported=supported, extra_rules=extra_rules
-    )
+    diagnostics = validate(graph, known_types=known_types, default_agent=default_agent, extra_rules=extra_rules)
     if errors_of(diagnostics):
         raise InvalidPipeline(diagnostics=diagnostics)
     return diagnostics

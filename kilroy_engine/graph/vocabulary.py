@@ -167,12 +167,17 @@ ATTRIBUTES: Mapping[Owner, Mapping[str, Kind]] = {
 _MODEL_ALIASES = {"model": "llm_model", "provider": "llm_provider"}
 
 ALIASES: Mapping[Owner, Mapping[str, str]] = {
-    Owner.GRAPH: {"default_max_retry": "default_max_retries", **_MODEL_ALIASES},
+    Owner.GRAPH: {
+        "default_max_retry": "default_max_retries",
+        "stack.child_workflow": "stack.child_dotfile",
+        **_MODEL_ALIASES,
+    },
     Owner.NODE: {
         "llm_prompt": "prompt",
         "script": "tool_command",
         "node_type": "type",
         "handler": "type",
+        "stack.child_workflow": "stack.child_dotfile",
         **_MODEL_ALIASES,
     },
     Owner.EDGE: {},
@@ -201,5 +206,6 @@ MISTAKEN: Mapping[Owner, Mapping[str, str]] = {
 FIDELITY_MODES: tuple[str, ...] = tuple(Fidelity)
 RETRY_POLICIES: tuple[str, ...] = ("none", "standard", "aggressive", "linear", "patient")
 JOIN_POLICIES: tuple[str, ...] = ("wait_all", "first_success", "k_of_n", "quorum")
+MANAGER_ACTIONS: tuple[str, ...] = ("observe", "wait", "steer")
 ERROR_POLICIES: tuple[str, ...] = ("continue", "fail_fast", "ignore")
 EFFORTS: tuple[str, ...] = ("low", "medium", "high")

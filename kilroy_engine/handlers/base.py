@@ -15,6 +15,7 @@ from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import BranchResult, FanOutPolicy
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 from kilroy_engine.workspace.branching import BranchWorkspace
 
 
@@ -106,6 +107,7 @@ class StageRequest:
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
     included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
     ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
+    ``guidance`` is what a manager has to say to this pipeline's agents, empty where it says nothing.
     """
 
     graph: Graph
@@ -123,6 +125,7 @@ class StageRequest:
     outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
+    guidance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,20 @@ class FanIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Supervise:
+    """A child pipeline to run, and to watch until it ends.
+
+    ``child_file`` names it; it is empty where somebody else starts it. ``plan`` says how to watch it in cycles, None for only
+    waiting. ``guide`` makes of what is seen what is said to its agents; None says nothing.
+    """
+
+    child_file: str
+    plan: Supervision | None = None
+    guide: Callable[[ChildFacts], str] | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CallPrefect:
     """A call of a Prefect task or flow (``node_type`` says which), or a run of a flow's deployment.
 
@@ -179,7 +196,7 @@ class CallPrefect:
     timeout_s: float | None = None
 
 
-Effect: TypeAlias = Ask | FanOut | FanIn | CallPrefect
+Effect: TypeAlias = Ask | FanOut | FanIn | CallPrefect | Supervise
 """What the engine carries out on a handler's behalf."""
 
 StageResult: TypeAlias = Outcome | Effect

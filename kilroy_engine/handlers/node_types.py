@@ -9,7 +9,8 @@ ENTRY_POINTS = "kilroy_engine.handlers"
 """Entry point group of handlers; the name is the node type, the object a handler or a class whose instances are."""
 
 BUILT_IN_TYPES = frozenset(
-    {"start", "exit", "conditional", "tool", "wait.human", "codergen", "parallel", "parallel.fan_in", *CALL_TYPES}
+    {"start", "exit", "conditional", "tool", "wait.human", "codergen", "parallel", "parallel.fan_in"}
+    | {"stack.manager_loop", "pipeline", *CALL_TYPES}
 )
 
 

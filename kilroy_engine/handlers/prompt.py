@@ -10,12 +10,13 @@ from kilroy_engine.handlers.stage_status import StatusContract
 
 
 def assemble_prompt(request: StageRequest, contract: StatusContract) -> str:
-    """The blocks that apply, top to bottom, one blank line between (Kilroy's order): dossier, inputs, work folder, status
-    contract, preamble, task."""
+    """The blocks that apply, top to bottom, one blank line between (Kilroy's order): dossier, inputs, work folder, guidance,
+    status contract, preamble, task."""
     blocks = (
         _dossier_block(request),
         _inputs_block(request.environment.get("KILROY_INPUTS_MANIFEST_PATH", "")),
         _work_folder_block(request.work_dir),
+        _guidance_block(request.guidance),
         _status_block(contract),
         preamble(request),
         request.node.prompt.strip() or request.node.label,
@@ -53,6 +54,12 @@ def _work_folder_block(work_dir: Path) -> str:
             "- Absolute paths that lead elsewhere are there to be read, not to be changed.",
         )
     )
+
+
+def _guidance_block(guidance: str) -> str:
+    if not guidance.strip():
+        return ""
+    return f"GUIDANCE\nWhoever supervises this pipeline asks you to keep in mind:\n\n{guidance.strip()}"
 
 
 def _status_block(contract: StatusContract) -> str:

@@ -14,6 +14,7 @@ from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import Handler
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
+from kilroy_engine.handlers.manager import ManagerHandler, run_pipeline
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
 from kilroy_engine.handlers.parallel import FanInHandler, fan_out
 from kilroy_engine.handlers.plugins import distribution_of, plugins
@@ -29,6 +30,7 @@ _BUILT_IN: dict[str, Handler] = {
     "tool": run_tool,
     "wait.human": wait_human,
     "parallel": fan_out,
+    "pipeline": run_pipeline,
     "prefect.task": call_prefect,
     "prefect.flow": call_prefect,
 }
@@ -50,6 +52,7 @@ class HandlerRegistry:
             **_BUILT_IN,
             _AGENT_TYPE: CodergenHandler(agent_for),
             "parallel.fan_in": FanInHandler(agent_for),
+            "stack.manager_loop": ManagerHandler(agent_for),
         }
 
     def __reduce__(self) -> tuple[type[HandlerRegistry], tuple[Callable[[Node], Agent | None]]]:

@@ -13,8 +13,9 @@ from kilroy_engine.errors import UnknownHandler
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.rules.subject import Rule, Subject, error
-from kilroy_engine.graph.validation import located
+from kilroy_engine.graph.validation import located, validate
 from kilroy_engine.handlers.node_types import ENTRY_POINTS as HANDLERS
+from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.handlers.plugins import distribution_of, plugins
 from kilroy_engine.handlers.registry import HandlerRegistry
 
@@ -42,6 +43,11 @@ def with_plugin_transforms(graph: Graph) -> Graph:
 def plugin_rules() -> tuple[Rule, ...]:
     """The rules of plug-ins, in the order of their names."""
     return tuple(_guarded(name, plugin) for name, plugin in sorted(plugins(RULES).items()))
+
+
+def findings_with_plugins(graph: Graph) -> tuple[Diagnostic, ...]:
+    """What the built-in rules and those of plug-ins find in a graph with all its transforms."""
+    return validate(graph, known_types=known_types(), extra_rules=plugin_rules())
 
 
 def handler_findings(graph: Graph) -> tuple[Diagnostic, ...]:

@@ -12,7 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current
 from prefect.states import Completed, Failed
 
-from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished, RunCanceled
+from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished
 from kilroy_engine.orchestration.call_checks import require_callable
 from kilroy_engine.orchestration.hooks import finalize
 from kilroy_engine.orchestration.interrupts import interrupts_cancel
@@ -23,15 +23,12 @@ from kilroy_engine.orchestration.pipeline_file import name_by_file, read_pipelin
 from kilroy_engine.orchestration.prefect_events import relay
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.reconcile import reconciling
-from kilroy_engine.orchestration.recorder import tell_opened
-from kilroy_engine.orchestration.restarts import walk_run
 from kilroy_engine.orchestration.settings import Options
-from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
 from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.takeover import settle_earlier_flow_runs
+from kilroy_engine.orchestration.walking import walk_through
 from kilroy_engine.orchestration.watch import DEADLINE, watching
 from kilroy_engine.rundir.layout import runs_root
-from kilroy_engine.traversal.outcome import FinalStatus
 
 _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
 
@@ -120,7 +117,8 @@ def conduct(run: OpenRun) -> State:
             interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
             watching(run),
         ):
-            status, reason = _walk(run)
+            relay(run)
+            status, reason = walk_through(run)
     except BaseException as passing:
         run.interrupted(passing)
         raise
@@ -129,17 +127,3 @@ def conduct(run: OpenRun) -> State:
     # A supervisor that meets CANCELLING would signal a process that is about to end by itself.
     unknown_to_prefect = source.startswith("by ") and not run.identity.supervised
     return to_flow_state(conclusion, deadline=source.startswith(DEADLINE), by_signal=unknown_to_prefect)
-
-
-def _walk(run: OpenRun) -> tuple[FinalStatus, str]:
-    tell_opened(run)
-    relay(run)
-    try:
-        bring_back(run)
-        run_setup_commands(run)
-        finish = walk_run(run)
-    except RunCanceled as canceled:
-        return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
-    except SetupFailed as failed:
-        return FinalStatus.FAIL, str(failed)
-    return finish.status, finish.reason

@@ -26,7 +26,7 @@ from kilroy_engine.orchestration.interrupts import BY_SIGNAL
 from kilroy_engine.orchestration.locate import locate
 from kilroy_engine.orchestration.opening import OpenRun, live_run
 from kilroy_engine.orchestration.prefect_events import announce_end
-from kilroy_engine.orchestration.settle import settle_task_runs
+from kilroy_engine.orchestration.settle import settle_children, settle_task_runs
 from kilroy_engine.orchestration.states import agrees, end_state, final_status_of, state_message
 from kilroy_engine.rundir.events import TERMINAL_EVENTS
 from kilroy_engine.rundir.layout import RunDirectory
@@ -68,7 +68,7 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     reason = f": {final.failure_reason}" if final.failure_reason else ""
     logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
     with telling(logger):
-        _settle(flow_run, state, final, in_flow_process=live is not None)
+        _settle(run, flow_run, state, final, in_flow_process=live is not None)
         if not over:  # else whoever ended the run has announced it
             publish_end(run, final, flow_run, flow_name=flow.name)
 
@@ -112,13 +112,17 @@ def _returned(state: State) -> bool:
 
 
 def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str) -> None:
-    """The event of the end, then the summary. Call it inside :func:`telling`, by whoever wrote the terminal line."""
-    with get_client(httpx_settings={"timeout": REQUEST_LIMIT_S}, sync_client=True) as client:
-        announce_end(run, final, flow_run, flow_name=flow_name, client=client)
+    """The event of the end, then the summary. Call it inside :func:`telling`, by whoever wrote the terminal line.
+
+    The end of a child pipeline is a step of the run around it: an automation that waits for runs shall not take it for one.
+    """
+    if not run.supervisor.exists():
+        with get_client(httpx_settings={"timeout": REQUEST_LIMIT_S}, sync_client=True) as client:
+            announce_end(run, final, flow_run, flow_name=flow_name, client=client)
     publish_summary(run, flow_run, final)
 
 
-def _settle(flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
+def _settle(run: RunDirectory, flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
     """Prefect's states follow the disk, where one cancel or crash overtook another. A runner that calls this hook for
     CANCELLING sets Cancelled itself; an engine whose flow returned or adopted it leaves the server there."""
     by_runner = state.is_cancelling() and not in_flow_process
@@ -131,6 +135,7 @@ def _settle(flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_pro
             client.set_flow_run_state(flow_run.id, end_state(final), force=True)
         if not in_flow_process:
             settle_task_runs(flow_run.id, final, client=client)
+            settle_children(run, client=client)
 
 
 @contextmanager

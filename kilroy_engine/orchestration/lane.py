@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kilroy_engine.errors import RunEnded
 from kilroy_engine.graph.model import Graph
@@ -29,6 +30,9 @@ class Lane:
     directory. ``base`` is the run directory itself, whichever lane it is. ``environment`` is for child processes. ``log`` and
     ``clock`` are the run's, too. ``path`` names the branches around the lane, outermost first; it is empty for the run's own.
 
+    ``folder`` is where files that the pipeline names are. ``pipelines`` are the files of the pipelines around it, outermost
+    first, and its own; an empty text for one without a file.
+
     A lane can be sent to another process: what is open here is opened anew there.
     """
 
@@ -46,6 +50,8 @@ class Lane:
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
     path: tuple[str, ...] = ()
+    folder: Path = field(default_factory=Path.cwd)
+    pipelines: tuple[str, ...] = ("",)
     pool: BranchPool = field(default_factory=ThreadBranchPool)
 
     def emit(self, event: Event) -> None:

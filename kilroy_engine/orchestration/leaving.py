@@ -46,7 +46,7 @@ def _end_after_main_thread() -> None:
 def end_left_runs() -> None:
     """Ends the runs of this process that are open and that nobody else will end, and lets go of the others."""
     for run in live_runs():
-        if _is_ours(run):
+        if _is_ours(run) and not run.is_child:  # the end of the run around it is a child pipeline's end too
             _end(run)
         else:
             run.close()  # a process that hangs in its exit must not keep the reconciler away

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled
 
 from kilroy_engine.orchestration.hooks import publish_end, telling
-from kilroy_engine.orchestration.settle import settle_flow_run, settle_task_runs
+from kilroy_engine.orchestration.settle import settle_children, settle_flow_run, settle_task_runs
 from kilroy_engine.orchestration.states import agrees, final_status_of, state_message
 from kilroy_engine.orchestration.told import FLOW_NAME, Prefect, Told
 from kilroy_engine.rundir.layout import RunDirectory
@@ -113,6 +113,7 @@ def tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, pref
     with telling(_log):
         settle_flow_run(flow_run, final, client=prefect.client)
         settle_task_runs(flow_run.id, final, client=prefect.client)
+        settle_children(run, client=prefect.client)
         if announce:
             publish_end(run, final, flow_run, flow_name=FLOW_NAME)
 

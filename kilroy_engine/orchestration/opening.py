@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
 from kilroy_engine.orchestration.package import keep_package
-from kilroy_engine.orchestration.places import facts_of, open_place, plan_workspace
+from kilroy_engine.orchestration.places import GuestPlan, facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
 from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
@@ -41,7 +41,7 @@ from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.starts import OpenStart, begin_start
 from kilroy_engine.rundir.terminal import stage_conclusion
 from kilroy_engine.traversal.fold import initial_state
-from kilroy_engine.traversal.outcome import FinalStatus
+from kilroy_engine.traversal.outcome import FinalStatus, Json
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
 from kilroy_engine.workspace.closing import closing_of
@@ -74,6 +74,8 @@ class OpenRun:
     """Commit that a resumed run's place of work is put back to before the first stage; None for a new run."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
+    inherited: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """What a child pipeline knows of the run around it, each time it begins."""
     ending: bool = False
 
     @property
@@ -109,8 +111,20 @@ class OpenRun:
             log=self.log,
             cancellation=self.cancellation,
             clock=self.clock,
+            folder=self.prepared.folder,
+            pipelines=self.prepared.pipelines,
             pool=self.prepared.pool,
         )
+
+    @property
+    def is_child(self) -> bool:
+        """Whether it is a child pipeline, which ends with the run around it."""
+        return bool(self.prepared.around)
+
+    def beginning(self) -> RunState:
+        """The state of a walk that begins at the beginning: the graph's attributes, the inputs, what is inherited."""
+        state = initial_state(self.graph, run_id=self.run_id, inputs=self.prepared.inputs, base_sha=self.workspace.base_sha)
+        return replace(state, context={**self.inherited, **state.context})
 
     def emit(self, event: Event) -> None:
         """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
@@ -190,8 +204,12 @@ def live_runs() -> tuple[OpenRun, ...]:
     return tuple(_LIVE.values())
 
 
-def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str, str], base: Path | None = None) -> OpenRun:
+def open_run(
+    prepared: PreparedRun, identity: Identity, *, environ: Mapping[str, str], host: Workspace | None = None
+) -> OpenRun:
     """Opens the run for this flow run: a new one, or another start of an earlier one.
+
+    ``host`` is the place of work of the run around a child pipeline, where that works too.
 
     Raises:
         KilroyError: The directory is in use or not empty, it cannot be written, or the place of work cannot be made. Nothing
@@ -201,7 +219,7 @@ def open_run(prepared: PreparedRun, identity: Identity, *, environ: Mapping[str,
     parts = _Parts(prepared, identity, reveal(prepared.declared, prepared.inputs, environ), _child_environment(environ))
     if prepared.earlier is not None:
         return _open_again(parts, prepared.earlier)
-    return _open_new(parts, environ, base or Path.cwd())
+    return _open_new(parts, environ, host)
 
 
 @dataclass(frozen=True)
@@ -234,13 +252,13 @@ class _Parts:
         )
 
 
-def _open_new(parts: _Parts, environ: Mapping[str, str], base: Path) -> OpenRun:
+def _open_new(parts: _Parts, environ: Mapping[str, str], host: Workspace | None) -> OpenRun:
     """The records come before the start: a start that is on record can be resumed, whatever happens to it afterwards."""
     prepared, identity = parts.prepared, parts.identity
     options = prepared.parameters.options
     run_id = check_run_id(run_id_for(identity.flow_run_id, options))
     directory = RunDirectory(run_directory_path(options, run_id=run_id, environ=environ))
-    plan = plan_workspace(prepared.settings, run_id=run_id, base=base)
+    plan = GuestPlan(host) if host else plan_workspace(prepared.settings, run_id=run_id, base=Path.cwd())
     made = _make_directory(directory)
     lock: RunLock | None = None
     workspace: Workspace | None = None
@@ -252,11 +270,12 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], base: Path) -> OpenRun:
             keep_package(prepared.package, directory.package)
         started = begin_start(lock, parts.opening(), run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
-        KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
+        if host is None:  # else the run around it has done so
+            KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
         run = parts.assemble(started, workspace, state)
     except BaseException:
-        if workspace is not None:
+        if workspace is not None and host is None:
             workspace.abandon()
         if lock is not None:
             lock.release()
@@ -323,7 +342,7 @@ def _make_directory(run: RunDirectory) -> bool:
 
 def _remains(run: RunDirectory) -> set[str]:
     """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
-    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package)}
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package, run.supervisor)}
 
 
 def _take_back(path: Path, *, made: bool) -> None:

@@ -14,7 +14,7 @@ from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
-from kilroy_engine.handlers.base import CallPrefect, FanIn, FanOut
+from kilroy_engine.handlers.base import CallPrefect, FanIn, FanOut, Supervise
 from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.loop_files import with_loop_files
@@ -50,9 +50,10 @@ def run_node(stage: StageVisit, in_queue: ExitStack) -> State:
     return to_task_state(failure(verdict.reason), again=True)
 
 
-def carry_out(stage: StageVisit, effect: FanOut | FanIn | CallPrefect, attempt: int) -> Outcome:
+def carry_out(stage: StageVisit, effect: FanOut | FanIn | CallPrefect | Supervise, attempt: int) -> Outcome:
     """What a handler asked for, carried out inside the node's task run."""
-    from kilroy_engine.orchestration import branches, fan_in  # stages run branches, and branches run stages
+    # Stages run branches and child pipelines, and those run stages.
+    from kilroy_engine.orchestration import branches, fan_in, supervise
 
     match effect:
         case FanOut():
@@ -63,6 +64,8 @@ def carry_out(stage: StageVisit, effect: FanOut | FanIn | CallPrefect, attempt: 
         case CallPrefect():
             place = CallPlace(stage.node.id, stage.directory, stage.lane.cancellation, alive=stage.lane.clock.tick)
             return make_call(effect, place)
+        case Supervise():
+            return supervise.supervise(stage.lane, stage.node, effect, stage.state, attempt=attempt)
 
 
 class TaskPerformer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kilroy_engine.errors import PipelineNotFound
+from kilroy_engine.graph.child_validation import ChildText, ReadChild
 
 SIZE_LIMIT_BYTES = 16 * 1024 * 1024
 INLINE = "<inline>"
@@ -61,6 +62,32 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
             f"{graph} is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); a pipeline is a DOT text file",
             path=path,
         ) from error
+
+
+def find_child(name: str, *folders: Path) -> Path | None:
+    """The file of a child pipeline: ``name`` in the first folder that has it; None where none does.
+
+    Raises:
+        PipelineNotFound: It is a folder.
+    """
+    candidates = (folder / Path(name).expanduser() for folder in folders)
+    found = next((path.absolute() for path in candidates if path.exists()), None)
+    if found is not None and found.is_dir():
+        raise PipelineNotFound(f"the child pipeline {name} is a folder; name the DOT file in it", path=found)
+    return found
+
+
+def child_reader(folder: Path) -> ReadChild:
+    """Reads child pipelines for the check: those of the first pipeline, whose folder is ``folder``, and theirs."""
+
+    def read(name: str, named_in: str) -> ChildText | None:
+        path = find_child(name, Path(named_in).parent if named_in else folder)
+        if path is None:
+            return None
+        text, _ = read_pipeline(str(path))
+        return ChildText(text, str(path.resolve()), lambda other: (path.parent / other).read_text(encoding="utf-8"))
+
+    return read
 
 
 def _pipeline_in(folder: Path, shown: str) -> Path:

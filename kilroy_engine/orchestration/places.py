@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from kilroy_engine.errors import InvalidInput, WorkspaceError
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
-from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitPlan, find_repository, plan_git
+from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitPlan, GitWorkspace, find_repository, plan_git
 from kilroy_engine.workspace.plain import open_in_place, open_scratch
+from kilroy_engine.workspace.reopen import reopen_workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,14 @@ class PlainPlan:
     workdir: Path | None
 
 
-WorkspacePlan: TypeAlias = GitPlan | PlainPlan
+@dataclass(frozen=True, slots=True)
+class GuestPlan:
+    """A child pipeline: it works where the run around it does, on the same branch. Nothing is made, nothing is taken back."""
+
+    host: Workspace
+
+
+WorkspacePlan: TypeAlias = GitPlan | PlainPlan | GuestPlan
 
 
 def plan_workspace(settings: RunSettings, *, run_id: str, base: Path) -> WorkspacePlan:
@@ -59,6 +67,10 @@ def facts_of(plan: WorkspacePlan, *, run_id: str, worktree: Path) -> WorkspaceFa
             return WorkspaceFacts(run_id, place, plan.repo_path, plan.branch, plan.base_sha)
         case PlainPlan():
             return WorkspaceFacts(run_id, plan.workdir or worktree.parent.resolve() / worktree.name)
+        case GuestPlan(GitWorkspace() as host):
+            return replace(host.facts, run_id=run_id, base_sha=host.head())
+        case GuestPlan(host):
+            return WorkspaceFacts(run_id, host.path)
 
 
 def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str, ...]) -> Workspace:
@@ -67,8 +79,13 @@ def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str,
     Raises:
         WorkspaceError: It cannot be made; what was made is taken back.
     """
+    exclude_globs = exclude_globs or DEFAULT_EXCLUDE_GLOBS
     match plan:
         case GitPlan():
-            return plan.open(worktree, exclude_globs or DEFAULT_EXCLUDE_GLOBS)
+            return plan.open(worktree, exclude_globs)
         case PlainPlan():
             return open_in_place(plan.workdir) if plan.workdir else open_scratch(worktree)
+        case GuestPlan(GitWorkspace() as host):
+            return reopen_workspace(replace(host.facts, base_sha=host.head()), exclude_globs=exclude_globs)
+        case GuestPlan(host):
+            return open_in_place(host.path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.registry import named_agent
 from kilroy_engine.errors import InvalidInput, InvalidPipeline
+from kilroy_engine.graph.child_validation import nesting_problem, with_children_checked
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
@@ -21,11 +22,11 @@ from kilroy_engine.graph.transforms import complete, expand_variables, settle_ty
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
-from kilroy_engine.orchestration.extensions import handler_findings, plugin_rules, with_plugin_transforms
+from kilroy_engine.orchestration.extensions import findings_with_plugins, handler_findings, plugin_rules, with_plugin_transforms
 from kilroy_engine.orchestration.inputs import check_inputs, with_defaults
 from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
-from kilroy_engine.orchestration.pipeline_file import INLINE, name_by_file, read_pipeline
-from kilroy_engine.orchestration.places import WorkspacePlan, plan_workspace
+from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline
+from kilroy_engine.orchestration.places import PlainPlan, WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
     read_earlier,
@@ -34,10 +35,10 @@ from kilroy_engine.orchestration.resume import (
     resumption_of,
 )
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
+from kilroy_engine.rundir.children import SupervisorRecord
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.outputs import declared_outputs
 from kilroy_engine.workspace.branching import BranchWorkspace
-from kilroy_engine.workspace.git_worktree import GitPlan
 
 UNNAMED = "unnamed"
 """Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
@@ -67,7 +68,9 @@ class PreparedRun:
     ``written`` the same before variables were replaced.
 
     ``declared`` are the inputs that the pipeline and its package declare, ``inputs`` the values, defaults counted in.
-    ``earlier`` is the run that is resumed, None for a new one; ``package`` the workflow package that the pipeline is part of.
+    ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new one;
+    ``package`` the workflow package that the pipeline is part of. ``around`` are the files of the pipelines around a child
+    pipeline, outermost first, empty texts for those without a file.
     """
 
     parameters: RunParameters
@@ -80,10 +83,12 @@ class PreparedRun:
     inputs: Mapping[str, str]
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
+    folder: Path
     agent: Agent | None = None
     pool: BranchPool = field(default_factory=ThreadBranchPool)
     earlier: EarlierRun | None = None
     package: WorkflowPackage | None = None
+    around: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -111,6 +116,11 @@ class PreparedRun:
             return self.earlier.manifest.graph_file
         return "" if self.filename == INLINE else str(Path(self.filename).absolute())
 
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """The files of the pipelines around this one, and its own."""
+        return (*self.around, self.graph_file and str(Path(self.graph_file).resolve()))
+
 
 def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: Path | None = None) -> PreparedRun:
     """Reads, checks and resolves everything that the run needs.
@@ -125,6 +135,8 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     """
     folder, options = base or Path.cwd(), parameters.options
     earlier = read_earlier(resumed_path(options.resume_from, environ)) if options.resume_from else None
+    if earlier is not None:
+        _require_no_child(earlier)
     source, filename, beside = _pipeline(parameters, folder, earlier)
     package = _package(parameters, folder, earlier)
     saved = earlier.settings if earlier else None
@@ -133,10 +145,9 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     of_graph = declared_inputs(written)
     declared = package.declared_with(of_graph) if package else of_graph
     given = with_defaults(declared, {**(settings.inputs or {}), **parameters.inputs})
-    graph, diagnostics = _checked(expand_variables(written, given))
-    _require_answerable(graph, settings)
-    agent = named_agent(settings.agent) if settings.agent else None
-    _require_agent(graph, settings, agent)
+    graph = expand_variables(written, given)
+    graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
+    agent = _agent_for(graph, settings)
     check_inputs(of_graph, given)
     if package is not None:
         package.require_inputs(given)
@@ -158,6 +169,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         inputs=given,
         labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
         diagnostics=diagnostics,
+        folder=beside[-1],
         agent=agent,
         pool=branch_pool(settings.task_runner),
         earlier=earlier,
@@ -165,15 +177,90 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     )
 
 
-def _checked(graph: Graph) -> tuple[Graph, tuple[Diagnostic, ...]]:
-    """The graph after the transforms of plug-ins, as it will run, and what the checks say short of refusing it."""
+def prepare_child(parameters: RunParameters, settings: RunSettings, *, around: tuple[str, ...]) -> PreparedRun:
+    """The same for a child pipeline, which has the ``settings`` of the run around it but for what is that run's business: place
+    of work, deadlines, set-up, publishing.
+
+    ``parameters.graph`` is the absolute path of its file; it is resumed where ``options.resume_from`` says so.
+
+    Raises:
+        KilroyError: Something refuses it.
+    """
+    file = Path(parameters.graph)
+    nested = nesting_problem((*around, str(file.resolve())))
+    if nested:
+        raise InvalidInput(nested, name="graph")
+    resume_from = parameters.options.resume_from
+    source, filename = read_pipeline(str(file))
+    written = complete(parse_dot(source, filename), partial(_read_prompt, (file.parent,)))
+    declared = declared_inputs(written)
+    given = with_defaults(declared, parameters.inputs)
+    graph, diagnostics = _checked(expand_variables(written, given), str(file.resolve()), file.parent)
+    agent = _agent_for(graph, settings)
+    check_inputs(declared, given)
+    if settings.workdir:
+        _require_branchable(graph, PlainPlan(Path(settings.workdir)))
+    return PreparedRun(
+        parameters=parameters,
+        source=source,
+        filename=filename,
+        written=written,
+        graph=graph,
+        settings=replace(settings, **_NOT_A_CHILDS_BUSINESS),  # type: ignore[arg-type]
+        declared=declared,
+        inputs=given,
+        labels={},
+        diagnostics=diagnostics,
+        folder=file.parent,
+        agent=agent,
+        earlier=read_earlier(Path(resume_from)) if resume_from else None,
+        around=around,
+    )
+
+
+_NOT_A_CHILDS_BUSINESS: Mapping[str, object] = {
+    "run_timeout_s": None,
+    "stall_timeout_s": None,
+    "keep_worktree": "always",
+    "worktree_max_age_s": None,
+    "push_remote": "",
+    "setup_commands": (),
+    "inputs": None,
+    "labels": None,
+    "warnings": (),
+}
+
+
+def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Diagnostic, ...]]:
+    """The graph after the transforms of plug-ins, as it will run, and what the checks say short of refusing it.
+
+    Its child pipelines are checked too; they are looked for in ``folder``.
+    """
     types = known_types()
     graph = with_plugin_transforms(graph)
+    graph = with_children_checked(graph, own_file, child_reader(folder), findings_with_plugins, with_plugin_transforms)
     diagnostics = require_valid(graph, known_types=types, extra_rules=plugin_rules())
     graph = settle_types(graph, types)
     if broken := handler_findings(graph):
         raise InvalidPipeline(diagnostics=(*diagnostics, *broken))
     return graph, diagnostics
+
+
+def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | None) -> str:
+    """Absolute path of the pipeline's own file, empty where it has none: no child of it may be that file."""
+    if earlier is not None and source == earlier.source:
+        file = earlier.manifest.graph_file
+    else:
+        file = "" if filename == INLINE else str(folder / Path(filename).name)
+    return file and str(Path(file).resolve())
+
+
+def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
+    """The run's agent, once it is sure that gates and agent nodes have who they need."""
+    _require_answerable(graph, settings)
+    agent = named_agent(settings.agent) if settings.agent else None
+    _require_agent(graph, settings, agent)
+    return agent
 
 
 def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:
@@ -209,6 +296,17 @@ def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | Non
     return source, filename, ((folder / Path(filename).expanduser()).parent,)
 
 
+def _require_no_child(earlier: EarlierRun) -> None:
+    """A child pipeline goes on with the run around it, which alone knows where both are."""
+    supervisor = SupervisorRecord.find(earlier.directory)
+    if supervisor is not None:
+        raise InvalidInput(
+            f"{earlier.directory.path} is the child pipeline of node {supervisor.node_id} of run {supervisor.run_id}; "
+            "resume that run, which goes on inside the child",
+            name="resume_from",
+        )
+
+
 def _require_answerable(graph: Graph, settings: RunSettings) -> None:
     """Gates are answered automatically only where that was asked for; never silently."""
     gate = next((node for node in graph.nodes.values() if node.type == "wait.human"), None)
@@ -224,7 +322,7 @@ def _require_answerable(graph: Graph, settings: RunSettings) -> None:
 
 def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
     """What a fan-out cannot do without a repository, told before the run begins."""
-    if isinstance(plan, GitPlan):
+    if not isinstance(plan, PlainPlan):
         return
     for node in graph.nodes.values():
         shared = node.text("branch_workspace").strip().lower() == BranchWorkspace.SHARED

@@ -9,7 +9,6 @@ from kilroy_engine.orchestration.updates import keep_large_inputs
 from kilroy_engine.rundir.events import LoopRestart
 from kilroy_engine.rundir.restarts import make_restart
 from kilroy_engine.rundir.terminal import Limits
-from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.restarts import persist_keys, restarted
 from kilroy_engine.traversal.state import Finish, Restart, RunState
 from kilroy_engine.traversal.walk import walk
@@ -48,8 +47,7 @@ def begin_restart(run: OpenRun, restart: Restart) -> RunState:
     run.cancellation.raise_if_requested()
     for event in push_events(run.workspace, run.settings.push_remote, limit_s=Limits().push_s):
         run.emit(event)
-    begins = initial_state(run.graph, run_id=run.run_id, inputs=run.prepared.inputs, base_sha=run.workspace.base_sha)
-    state = restarted(keep_large_inputs(run.lane, begins), restart)
+    state = restarted(keep_large_inputs(run.lane, run.beginning()), restart)
     run.emit(
         LoopRestart(
             restart_count=state.restart_count,

@@ -7,9 +7,12 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from kilroy_engine.orchestration.states import agrees, end_state
+from kilroy_engine.rundir.children import child_directories
+from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.traversal.outcome import FinalStatus
 
@@ -44,3 +47,23 @@ def settle_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPref
         state = Cancelled(message=message) if canceled else Crashed(message=message)
         client.set_task_run_state(task_run.id, state, force=True)
     return len(left)
+
+
+def settle_children(run: RunDirectory, *, client: SyncPrefectClient) -> None:
+    """Ends the flow runs of child pipelines that Prefect still shows at work, with their task runs. As for task runs, no
+    process works on the run any more.
+
+    Raises:
+        httpx.HTTPError: The server did not take it.
+    """
+    for child in child_directories(run):
+        final = FinalOutcome.find(child)
+        if final is None or not final.flow_run_id:
+            continue
+        try:
+            flow_run = client.read_flow_run(UUID(final.flow_run_id))
+        except ObjectNotFound:
+            continue  # another server has recorded it, or it is deleted
+        if not agrees(flow_run.state, final):
+            settle_flow_run(flow_run, final, client=client)
+            settle_task_runs(flow_run.id, final, client=client)

@@ -32,7 +32,8 @@ def bring_back(run: OpenRun) -> None:
         run.workspace.restore(run.restore_to)
     except WorkspaceError as error:
         raise SetupFailed(str(error)) from error
-    KilroyFolder(run.workspace.path).prepare(dict(run.prepared.inputs), run.directory.package)
+    if not run.is_child:  # the folder is the outer run's
+        KilroyFolder(run.workspace.path).prepare(dict(run.prepared.inputs), run.directory.package)
 
 
 def run_setup_commands(run: OpenRun) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from kilroy_engine.errors import RunCanceled
-from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult
+from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
@@ -16,6 +16,7 @@ from kilroy_engine.handlers.stage_status import with_stage_status
 from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.updates import settle_updates
+from kilroy_engine.rundir.children import read_guidance
 from kilroy_engine.rundir.events import (
     HumanGateAnswered,
     HumanGateOpened,
@@ -41,7 +42,7 @@ FORWARDED_LINES = 1000
 """Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
 
 
-CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | CallPrefect, int], Outcome]
+CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | CallPrefect | Supervise, int], Outcome]
 """Carries out what a handler asked for, in attempt number N of the visit."""
 
 
@@ -123,7 +124,7 @@ class StageVisit:
                 return result
             case Ask():
                 return self._approved(result)
-            case FanOut() | FanIn() | CallPrefect():
+            case FanOut() | FanIn() | CallPrefect() | Supervise():
                 return self._carry_out(self, result, number)
             case _:
                 assert_never(result)
@@ -234,6 +235,7 @@ class StageVisit:
             outcomes=self.state.outcomes,
             cancellation=lane.cancellation,
             output=self._sink(log),
+            guidance=read_guidance(lane.base),
         )
 
     def _sink(self, log: Callable[[str], None]) -> OutputSink:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 
 from kilroy_engine.handlers.go_text import duration_text
-from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning, Event
+from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning, Event, ManagerLoopCycle
 
 _MARGIN_S = 10.0
 """By how much a stage's own limit goes before the watchdog: the stage fails then, and the walk may go on."""
@@ -32,8 +32,9 @@ class ProgressClock:
         self._last = time.monotonic()
 
     def heard(self, event: Event) -> None:
-        """An event was appended. That a branch is still there is no progress: one that hangs would keep the run alive."""
-        if not isinstance(event, BranchHeartbeat | BranchStaleWarning):
+        """An event was appended. That a branch is still there, or a child pipeline is still watched, is no progress: one
+        that hangs would keep the run alive."""
+        if not isinstance(event, BranchHeartbeat | BranchStaleWarning | ManagerLoopCycle):
             self.tick()
 
     def working(self, limit_s: float | None) -> AbstractContextManager[None]:

@@ -12,13 +12,20 @@ from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.orchestration.settle import settle_children
 from kilroy_engine.orchestration.states import end_state
 from kilroy_engine.rundir.ending import CRASHED
+from kilroy_engine.rundir.terminal import HURRIED, end_children
 
 
 def settle_earlier_flow_runs(run: OpenRun) -> None:
-    """Tells Prefect how the start before ended, where its process died unseen and its flow run would count as running on."""
+    """Tells Prefect how the start before ended, where its process died unseen and its flow run would count as running on.
+
+    Child pipelines that died with it get their end first, on disk too.
+    """
     previous = run.started.previous
+    if previous is not None:
+        end_children(run.directory, previous, HURRIED)
     state = end_state(previous) if previous else Crashed(message=CRASHED)
     try:
         with get_client(sync_client=True) as client:
@@ -26,6 +33,7 @@ def settle_earlier_flow_runs(run: OpenRun) -> None:
                 told = client.read_flow_run(UUID(flow_run_id)).state
                 if told is None or not told.is_final():
                     client.set_flow_run_state(UUID(flow_run_id), state, force=True)
+            settle_children(run.directory, client=client)
     except (httpx.HTTPError, PrefectException, ValueError) as error:
         # Another server may have recorded that start, or its record is deleted; the run itself needs neither.
         get_run_logger().info("The flow run of the start before could not be settled: %s", error)

@@ -21,6 +21,7 @@ from kilroy_engine.traversal.outcome import Json
 RESULTS_FILE = "parallel_results.json"
 _PASS = re.compile(r"pass(\d+)\Z")
 _SHOWN_CHARACTERS = 2000
+_CHILDREN = ("*/child/", "*/attempt_*/child/", "*/visit_*/child/", "*/visit_*/attempt_*/child/")
 
 
 class FanOutRecord(Record):
@@ -98,13 +99,14 @@ def last_pass(run: RunDirectory, node_id: str) -> int:
 
 
 def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
-    """Directories of all branches in a run directory, those inside restarts and inside other branches included."""
+    """Directories of all branches in a run directory, those inside restarts, child pipelines and other branches included."""
     for folder in sorted(run.path.glob("parallel/*/pass*/*/")):
         inner = RunDirectory(folder)
         yield from all_branches(inner)
         yield inner
-    for folder in sorted(run.path.glob("restart-*/")):
-        yield from all_branches(RunDirectory(folder))
+    for pattern in ("restart-*/", *_CHILDREN):
+        for folder in sorted(run.path.glob(pattern)):
+            yield from all_branches(RunDirectory(folder))
 
 
 def write_results(stage_dir: Path, results: Iterable[BranchResult]) -> None:

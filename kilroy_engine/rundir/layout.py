@@ -143,6 +143,16 @@ class RunDirectory:
         """`worktree/`: the folder that the stages work in, unless the run works elsewhere (see `manifest.json`)."""
         return self.path / "worktree"
 
+    @property
+    def supervisor(self) -> Path:
+        """`supervisor.json`: only in a child pipeline's directory: the node and the run that it belongs to."""
+        return self.path / "supervisor.json"
+
+    @property
+    def guidance(self) -> Path:
+        """`steer.md`: only in a child pipeline's directory: what its manager says to its agents, replaced each time."""
+        return self.path / "steer.md"
+
     def stage(self, node_id: str) -> Path:
         """`<node_id>/`: files of the node's latest visit; earlier attempts in `attempt_N/`, earlier visits in `visit_N/`.
 

@@ -13,12 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import AwareDatetime, BaseModel
 
+from kilroy_engine.rundir.children import SupervisorRecord
 from kilroy_engine.rundir.events import CATALOG, OWN_EVENTS, Event
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.processes import ProcessRecord
 from kilroy_engine.rundir.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
 
-_RECORDS: tuple[type[BaseModel], ...] = (FinalOutcome, Manifest, RunLockRecord, Conclusion, CancelRequest, ProcessRecord)
+_RECORDS: tuple[type[BaseModel], ...] = (
+    FinalOutcome,
+    Manifest,
+    RunLockRecord,
+    Conclusion,
+    CancelRequest,
+    ProcessRecord,
+    SupervisorRecord,
+)
 _SCALARS: Mapping[object, str] = {str: "text", bool: "boolean", int: "integer", float: "number", AwareDatetime: "time"}
 
 

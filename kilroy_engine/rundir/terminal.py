@@ -1,6 +1,7 @@
 """The end of a run. :func:`finalize_run` is the only writer of ``final.json`` and of the terminal line.
 
-Order: stop the process groups → ``final.json`` → ``outputs/`` and ``outputs.json`` → ``run.tgz`` → push → tidy → terminal line.
+Order: stop the process groups → the end of child pipelines → ``final.json`` → ``outputs/`` and ``outputs.json`` → ``run.tgz``
+→ push → tidy → terminal line.
 Whoever sees the terminal line finds everything before it done. The decisive writes happen under ``commit.lock``, the long
 steps under ``end.lock`` only, so that a second finalizer waits instead of doing them again.
 """
@@ -17,6 +18,7 @@ from uuid import UUID
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError, RunEnded, RunSuperseded
 from kilroy_engine.rundir.archive import write_archive
 from kilroy_engine.rundir.checkpoint import load_checkpoint
+from kilroy_engine.rundir.children import child_directories
 from kilroy_engine.rundir.ending import Evidence, which_end_wins
 from kilroy_engine.rundir.events import Event, RunCompleted, RunFailed, RunResumed, WarningGiven
 from kilroy_engine.rundir.failpoints import failpoint
@@ -31,7 +33,18 @@ from kilroy_engine.rundir.runlog import RunLog
 from kilroy_engine.rundir.times import now
 from kilroy_engine.traversal.outcome import FinalStatus
 
-__all__ = ["HURRIED", "NOTHING", "Closing", "Finalizer", "Limits", "Owner", "end_of", "finalize_run", "stage_conclusion"]
+__all__ = [
+    "HURRIED",
+    "NOTHING",
+    "Closing",
+    "Finalizer",
+    "Limits",
+    "Owner",
+    "end_children",
+    "end_of",
+    "finalize_run",
+    "stage_conclusion",
+]
 
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Record)
@@ -133,12 +146,31 @@ def finalize_run(
             if ended is not None:
                 return ended
             end_process_groups(run, grace_s=limits.grace_s)
+            end_children(run, final, limits)
             final = finalizer.commit_final(final)
             finalizer.complete(final, closing, limits)
             finalizer.commit_line(final)
             return final
     finally:
         finalizer.close()
+
+
+def end_children(run: RunDirectory, final: FinalOutcome, limits: Limits) -> None:
+    """Ends the child pipelines that have no end yet: they die with the run around them, and in its way.
+
+    Call it only when no process of the run's is at work any more.
+    """
+    for child in child_directories(run):
+        owner = current_owner(child)
+        if owner is None:
+            continue  # it never began
+        observed = FinalStatus.CANCELED if final.status is FinalStatus.CANCELED else None
+        message = final.failure_reason or "the run around it has ended"
+        try:
+            end = end_of(child, flow_run_id=owner.flow_run_id, observed=observed, message=message)
+            finalize_run(child, end, owner=owner, limits=limits)
+        except RunDirectoryError as error:
+            _log.warning("%s: the child pipeline could not be ended: %s", child.path, error)
 
 
 class Finalizer:

@@ -34,12 +34,11 @@ class Written:
 
 @dataclass(frozen=True)
 class Subject:
-    """A graph under examination. ``supported`` are the features to take as supported whatever the table says."""
+    """A graph under examination."""
 
     graph: Graph
     known_types: frozenset[str] = BUILT_IN_TYPES
     default_agent: bool = True
-    supported: frozenset[str] = frozenset()
 
     @cached_property
     def lines(self) -> list[str]:

@@ -1,31 +1,14 @@
-"""What does not run: in one table what this version cannot do yet (a line goes when its support comes), and what never will."""
+"""What does not run, and never will."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.rules.subject import Subject, error
 
-NOT_SUPPORTED_YET: Mapping[str, str] = {
-    "stack.manager_loop": "run the child pipeline as a pipeline of its own",
-}
-"""Handler type to what to do instead."""
-
 _CONCURRENT = {"concurrent.split": "component", "concurrent.join": "tripleoctagon"}
-
-
-def not_supported_yet(subject: Subject) -> Iterator[Diagnostic]:
-    """Features of the table that the pipeline uses."""
-    report = error("not_supported_yet")
-    missing = {feature: fix for feature, fix in NOT_SUPPORTED_YET.items() if feature not in subject.supported}
-    for node in subject.graph.nodes.values():
-        type_name = subject.types[node.id]
-        if type_name in missing:
-            yield report.on_node(
-                node, f"node '{node.id}': this version does not run {type_name} nodes yet", fix=missing[type_name]
-            )
 
 
 def concurrent_not_supported(subject: Subject) -> Iterator[Diagnostic]:
@@ -52,4 +35,4 @@ def _only(node_ids: list[str], kind: str) -> str:
     return node_ids[0] if len(node_ids) == 1 else kind.removeprefix("concurrent.")
 
 
-RULES = (not_supported_yet, concurrent_not_supported)
+RULES = (concurrent_not_supported,)

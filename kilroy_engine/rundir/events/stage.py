@@ -271,6 +271,16 @@ class ManagerLoopCycle(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerLoopSteered(Event):
+    """A supervisor has left word for the agents of its child pipeline."""
+
+    event: ClassVar[str] = "manager_loop_steered"
+    node_id: NodeId
+    cycle: Annotated[int, "cycle, counted from 1"]
+    path: Annotated[str, "file with what it says"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HumanGateOpened(Event):
     """A person is asked."""
 

@@ -7,7 +7,7 @@ import pytest
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import EVERY_FEATURE, validate
+from kilroy_engine.graph.validation import validate
 
 
 def _pipeline(body: str) -> str:
@@ -16,7 +16,7 @@ def _pipeline(body: str) -> str:
 
 
 def _found(body: str, rule: str) -> list[Diagnostic]:
-    return [d for d in validate(prepare(parse_dot(_pipeline(body))), supported=EVERY_FEATURE) if d.rule == rule]
+    return [d for d in validate(prepare(parse_dot(_pipeline(body)))) if d.rule == rule]
 
 
 TOOL = 'shape=parallelogram, tool_command="make"'
@@ -72,6 +72,12 @@ FIRING = [
     ("loop_on_a_marker", "WARNING", "a [label=a] x [loop_count=3] a -> x"),
     ("concurrent_not_supported", "ERROR", "a [shape=pentagon] a -> x"),
     ("concurrent_not_supported", "ERROR", "a [type=concurrent.join] a -> x"),
+    ("child_pipeline_required", "ERROR", "a [shape=house] a -> x"),
+    ("child_pipeline_required", "ERROR", "a [shape=folder] a -> x"),
+    ("manager_stop_condition", "ERROR",
+     'a [shape=house, stack.child_dotfile=c, manager.stop_condition="n > 3"] a -> x'),
+    ("manager_actions", "WARNING", 'a [shape=house, stack.child_dotfile=c, manager.actions="observe,steer"] a -> x'),
+    ("manager_actions", "WARNING", 'a [shape=house, stack.child_dotfile=c, manager.actions="obsreve,wait"] a -> x'),
     ("human_default_choice", "WARNING", 'a [shape=hexagon, human.default_choice=ship] a -> x [label="[Y] Yes"]'),
     ("thread_id_requires_fidelity_full", "INFO", "a [label=a, thread_id=t] a -> x"),
     ("attribute_value", "WARNING", 'a [label=a, timeout="5 minutes"] a -> x'),
@@ -106,6 +112,10 @@ FIRING = [
 ]  # fmt: skip
 
 SILENT = [
+    ("child_pipeline_required", "a [shape=house, stack.child_autostart=false] a -> x"),
+    ("child_pipeline_required", "stack.child_dotfile=c a [shape=house] a -> x"),
+    ("manager_stop_condition", 'a [shape=house, stack.child_dotfile=c, manager.stop_condition="n=3 && m!=1"] a -> x'),
+    ("manager_actions", 'a [shape=house, stack.child_dotfile=c, manager.actions="observe,wait,steer", prompt=p] a -> x'),
     ("reserved_node_id", f"a -> worktree2 -> {'b' * 120} -> x worktree2 [label=w]"),
     ("reserved_keyword_node_id", "a -> nodes -> edges -> x"),
     ("edge_target_exists", "a [label=a] a -> x"),

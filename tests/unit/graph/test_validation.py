@@ -14,8 +14,7 @@ from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.model import BUILT_IN_TYPES
 from kilroy_engine.graph.rules.subject import Subject, info
-from kilroy_engine.graph.rules.support import NOT_SUPPORTED_YET
-from kilroy_engine.graph.validation import BUILT_IN_RULES, EVERY_FEATURE, errors_of, require_valid, validate
+from kilroy_engine.graph.validation import BUILT_IN_RULES, errors_of, require_valid, validate
 
 GOOD = """digraph Good {
     start [shape=Mdiamond]
@@ -116,23 +115,6 @@ def test_a_type_of_its_own_does_not_unmake_a_marker():
         graph = parse_dot(text)
         assert graph.start == graph.nodes["start"]
         assert errors_of(validate(graph, known_types=known)) == ()
-
-
-UNSUPPORTED = {
-    "parallel": "a [shape=component]",
-    "parallel.fan_in": "a [shape=tripleoctagon]",
-    "stack.manager_loop": "a [shape=house]",
-}
-
-
-@pytest.mark.parametrize("feature", NOT_SUPPORTED_YET)
-def test_a_feature_that_does_not_run_yet_is_an_error_until_it_does(feature: str):
-    """One line of the table, one error with advice; naming the feature as supported takes it away."""
-    graph = parse_dot(f"digraph G {{ s [shape=Mdiamond] x [shape=Msquare] s -> a -> x {UNSUPPORTED[feature]} }}")
-    found = [d for d in validate(graph) if d.rule == "not_supported_yet"]
-    assert [(d.severity, d.fix) for d in found] == [(Severity.ERROR, NOT_SUPPORTED_YET[feature])]
-    for supported in (frozenset({feature}), EVERY_FEATURE):
-        assert "not_supported_yet" not in {d.rule for d in validate(graph, supported=supported)}
 
 
 def test_human_gates_are_valid():

@@ -80,6 +80,7 @@ run_started flow_run_id graph_name goal
 run_resumed start from_node previous_status
 checkpoint_saved node_id git_commit_sha
 goal_gate_retry gate target
+manager_loop_steered node_id cycle path
 human_gate_opened node_id visit question choices timeout_s? answer_url?
 human_gate_answered node_id visit choice by waited_s
 human_gate_timeout node_id visit waited_s default_choice?
