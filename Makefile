@@ -41,8 +41,9 @@ layers: $(VENV)/.dev
 docs: $(VENV)/.dev  ## writes the generated reference pages
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev  ## cost per stage, written to docs/explanation/performance.md
+bench: $(VENV)/.dev  ## cost per stage and per branch, written to docs/explanation
 	$(BIN)/python benchmarks/stage_cost.py
+	$(BIN)/python benchmarks/fan_out.py
 
 faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 12): takes long
 	KILROY_FAULT_POINTS=60 $(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults

@@ -10,12 +10,16 @@ from kilroy_engine.traversal.loops import FILE_SEEN_KEY
 from kilroy_engine.traversal.outcome import Outcome
 
 
-def with_loop_files(graph: Graph, node: Node, outcome: Outcome, work_dir: Path) -> Outcome:
-    """``outcome`` with whether a file ends the loop at ``node`` now; as it is where no loop ends there."""
+def with_loop_files(graph: Graph, node: Node, outcome: Outcome, work_dir: Path, *, simulate: bool) -> Outcome:
+    """``outcome`` with whether a file ends the loop at ``node`` now; as it is where no loop ends there.
+
+    In a simulated run nobody writes the file, so it counts as seen.
+    """
     loop = loop_at(graph, node)
     if loop is None:
         return outcome
-    return outcome.with_updates(meta={**outcome.meta, FILE_SEEN_KEY: file_ends(loop, work_dir)})
+    simulated = simulate and bool(loop.until_file or loop.until_contains[0])
+    return outcome.with_updates(meta={**outcome.meta, FILE_SEEN_KEY: simulated or file_ends(loop, work_dir)})
 
 
 def file_ends(loop: Loop, work_dir: Path) -> bool:

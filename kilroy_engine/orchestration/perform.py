@@ -107,7 +107,8 @@ class TaskPerformer:
         if stage.outcome is None:
             reason = f"the task run ended as {task_state.name}: {task_state.message or 'no message'}"
             return report_failure(self._lane, stage.node, failure(reason))
-        return with_loop_files(self._lane.graph, stage.node, stage.outcome, self._lane.workspace.path)
+        simulate, work_dir = self._lane.settings.simulate, self._lane.workspace.path
+        return with_loop_files(self._lane.graph, stage.node, stage.outcome, work_dir, simulate=simulate)
 
     def _check_canceled(self) -> None:
         self._lane.cancellation.raise_if_requested()

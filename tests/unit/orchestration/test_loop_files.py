@@ -12,9 +12,9 @@ from kilroy_engine.traversal.loops import FILE_SEEN_KEY
 from kilroy_engine.traversal.outcome import success
 
 
-def seen(work_dir: Path, attributes: str) -> object:
+def seen(work_dir: Path, attributes: str, *, simulate: bool = False) -> object:
     graph = parse_dot(f"digraph g {{ s [shape=Mdiamond] x [shape=Msquare] a [label=a, {attributes}] s -> a -> x }}")
-    return with_loop_files(graph, graph.nodes["a"], success(), work_dir).meta.get(FILE_SEEN_KEY)
+    return with_loop_files(graph, graph.nodes["a"], success(), work_dir, simulate=simulate).meta.get(FILE_SEEN_KEY)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,11 @@ def test_a_stage_cannot_claim_that_its_file_was_seen(tmp_path: Path) -> None:
     """What a status.json says in ``meta`` is not what the folder says."""
     graph = parse_dot("digraph g { s [shape=Mdiamond] x [shape=Msquare] a [label=a, loop_count=3] s -> a -> x }")
     claimed = success().with_updates(meta={FILE_SEEN_KEY: True, "own": 1})
-    assert with_loop_files(graph, graph.nodes["a"], claimed, tmp_path).meta == {FILE_SEEN_KEY: False, "own": 1}
+    assert with_loop_files(graph, graph.nodes["a"], claimed, tmp_path, simulate=False).meta == {FILE_SEEN_KEY: False, "own": 1}
+
+
+def test_a_simulated_run_does_not_wait_for_a_file_that_nobody_writes(tmp_path: Path) -> None:
+    """Its tools do not run; a loop with a count has all its iterations all the same."""
+    assert seen(tmp_path, "loop_until_file=missing", simulate=True) is True
+    assert seen(tmp_path, 'loop_until_file_contains="missing:x"', simulate=True) is True
+    assert seen(tmp_path, "loop_count=3", simulate=True) is False
