@@ -20,7 +20,7 @@ from kilroy_engine.graph.inputs import declared_inputs
 
 CORPUS = os.environ.get("KILROY_CORPUS", "")
 MAY_REFUSE = {"condition_syntax", "tool_command_required"}
-OWN_ROUTING = ("no outgoing edge matched", 'run aborted: node "', "goal gate unsatisfied")
+OWN_ROUTING = ("no outgoing edge matched", 'run aborted: node "', "goal gate unsatisfied", "loop_restart limit exceeded")
 """What a run may fail with although every stage succeeded."""
 AT_ONCE = 2
 """Processes that share the pipelines: while one waits for the server, another works."""
@@ -108,7 +108,7 @@ def test_a_pipeline_is_refused_only_by_a_rule_that_it_breaks(simulated: list[Sim
 
 
 def test_the_statuses_are_counted(simulated: list[Simulated], capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints the table; most pipelines come to their exit."""
+    """Prints the table; most pipelines come to their exit. What only a real agent's or tool's answer leads out of does not."""
     fates = Counter(pipeline.fate for pipeline in simulated)
     visits = sum(_visits(pipeline.run) for pipeline in simulated if pipeline.run is not None)
     took_s = sum(pipeline.answer.took_s for pipeline in simulated)
@@ -119,8 +119,10 @@ def test_the_statuses_are_counted(simulated: list[Simulated], capsys: pytest.Cap
             if pipeline.fate != "success":
                 why = pipeline.final["failure_reason"] if pipeline.final else ", ".join(pipeline.answer.rules)
                 print(f"  {pipeline.fate:8} {pipeline.file}: {why or pipeline.answer.refusal}")
-    assert fates["success"] > 0.9 * len(simulated)
+    assert fates["success"] > 0.8 * len(simulated)
 
 
 def _visits(run: Path) -> int:
-    return sum(event["event"] == "stage_attempt_start" for event in events(run))
+    """Visits of the whole run, branches and restarts included."""
+    streams = [path.parent for path in run.rglob("progress.ndjson")]
+    return sum(event["event"] == "stage_attempt_start" for stream in streams for event in events(stream))
