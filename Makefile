@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FAST := --numprocesses logical tests/unit tests/contract tests/docs
 
 .PHONY: help setup demo test unit lint types layers docs bench faults clean
 
@@ -23,10 +24,11 @@ demo: $(VENV)/.run  ## a real pipeline builds and tests a small project
 	$(BIN)/python examples/demo.py
 
 test: lint types layers $(VENV)/.dev  ## lint, types, layers and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest tests/faults tests/integration
 
 unit: $(VENV)/.dev  ## the fast tests: no server
-	$(BIN)/python -m pytest tests/unit tests/contract
+	$(BIN)/python -m pytest $(FAST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -41,8 +43,9 @@ layers: $(VENV)/.dev
 docs: $(VENV)/.dev  ## writes the generated reference pages
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev  ## cost per stage, written to docs/explanation/performance.md
+bench: $(VENV)/.dev  ## cost per stage and per branch, written to docs/explanation
 	$(BIN)/python benchmarks/stage_cost.py
+	$(BIN)/python benchmarks/fan_out.py
 
 faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 12): takes long
 	KILROY_FAULT_POINTS=60 $(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults

@@ -14,7 +14,8 @@
     ├── UnknownHandler (node, type)
     ├── StageError (node, attempt)
     │   ├── TransientStageError
-    │   └── PermanentStageError
+    │   ├── PermanentStageError
+    │   └── SessionLost
     ├── RunCanceled (source)
     ├── RunDirectoryError (path)
     │   ├── RunAlreadyOwned (pid)
@@ -153,6 +154,10 @@ class TransientStageError(StageError):
 
 class PermanentStageError(StageError):
     """Trying again will not help: authentication, bad request, bad configuration."""
+
+
+class SessionLost(StageError):
+    """An agent cannot go on with a session: it is gone, or was another agent's. The stage begins a new one."""
 
 
 class RunCanceled(KilroyError):

@@ -23,7 +23,7 @@ POOL = "kilroy"
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T | None], *, within_s: float = 60.0, what: str = "the condition") -> T:
+def eventually(condition: Callable[[], T | None], *, within_s: float = 120.0, what: str = "the condition") -> T:
     """Polls until ``condition`` answers with something, and returns that. Asks more rarely the longer it lasts: a server with
     one core for eight runs has other things to do."""
     deadline = time.monotonic() + within_s
@@ -72,7 +72,7 @@ class Prefect:
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
         return self.get(f"/flow_runs/{flow_run_id}")
 
-    def run_directory(self, flow_run_id: str, *, within_s: float = 120.0) -> Path:
+    def run_directory(self, flow_run_id: str, *, within_s: float = 180.0) -> Path:
         """The run directory, once the run has one: under a worker two processes have to import Prefect first."""
 
         def label() -> str | None:
@@ -80,7 +80,7 @@ class Prefect:
 
         return Path(eventually(label, within_s=within_s, what="the run directory's label"))
 
-    def final_state(self, flow_run_id: str, *, within_s: float = 90.0) -> dict[str, Any]:
+    def final_state(self, flow_run_id: str, *, within_s: float = 180.0) -> dict[str, Any]:
         """The flow run's state once it is a terminal one."""
 
         def terminal() -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ class Prefect:
             done = [run for run in found if run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}]
             return found if len(done) >= count else None
 
-        return eventually(recorded, within_s=30, what=f"{count} recorded task runs")
+        return eventually(recorded, what=f"{count} recorded task runs")
 
 
 def child_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
@@ -134,7 +134,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 def worker(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A process worker with this project's deployments, made by the command that the README gives."""
     folder = tmp_path_factory.mktemp("worker")
-    environment = {**prefect.environment, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    environment = {**prefect.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}
 
     def command(*arguments: str) -> None:
         done = subprocess.run(
@@ -168,7 +168,6 @@ def worker(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def add_minute_schedule(prefect: Prefect) -> None:
     """Lets the deployment start a minimal pipeline at every full minute."""
-    deployment = prefect.http.get("/deployments/name/attractor/attractor").raise_for_status().json()
     minimal = "digraph minute { start [shape=Mdiamond] done [shape=Msquare] start -> done }"
     schedule = {
         "active": True,
@@ -176,7 +175,24 @@ def add_minute_schedule(prefect: Prefect) -> None:
         "max_scheduled_runs": 1,
         "parameters": {"graph": minimal, "options": {"workspace": "plain"}},
     }
-    prefect.http.post(f"/deployments/{deployment['id']}/schedules", json=[schedule]).raise_for_status()
+    deployment = prefect.get("/deployments/name/attractor/attractor")
+    prefect.ask("POST", f"/deployments/{deployment['id']}/schedules", [schedule])
+
+
+def scheduled_run(prefect: Prefect, deployment: str) -> dict[str, Any]:
+    """The first flow run that a schedule of the deployment (``flow/name``) has brought to Completed. The schedules go then:
+    their runs would cost the tests that come later a fifth of the machine."""
+    found = prefect.get(f"/deployments/name/{deployment}")
+    wanted = {"deployment_id": {"any_": [found["id"]]}, "state": {"type": {"any_": ["COMPLETED"]}}}
+
+    def completed() -> dict[str, Any] | None:
+        runs = prefect.post("/flow_runs/filter", flow_runs=wanted)
+        return next((run for run in runs if run["auto_scheduled"]), None)
+
+    run = eventually(completed, within_s=300, what=f"a scheduled run of {deployment}")
+    for schedule in found["schedules"]:
+        prefect.ask("DELETE", f"/deployments/{found['id']}/schedules/{schedule['id']}")
+    return run
 
 
 def events(run: Path) -> list[dict[str, Any]]:
@@ -184,7 +200,7 @@ def events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "progress.ndjson").read_text(encoding="utf-8").splitlines()]
 
 
-def ended(run: Path, *, within_s: float = 60.0) -> dict[str, Any]:
+def ended(run: Path, *, within_s: float = 120.0) -> dict[str, Any]:
     """The run's end, checked against the contract: ``final.json`` is there when the only terminal line, the last one, is."""
 
     def terminal_line() -> dict[str, Any] | None:

@@ -17,8 +17,11 @@ class AgentRequest:
     """One task for an agent.
 
     ``node`` carries model, provider and effort as attributes. ``environment`` is complete. Logs go to ``stage_dir``, work
-    happens in ``work_dir``. ``timeout_s`` limits the task, None for the agent's default. ``session`` continues an earlier
-    conversation of the same agent, empty for a new one. ``output`` gets what the agent says while it works, line by line.
+    happens in ``work_dir``. ``timeout_s`` limits the task, None for the agent's default. ``output`` gets what the agent says
+    while it works, line by line.
+
+    ``thread`` is not empty where later stages may go on with this conversation: the agent keeps it and names it in its result.
+    ``session`` is what it, or a later task of the thread, was named by before; empty for a new conversation.
     """
 
     node: Node
@@ -27,6 +30,7 @@ class AgentRequest:
     work_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     timeout_s: float | None = None
+    thread: str = ""
     session: str = ""
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
@@ -55,8 +59,10 @@ class AgentResult:
     """What came of a task.
 
     ``response`` is the agent's last word. ``outcome`` is set where the agent itself knows how it went, an expected failure
-    above all (timed out, canceled, refused by its provider); without it the stage's status file decides. ``session`` is what
-    continues this conversation, empty where it cannot be.
+    above all (timed out, canceled, refused by its provider); without it the stage's status file decides.
+
+    ``session`` is what continues this conversation, in a later process too; empty where nothing does. It is the agent's own
+    word and comes back as it is. It should say whose it is: another stage of the thread may have another agent.
     """
 
     response: str
@@ -71,6 +77,7 @@ class Agent(Protocol):
     Raises:
         TransientStageError: Another attempt may help: network, rate limit, provider trouble.
         PermanentStageError: Another attempt will not help: authentication, a bad request, a missing program.
+        SessionLost: It does not know ``request.session``. Nothing was done; it is asked again for a new conversation.
     """
 
     def run(self, request: AgentRequest, /) -> AgentResult: ...

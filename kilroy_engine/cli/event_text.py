@@ -194,7 +194,7 @@ _DESCRIPTIONS: Mapping[str, Callable[[Event], str | None]] = {
     "stall_watchdog_timeout": lambda e: f"stalled: nothing happened for {duration(_number(e, 'idle_ms') / 1000)}",
     "output_contract_violated": lambda e: f"{e.get('node_id')}: a declared output is missing{_because(e, 'failure_reason')}",
     "cancel_requested": lambda e: f"cancel requested: {one_line(e.get('source') or '')}",
-    "artifact": lambda e: f"{e.get('node_id')}: artifact {e.get('name')} ({e.get('path')})",
+    "artifact": lambda e: f"{e.get('node_id') or 'input'}: artifact {e.get('name')} ({e.get('path')})",
     "llm_usage": _usage,
     "llm_tool_call_start": lambda e: f"{e.get('node_id')}: agent uses {e.get('tool_name')}",
     "llm_tool_call_end": lambda e: f"{e.get('node_id')}: {e.get('tool_name')} failed" if e.get("is_error") else None,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import CALL_TYPES, Attribute, Graph, Node
+from kilroy_engine.graph.inputs import declared_inputs
+from kilroy_engine.graph.model import CALL_TYPES, Attribute, Edge, Graph, Node
 from kilroy_engine.graph.stylesheet import apply_stylesheet
 from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, PARAMETER_PREFIX
 
@@ -24,14 +25,37 @@ ReadText = Callable[[str], str]
 def prepare(graph: Graph, *, inputs: Mapping[str, str] | None = None, read_text: ReadText | None = None) -> Graph:
     """The graph with prompt files read, the stylesheet applied and variables replaced: in prompts, labels and arguments.
 
-    ``$goal`` is the graph's goal, ``$input.<key>`` a run input, ``$name`` a graph attribute of the pipeline's own (one that
-    the engine gives no meaning), ``$$`` a dollar sign. What is unknown stays as written and is reported by validation. Tool
-    commands are never rewritten. Without ``read_text`` prompt files stay unread.
+    Without ``read_text`` prompt files stay unread.
     """
+    return expand_variables(complete(graph, read_text), inputs or {})
+
+
+def complete(graph: Graph, read_text: ReadText | None = None) -> Graph:
+    """The graph with prompt files read and the stylesheet applied; variables are still as written."""
     if read_text is not None:
         graph = _read_prompt_files(graph, read_text)
-    graph = apply_stylesheet(graph)
-    return _expand_variables(graph, inputs or {})
+    return apply_stylesheet(graph)
+
+
+def expand_variables(graph: Graph, inputs: Mapping[str, str], *, base_sha: str = "") -> Graph:
+    """The graph with the variables in prompts, questions, labels (of nodes and edges) and arguments of calls replaced.
+
+    ``$goal`` is the graph's goal, ``$input.<key>`` a run input, ``$name`` a graph attribute of the pipeline's own (one that
+    the engine gives no meaning), ``$base_sha`` the commit that a git run began at, ``$$`` a dollar sign. What is unknown stays
+    as written and is reported by validation. Tool commands are never rewritten.
+    """
+    variables = _known_variables(graph, inputs, base_sha)
+    unknown: dict[str, list[tuple[Node | Edge, Attribute]]] = {}
+    nodes = {n.id: replace(n, attributes=_expanded(n, variables, unknown)) for n in graph.nodes.values()}
+    edges = tuple(replace(edge, attributes=_expanded(edge, variables, unknown)) for edge in graph.edges)
+    # A declared input has its value when the run starts, or the run does not start.
+    known_later = _RUN_TIME | {_INPUT + declared.name for declared in declared_inputs(graph)}
+    findings = [
+        _unknown(name, places, (*variables, *known_later))
+        for name, places in unknown.items()
+        if not name.isupper() and name not in known_later  # names in capitals are the shell's, for the agent to read
+    ]
+    return replace(graph, nodes=nodes, edges=edges, findings=(*graph.findings, *findings))
 
 
 def settle_types(graph: Graph, known_types: Collection[str]) -> Graph:
@@ -45,11 +69,6 @@ def settle_types(graph: Graph, known_types: Collection[str]) -> Graph:
             attributes = {key: attribute for key, attribute in node.attributes.items() if key != "type"}
             nodes[node.id] = replace(node, attributes=attributes)
     return replace(graph, nodes=nodes)
-
-
-def declared_inputs(graph: Graph) -> tuple[str, ...]:
-    """Names of the inputs that the graph attribute ``inputs`` declares, a comma list as in Kilroy."""
-    return tuple(name.strip() for name in graph.text("inputs").split(",") if name.strip())
 
 
 def _read_prompt_files(graph: Graph, read_text: ReadText) -> Graph:
@@ -108,49 +127,50 @@ class _Variables:
         return match[0]
 
 
-def _expand_variables(graph: Graph, inputs: Mapping[str, str]) -> Graph:
-    own = {key: attribute.value for key, attribute in graph.attributes.items() if key not in GRAPH_ATTRIBUTES}
-    values = {**own, **{_INPUT + key: value for key, value in inputs.items()}}
-    if graph.goal:
-        values["goal"] = graph.goal
-    nodes: dict[str, Node] = {}
-    unknown: dict[str, list[tuple[Node, Attribute]]] = {}
-    for node in graph.nodes.values():
-        changed: dict[str, Attribute] = {}
-        for key in _expanded_keys(node):
-            attribute = node.attributes.get(key)
-            if attribute is None or "$" not in attribute.value:
-                continue
-            variables = _Variables(values)
-            changed[key] = replace(attribute, value=variables.expand(attribute.value))
-            for name in dict.fromkeys(variables.unknown):
-                unknown.setdefault(name, []).append((node, attribute))
-        nodes[node.id] = replace(node, attributes={**node.attributes, **changed}) if changed else node
-    # Names in capitals are the shell's, for the agent to read.
-    findings = [
-        _unknown(name, places, values, declared_inputs(graph))
-        for name, places in unknown.items()
-        if not name.isupper() and name not in _RUN_TIME
-    ]
-    return replace(graph, nodes=nodes, findings=(*graph.findings, *findings))
+def _known_variables(graph: Graph, inputs: Mapping[str, str], base_sha: str) -> Mapping[str, str]:
+    """Name to value. What is said about an input is no variable."""
+    own = {
+        key: attribute.value
+        for key, attribute in graph.attributes.items()
+        if key not in GRAPH_ATTRIBUTES and not key.startswith(_INPUT)
+    }
+    of_run = {"goal": graph.goal, "base_sha": base_sha}
+    return {
+        **own,
+        **{_INPUT + key: value for key, value in inputs.items()},
+        **{name: value for name, value in of_run.items() if value},
+    }
 
 
-def _expanded_keys(node: Node) -> Iterator[str]:
-    yield from ("prompt", "label")
-    if node.type in CALL_TYPES:
-        yield from (key for key in node.attributes if key.startswith(PARAMETER_PREFIX))
+def _expanded(
+    owner: Node | Edge, variables: Mapping[str, str], unknown: dict[str, list[tuple[Node | Edge, Attribute]]]
+) -> Mapping[str, Attribute]:
+    """The owner's attributes with variables replaced; adds to ``unknown`` where an unknown name stands."""
+    changed: dict[str, Attribute] = {}
+    for key in _expanded_keys(owner):
+        attribute = owner.attributes.get(key)
+        if attribute is None or "$" not in attribute.value:
+            continue
+        found = _Variables(variables)
+        changed[key] = replace(attribute, value=found.expand(attribute.value))
+        for name in dict.fromkeys(found.unknown):
+            unknown.setdefault(name, []).append((owner, attribute))
+    return {**owner.attributes, **changed} if changed else owner.attributes
 
 
-def _unknown(
-    name: str, places: list[tuple[Node, Attribute]], values: Mapping[str, str], declared: tuple[str, ...]
-) -> Diagnostic:
+def _expanded_keys(owner: Node | Edge) -> Iterator[str]:
+    yield from ("prompt", "label", "question")
+    if isinstance(owner, Node) and owner.type in CALL_TYPES:
+        yield from (key for key in owner.attributes if key.startswith(PARAMETER_PREFIX))
+
+
+def _unknown(name: str, places: list[tuple[Node | Edge, Attribute]], known: Collection[str]) -> Diagnostic:
     """One warning per unknown name, at its first place."""
-    node, attribute = places[0]
-    near = get_close_matches(name, ["goal", *values], n=1, cutoff=0.75)
+    owner, attribute = places[0]
+    where = f"node '{owner.id}'" if isinstance(owner, Node) else f"edge {owner}"
+    near = get_close_matches(name, ["goal", *known], n=1, cutoff=0.75)
     if name == "goal":
         message, fix = "the graph has no goal", 'set it: graph [goal="…"]'
-    elif name.startswith(_INPUT) and name.removeprefix(_INPUT) in declared:
-        message, fix = "no value is given for this declared input", "give it when the run is started"
     else:
         message = "no such input is given" if name.startswith(_INPUT) else "no such variable"
         otherwise = f"declare it as an attribute of the graph, or write $${name} for a dollar sign"
@@ -159,9 +179,10 @@ def _unknown(
     return Diagnostic(
         "variable_known",
         Severity.WARNING,
-        f"node '{node.id}': ${name} in its {attribute.key} stays as it is: {message}{others}",
+        f"{where}: ${name} in its {attribute.key} stays as it is: {message}{others}",
         attribute.position.line,
         attribute.position.column,
-        node=node.id,
+        node=owner.id if isinstance(owner, Node) else "",
+        edge=str(owner) if isinstance(owner, Edge) else "",
         fix=fix,
     )

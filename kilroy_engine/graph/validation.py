@@ -8,7 +8,7 @@ from dataclasses import replace
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
-from kilroy_engine.graph.rules import calls, children, loops, routing, stages, structure, support, values
+from kilroy_engine.graph.rules import calls, children, inputs, loops, routing, stages, structure, support, values
 from kilroy_engine.graph.rules.subject import Rule, Subject
 from kilroy_engine.graph.source import excerpt, source_lines
 
@@ -17,6 +17,7 @@ BUILT_IN_RULES: tuple[Rule, ...] = (
     *routing.RULES,
     *loops.RULES,
     *values.RULES,
+    *inputs.RULES,
     *stages.RULES,
     *calls.RULES,
     *children.RULES,

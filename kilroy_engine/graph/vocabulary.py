@@ -26,6 +26,17 @@ class Kind(StrEnum):
     DURATION = "a duration such as 30s, 15m or 2h"
 
 
+class Fidelity(StrEnum):
+    """How much of the run before it an agent is given (Spec 5.4)."""
+
+    FULL = "full"
+    TRUNCATE = "truncate"
+    COMPACT = "compact"
+    SUMMARY_LOW = "summary:low"
+    SUMMARY_MEDIUM = "summary:medium"
+    SUMMARY_HIGH = "summary:high"
+
+
 NODE_ATTRIBUTES: Mapping[str, Kind] = {
     # Spec 2.6
     "label": Kind.TEXT,
@@ -192,7 +203,7 @@ MISTAKEN: Mapping[Owner, Mapping[str, str]] = {
 }
 """Names that other engines or a slip of memory give to attributes of ours; nothing reads them."""
 
-FIDELITY_MODES: tuple[str, ...] = ("full", "truncate", "compact", "summary:low", "summary:medium", "summary:high")
+FIDELITY_MODES: tuple[str, ...] = tuple(Fidelity)
 RETRY_POLICIES: tuple[str, ...] = ("none", "standard", "aggressive", "linear", "patient")
 JOIN_POLICIES: tuple[str, ...] = ("wait_all", "first_success", "k_of_n", "quorum")
 MANAGER_ACTIONS: tuple[str, ...] = ("observe", "wait", "steer")

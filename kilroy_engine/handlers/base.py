@@ -13,6 +13,7 @@ from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.references import Reference
 from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import BranchResult, FanOutPolicy
+from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 from kilroy_engine.workspace.branching import BranchWorkspace
@@ -105,6 +106,7 @@ class StageRequest:
     ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists; ``work_dir`` is
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
     included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
+    ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
     ``guidance`` is what a manager has to say to this pipeline's agents, empty where it says nothing.
     """
 
@@ -119,6 +121,8 @@ class StageRequest:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     timeout_s: float | None = None
     simulate: bool = False
+    carried: Carried = field(default_factory=Carried)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
     guidance: str = ""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
+from kilroy_engine.errors import SessionLost
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
-from kilroy_engine.handlers.stage_status import Ingestion, ingest_status, status_contract, with_stage_status
+from kilroy_engine.handlers.stage_status import Ingestion, StatusContract, ingest_status, status_contract, with_stage_status
 from kilroy_engine.rundir.atomic import write_text
 from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.fidelity import SESSION_KEY
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
 
 RESPONSE_EXCERPT = 200
@@ -24,7 +26,7 @@ class CodergenHandler:
     """Hands a node to the agent that ``agent_for`` names; a node without one fails, it never succeeds in silence.
 
     The outcome's ``meta`` tells the engine what to report: ``status_ingestion`` (the fields of the event
-    ``status_ingestion_decision``), ``usage`` (a list of the fields of ``llm_usage``), ``session``.
+    ``status_ingestion_decision``), ``usage`` (a list of the fields of ``llm_usage``), ``session`` and ``session_lost``.
     """
 
     agent_for: Callable[[Node], Agent | None]
@@ -39,24 +41,39 @@ class CodergenHandler:
             return failure(reason, failure_class=FailureClass.DETERMINISTIC)
         contract = status_contract(request.run_id, request.work_dir)
         contract.clear()
-        prompt = assemble_prompt(request, contract)
-        write_text(request.stage_dir / "prompt.md", prompt)
-        result = agent.run(
-            AgentRequest(
-                node=node,
-                prompt=prompt,
-                stage_dir=request.stage_dir,
-                work_dir=request.work_dir,
-                environment={**request.environment, **contract.environment},
-                timeout_s=request.timeout_s if request.timeout_s is not None else node.timeout_s,
-                cancellation=request.cancellation,
-                output=request.output,
-            )
-        )
+        lost = ""
+        try:
+            result = agent.run(_task(request, contract))
+        except SessionLost as error:
+            # A session is a convenience of the agent's; the run knows enough to begin another one.
+            lost = str(error)
+            afresh = replace(request, carried=replace(request.carried, session=""))
+            result = agent.run(_task(afresh, contract))
         if result.response.strip():
             write_text(request.stage_dir / "response.md", result.response)
         ingestion = ingest_status(contract, request.stage_dir)
-        return with_stage_status(_reported(node, result, ingestion), request.stage_dir)
+        outcome = _reported(node, result, ingestion)
+        if lost:
+            outcome = outcome.with_updates(meta={**outcome.meta, "session_lost": lost})
+        return with_stage_status(outcome, request.stage_dir)
+
+
+def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
+    """The task for the agent; ``prompt.md`` keeps what it is told."""
+    prompt = assemble_prompt(request, contract)
+    write_text(request.stage_dir / "prompt.md", prompt)
+    return AgentRequest(
+        node=request.node,
+        prompt=prompt,
+        stage_dir=request.stage_dir,
+        work_dir=request.work_dir,
+        environment={**request.environment, **contract.environment},
+        timeout_s=request.timeout_s if request.timeout_s is not None else request.node.timeout_s,
+        thread=request.carried.thread,
+        session=request.carried.session,
+        cancellation=request.cancellation,
+        output=request.output,
+    )
 
 
 def _reported(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
@@ -66,7 +83,7 @@ def _reported(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
     if result.usage:
         meta["usage"] = [usage.as_json() for usage in result.usage]
     if result.session:
-        meta["session"] = result.session
+        meta[SESSION_KEY] = result.session
     updates = {**outcome.context_updates, "last_stage": node.id, "last_response": result.response[:RESPONSE_EXCERPT]}
     return outcome.with_updates(meta=meta, context_updates=updates)
 

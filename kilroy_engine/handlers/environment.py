@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilroy_engine.traversal.artifact import read_reference
 from kilroy_engine.traversal.outcome import Json
 
 _NOT_INHERITED = frozenset(
@@ -55,7 +56,8 @@ def stage_environment(base: Mapping[str, str], place: StagePlace, context: Mappi
     """The complete environment for the tool or agent of a stage (Kilroy: node environment).
 
     ``base`` is the environment of the engine's process. From ``context`` come the goal, the run's inputs and the previous
-    stage. An input ``a.b-c`` becomes ``KILROY_INPUT_A_B_C``; a value that is no text is given as JSON.
+    stage. An input ``a.b-c`` becomes ``KILROY_INPUT_A_B_C``; a value that is no text is given as JSON, and one that is kept as
+    an artifact as the path of its file, because no environment can hold it.
     """
     environment = {name: value for name, value in base.items() if name not in _NOT_INHERITED}
     environment |= {
@@ -80,6 +82,8 @@ def _as_name(key: str) -> str:
 
 
 def _as_text(value: Json) -> str:
+    if (reference := read_reference(value)) is not None:
+        return reference.path
     match value:
         case None:
             return ""

@@ -9,6 +9,7 @@ from kilroy_engine.agents.base import Agent, AgentRequest
 from kilroy_engine.graph.attributes import read_int
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanIn, FanOut, StageRequest
+from kilroy_engine.rundir.artifacts import whole_value
 from kilroy_engine.rundir.atomic import write_text
 from kilroy_engine.rundir.branches import read_shown
 from kilroy_engine.traversal.branch import branch_plan
@@ -44,7 +45,7 @@ class FanInHandler:
     def __call__(self, request: StageRequest, /) -> FanIn | Outcome:
         if RESULTS_KEY not in request.context:
             return failure(f"no {RESULTS_KEY} found in context")
-        results = read_shown(request.context[RESULTS_KEY])
+        results = read_shown(whole_value(request.context[RESULTS_KEY]))
         if not results:
             return failure("no parallel results to evaluate")
         best = winner(results)

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from kilroy_engine.graph.references import parameters_of, read_reference
 from kilroy_engine.graph.rules.subject import did_you_mean
 from kilroy_engine.handlers.base import CallPrefect, StageRequest
+from kilroy_engine.rundir.artifacts import whole_value
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
 
 CONTEXT_PREFIX = "context:"
-"""``param.x="context:tool.output"`` hands over the value of that context key, ``context:*`` the whole context."""
+"""``param.x="context:tool.output"`` hands over the value of that context key, ``context:*`` the whole context, in which large
+values stay references to their files."""
 _EVERYTHING = "*"
 
 
@@ -31,7 +33,7 @@ def call_prefect(request: StageRequest, /) -> Outcome | CallPrefect:
         key = text.removeprefix(CONTEXT_PREFIX).strip()
         if key != _EVERYTHING and key not in request.context:
             return failure(_missing(name, key, request.context), failure_class=FailureClass.DETERMINISTIC)
-        parameters[name] = dict(request.context) if key == _EVERYTHING else request.context[key]
+        parameters[name] = dict(request.context) if key == _EVERYTHING else whole_value(request.context[key])
     return CallPrefect(node.type, target, parameters, request.timeout_s)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from kilroy_engine.handlers.base import StageRequest
+from kilroy_engine.handlers.preamble import preamble
 from kilroy_engine.handlers.stage_status import StatusContract
 
 
 def assemble_prompt(request: StageRequest, contract: StatusContract) -> str:
-    """The blocks that apply, top to bottom, one blank line between: dossier, inputs, work folder, guidance, status contract,
-    task."""
+    """The blocks that apply, top to bottom, one blank line between (Kilroy's order): dossier, inputs, work folder, guidance,
+    status contract, preamble, task."""
     blocks = (
         _dossier_block(request),
         _inputs_block(request.environment.get("KILROY_INPUTS_MANIFEST_PATH", "")),
         _work_folder_block(request.work_dir),
         _guidance_block(request.guidance),
         _status_block(contract),
+        preamble(request),
         request.node.prompt.strip() or request.node.label,
     )
     return "\n\n".join(block for block in blocks if block)

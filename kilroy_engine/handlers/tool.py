@@ -27,7 +27,8 @@ def run_tool(request: StageRequest, /) -> Outcome:
     """Runs the node's ``tool_command`` with bash (Spec 4.10, Kilroy: tool node).
 
     The exit status decides, unless the command leaves a ``status.json`` in ``$KILROY_STAGE_LOGS_DIR``. Context: ``tool.output``
-    is standard output followed by standard error, ``tool.exit_status`` is set by a failure.
+    is standard output followed by standard error, ``tool.stdout`` and ``tool_stdout`` (the name that pipelines of other engines
+    read) are standard output alone, ``tool.exit_status`` is set by a failure.
     """
     command = request.node.tool_command
     if not command.strip():
@@ -62,12 +63,13 @@ def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s:
             return Outcome(Status.FAIL, failure_reason=reason, meta={"timeout": True, "timeout_seconds": int(timeout_s)})
         case Ending.EXITED:
             pass
-    stderr = _head_of(request.stage_dir / "stderr.log")
-    output = (_head_of(request.stage_dir / "stdout.log") + stderr)[:OUTPUT_LIMIT]
+    stdout, stderr = (_head_of(request.stage_dir / name) for name in ("stdout.log", "stderr.log"))
+    output = (stdout + stderr)[:OUTPUT_LIMIT]
+    updates: dict[str, Json] = {"tool.output": output, "tool.stdout": stdout, "tool_stdout": stdout.strip()}
     if end.exit_code == 0:
-        return Outcome(Status.SUCCESS, context_updates={"tool.output": output}, notes="tool completed")
+        return Outcome(Status.SUCCESS, context_updates=updates, notes="tool completed")
     reason = exit_text(end.exit_code)
-    updates: dict[str, Json] = {"tool.output": output, "tool.exit_status": reason}
+    updates["tool.exit_status"] = reason
     hint = _hint(command, stderr, request.work_dir)
     reason = f"{reason}\n  hint: {hint}" if hint else reason
     return Outcome(Status.FAIL, context_updates=updates, failure_reason=reason, meta=_digest(request.stage_dir, output))

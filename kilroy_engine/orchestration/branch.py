@@ -14,6 +14,7 @@ from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.recorder import LaneRecorder
+from kilroy_engine.rundir.artifacts import require_artifacts
 from kilroy_engine.rundir.branches import BranchRecord
 from kilroy_engine.rundir.checkpoint import load_checkpoint
 from kilroy_engine.rundir.events import BranchProgress, Event
@@ -183,6 +184,7 @@ def _place_and_state(work: BranchWork) -> tuple[Workspace, RunState]:
     graph, directory = work.lane.graph, work.directory
     checkpoint = load_checkpoint(directory) if directory.checkpoint.exists() else None
     saved = checkpoint.state if checkpoint else work.state
+    require_artifacts(directory, saved.context)
     state, _ = resumed_state(graph, saved, lambda node_id: begun_visits(directory.stage(node_id)))
     if work.shared:
         return PlainWorkspace(work.lane.workspace.path), state

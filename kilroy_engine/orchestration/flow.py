@@ -35,7 +35,11 @@ _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z
 
 def flow_run_name() -> str:
     """Name of the flow run: the graph's name and the end of the flow run's id."""
-    graph = str(current.parameters.get("graph", ""))
+    return name_of_flow_run(str(current.parameters.get("graph", "")))
+
+
+def name_of_flow_run(graph: str) -> str:
+    """The same for the pipeline in ``graph``, a path or DOT text."""
     try:
         source, filename = read_pipeline(graph)
     except PipelineNotFound:
@@ -71,10 +75,14 @@ def attractor(
         options: Everything that is rarely changed.
         labels: Labels of the run, for finding it again, name to text.
     """
+    return run_pipeline(RunParameters(graph=graph, inputs=inputs, repo=repo, options=options, labels=labels))
+
+
+def run_pipeline(parameters: RunParameters) -> State:
+    """The body of every flow that runs a pipeline: opens the run of the current flow run, or refuses it, and conducts it."""
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
-    parameters = RunParameters(graph=graph, inputs=inputs, repo=repo, options=options, labels=labels)
     retried = earlier_start(context.flow_run, os.environ)
     try:
         prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)

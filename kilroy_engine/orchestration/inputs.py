@@ -7,12 +7,12 @@ the run directory and Prefect hold the name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kilroy_engine.errors import InvalidInput
-from kilroy_engine.graph.model import Graph
-from kilroy_engine.graph.transforms import declared_inputs
+from kilroy_engine.graph.inputs import NAMED_SECRET, DeclaredInput
+from kilroy_engine.traversal.outcome import Json
 
 SECRET_PREFIX = "secret:"
 ENVIRONMENT_PREFIX = "env:"
@@ -38,29 +38,75 @@ class Inputs:
             text = text.replace(value, MASK)
         return text
 
+    def masked_value(self, value: Json) -> Json:
+        """``value`` with every secret in its texts blotted out, names of entries included."""
+        match value:
+            case str():
+                return self.masked(value)
+            case list():
+                return [self.masked_value(item) for item in value]
+            case dict():
+                return {self.masked(key): self.masked_value(item) for key, item in value.items()}
+            case _:
+                return value
 
-def check_inputs(graph: Graph, given: Mapping[str, str]) -> None:
-    """Checks the inputs against the graph's declaration.
+
+def with_defaults(declared: Sequence[DeclaredInput], given: Mapping[str, str]) -> dict[str, str]:
+    """The inputs with defaults for those that are not given, values in their one spelling. What does not fit stays as it is."""
+    values = {known.name: known.absent for known in declared if known.absent is not None} | dict(given)
+    return values | {known.name: _spelled(known, values[known.name]) for known in declared if known.name in values}
+
+
+def check_inputs(declared: Sequence[DeclaredInput], given: Mapping[str, str]) -> None:
+    """Checks the inputs against the pipeline's declaration.
 
     Raises:
-        InvalidInput: A declared input is missing.
+        InvalidInput: One is missing or does not fit; the message names all of them.
     """
-    missing = sorted(set(declared_inputs(graph)) - set(given))
+    missing = sorted(known.name for known in declared if known.name not in given)
+    problems = [problem for known in declared if known.name in given and (problem := _misfit(known, given[known.name]))]
     if missing:
-        raise InvalidInput(
-            f'missing required inputs: {", ".join(missing)} (declared in graph attribute inputs="{graph.text("inputs")}"); '
-            f"give each with --input {missing[0]}=VALUE or in the parameter inputs",
-            name="inputs",
+        listed = ", ".join(known.name for known in declared)
+        problems.append(
+            f'missing required inputs: {", ".join(missing)} (declared in graph attribute inputs="{listed}"); '
+            f"give each with --input {missing[0]}=VALUE or in the parameter inputs"
         )
+    if problems:
+        raise InvalidInput("; ".join(problems), name="inputs")
 
 
-def reveal(given: Mapping[str, str], environ: Mapping[str, str]) -> Inputs:
+def reveal(declared: Sequence[DeclaredInput], given: Mapping[str, str], environ: Mapping[str, str]) -> Inputs:
     """The inputs with the named secrets looked up. Asks the Prefect server where one is a Secret block.
 
     Raises:
-        InvalidInput: A named secret does not exist.
+        InvalidInput: A named secret does not exist, or its value does not fit.
     """
-    return Inputs(shown=dict(given), values={key: _value(key, text, environ) for key, text in given.items()})
+    values = {key: _value(key, text, environ) for key, text in given.items()}
+    for known in declared:
+        if known.name in values and values[known.name] != given[known.name]:
+            try:
+                values[known.name] = known.read(values[known.name])
+            except ValueError as problem:
+                raise InvalidInput(f"input {known.name}: what {given[known.name]} names: {problem}", name="inputs") from problem
+    return Inputs(shown=dict(given), values=values)
+
+
+def _spelled(known: DeclaredInput, text: str) -> str:
+    try:
+        return text if NAMED_SECRET.fullmatch(text) else known.read(text)
+    except ValueError:
+        return text  # check_inputs says what is wrong with it, once the pipeline itself is known to be sound
+
+
+def _misfit(known: DeclaredInput, text: str) -> str:
+    """What is wrong with a value; never the value of a secret."""
+    try:
+        known.require_name(text)
+        if not NAMED_SECRET.fullmatch(text):
+            known.read(text)
+    except ValueError as problem:
+        return f"input {known.name}: {problem}" if known.secret else f"input {known.name} is {text[:60]!r}: {problem}"
+    return ""
 
 
 def _value(key: str, text: str, environ: Mapping[str, str]) -> str:

@@ -216,7 +216,7 @@ def open_run(
             is left behind of a new run, and nothing is changed of an earlier one.
         RunAlreadyFinished: The earlier run has succeeded.
     """
-    parts = _Parts(prepared, identity, reveal(prepared.inputs, environ), _child_environment(environ))
+    parts = _Parts(prepared, identity, reveal(prepared.declared, prepared.inputs, environ), _child_environment(environ))
     if prepared.earlier is not None:
         return _open_again(parts, prepared.earlier)
     return _open_new(parts, environ, host)
@@ -237,7 +237,7 @@ class _Parts:
 
     def assemble(self, started: OpenStart, workspace: Workspace, state: RunState, restore_to: str | None = None) -> OpenRun:
         return OpenRun(
-            prepared=self.prepared,
+            prepared=self.prepared.at_commit(str(state.context.get("base_sha", ""))),
             identity=self.identity,
             started=started,
             current=started.run,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kilroy_engine.errors import InvalidInput, PackageSyntaxError, RunDirectoryError
+from kilroy_engine.graph.inputs import DeclaredInput
 from kilroy_engine.graph.source import excerpt
 from kilroy_engine.orchestration.pipeline_file import PACKAGE_FILE, is_folder
 
@@ -75,9 +76,22 @@ class WorkflowPackage:
     def name(self) -> str:
         return self.manifest.name or self.folder.resolve().name
 
-    @property
-    def default_inputs(self) -> dict[str, str]:
-        return {declared.name: declared.default for declared in self.manifest.inputs if declared.default is not None}
+    def declared_with(self, of_graph: Sequence[DeclaredInput]) -> tuple[DeclaredInput, ...]:
+        """The inputs that the graph declares, with what the package says of them, then those that only the package declares.
+
+        A default of the package takes the place of the graph's. An input that one of both requires is required.
+        """
+        inputs = {known.name: known for known in of_graph}
+        for own in self.manifest.inputs:
+            known = inputs.get(own.name, DeclaredInput(own.name, required=False))
+            default = own.default if own.default is not None else known.default
+            inputs[own.name] = replace(
+                known,
+                required=default is None and (known.required or own.required),
+                default=default,
+                description=known.description or own.description,
+            )
+        return tuple(inputs.values())
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -16,13 +16,14 @@ from kilroy_engine.errors import InvalidInput, InvalidPipeline
 from kilroy_engine.graph.child_validation import nesting_problem, with_children_checked
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
 from kilroy_engine.graph.model import Graph
-from kilroy_engine.graph.transforms import prepare, settle_types
+from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
 from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
 from kilroy_engine.orchestration.extensions import findings_with_plugins, handler_findings, plugin_rules, with_plugin_transforms
-from kilroy_engine.orchestration.inputs import check_inputs
+from kilroy_engine.orchestration.inputs import check_inputs, with_defaults
 from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
 from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline
 from kilroy_engine.orchestration.places import PlainPlan, WorkspacePlan, plan_workspace
@@ -63,8 +64,10 @@ class RunParameters:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms.
+    """A run that may start. ``source`` is the pipeline's text as submitted, ``graph`` what came of it after transforms,
+    ``written`` the same before variables were replaced.
 
+    ``declared`` are the inputs that the pipeline and its package declare, ``inputs`` the values, defaults counted in.
     ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new one;
     ``package`` the workflow package that the pipeline is part of. ``around`` are the files of the pipelines around a child
     pipeline, outermost first, empty texts for those without a file.
@@ -73,8 +76,10 @@ class PreparedRun:
     parameters: RunParameters
     source: str
     filename: str
+    written: Graph
     graph: Graph
     settings: RunSettings
+    declared: tuple[DeclaredInput, ...]
     inputs: Mapping[str, str]
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
@@ -96,6 +101,13 @@ class PreparedRun:
         """Files that the run hands over at its end: those that the graph declares, then those of its package."""
         of_package = self.package.manifest.outputs if self.package else ()
         return tuple(dict.fromkeys((*declared_outputs(self.graph.text("outputs")), *of_package)))
+
+    def at_commit(self, base_sha: str) -> PreparedRun:
+        """The same run, now that the commit is known that it begins at: ``$base_sha`` is replaced too."""
+        if not base_sha:
+            return self
+        graph = with_plugin_transforms(expand_variables(self.written, self.inputs, base_sha=base_sha))
+        return replace(self, graph=settle_types(graph, known_types()))
 
     @property
     def graph_file(self) -> str:
@@ -129,11 +141,14 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     package = _package(parameters, folder, earlier)
     saved = earlier.settings if earlier else None
     settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
-    given = {**(package.default_inputs if package else {}), **(settings.inputs or {}), **parameters.inputs}
-    graph = prepare(parse_dot(source, filename), read_text=partial(_read_prompt, beside), inputs=given)
+    written = complete(parse_dot(source, filename), partial(_read_prompt, beside))
+    of_graph = declared_inputs(written)
+    declared = package.declared_with(of_graph) if package else of_graph
+    given = with_defaults(declared, {**(settings.inputs or {}), **parameters.inputs})
+    graph = expand_variables(written, given)
     graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
     agent = _agent_for(graph, settings)
-    check_inputs(graph, given)
+    check_inputs(of_graph, given)
     if package is not None:
         package.require_inputs(given)
         settings = replace(settings, warnings=(*settings.warnings, *package.warnings))
@@ -147,8 +162,10 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         parameters=parameters,
         source=source,
         filename=filename,
+        written=written,
         graph=graph,
         settings=settings,
+        declared=declared,
         inputs=given,
         labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
         diagnostics=diagnostics,
@@ -175,20 +192,23 @@ def prepare_child(parameters: RunParameters, settings: RunSettings, *, around: t
         raise InvalidInput(nested, name="graph")
     resume_from = parameters.options.resume_from
     source, filename = read_pipeline(str(file))
-    read_text = partial(_read_prompt, (file.parent,))
-    graph = prepare(parse_dot(source, filename), read_text=read_text, inputs=parameters.inputs)
-    graph, diagnostics = _checked(graph, str(file.resolve()), file.parent)
+    written = complete(parse_dot(source, filename), partial(_read_prompt, (file.parent,)))
+    declared = declared_inputs(written)
+    given = with_defaults(declared, parameters.inputs)
+    graph, diagnostics = _checked(expand_variables(written, given), str(file.resolve()), file.parent)
     agent = _agent_for(graph, settings)
-    check_inputs(graph, parameters.inputs)
+    check_inputs(declared, given)
     if settings.workdir:
         _require_branchable(graph, PlainPlan(Path(settings.workdir)))
     return PreparedRun(
         parameters=parameters,
         source=source,
         filename=filename,
+        written=written,
         graph=graph,
         settings=replace(settings, **_NOT_A_CHILDS_BUSINESS),  # type: ignore[arg-type]
-        inputs=parameters.inputs,
+        declared=declared,
+        inputs=given,
         labels={},
         diagnostics=diagnostics,
         folder=file.parent,

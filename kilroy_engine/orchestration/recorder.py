@@ -1,4 +1,4 @@
-"""Writes down what the walk tells: events, commits, checkpoints, dossiers, log records. One call per step of the walk."""
+"""Writes down what the walk tells: events, commits, checkpoints, log records. One call per step of the walk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import asdict
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.rundir.checkpoint import save_checkpoint
-from kilroy_engine.rundir.dossier import FailedStage, read_tool_facts, write_dossier
 from kilroy_engine.rundir.events import (
     CheckpointSaved,
     DeterministicFailureCycleCheck,
-    FailureDossierUpdated,
     SubgraphDeterministicFailureCycleCheck,
     WarningGiven,
     event_of,
@@ -19,9 +17,7 @@ from kilroy_engine.rundir.events import (
 from kilroy_engine.traversal.breakers import failure_cycle_check
 from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.outcome import Outcome
-from kilroy_engine.traversal.retry import retry_policy
 from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, Restart, RunState, Visit
-from kilroy_engine.traversal.walk import retries_spent
 
 
 def tell_opened(run: OpenRun) -> None:
@@ -35,7 +31,7 @@ def tell_opened(run: OpenRun) -> None:
 
 
 class LaneRecorder:
-    """The walk's recorder. Order per stage as in Kilroy: status, dossier, cycle check, commit, checkpoint, then the edge."""
+    """The walk's recorder. Order per stage as in Kilroy: cycle check, commit, checkpoint, then the edge."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
@@ -52,7 +48,7 @@ class LaneRecorder:
         """Commits the stage's work and saves the state that includes its outcome."""
         lane, node_id = self._lane, visit.node_id
         if outcome.failed:
-            self._describe_failure(visit, outcome, state)
+            self._count_failure(visit, outcome, state)
         committed = outcome.meta.get(CHECKPOINT_SHA_KEY)
         sha = str(committed) if committed else lane.workspace.commit_stage(node_id, outcome.status)
         save_checkpoint(lane.directory, state, git_commit_sha=sha, base=lane.base if state.restart_count else None)
@@ -69,23 +65,9 @@ class LaneRecorder:
         """Tells the decisions that led to a restart, in the directory that the run leaves."""
         self._tell(restart.decisions)
 
-    def _describe_failure(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
-        lane, node = self._lane, self._lane.graph.nodes[visit.node_id]
-        stage_dir = lane.directory.stage(node.id)
-        failed = FailedStage(
-            node_id=node.id,
-            handler_type=node.type,
-            outcome=outcome,
-            failure_class=outcome.failure_class,
-            attempts_used=retries_spent(outcome) + 1,
-            max_attempts=retry_policy(lane.graph, node).max_attempts,
-            stage_dir=stage_dir,
-            output=str(outcome.context_updates.get("tool.output", "")),
-            tool=read_tool_facts(stage_dir),
-        )
-        path = write_dossier(lane.directory, failed, run_id=lane.run_id, work_dir=lane.workspace.path)
-        lane.emit(FailureDossierUpdated(failed_node_id=node.id, failure_class=failed.failure_class, path=path))
-        check = failure_cycle_check(lane.graph, state, node.id, outcome)
+    def _count_failure(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
+        lane = self._lane
+        check = failure_cycle_check(lane.graph, state, visit.node_id, outcome)
         if check is not None:
             kind = SubgraphDeterministicFailureCycleCheck if lane.path else DeterministicFailureCycleCheck
             lane.emit(kind(**asdict(check)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.recorder import LaneRecorder
+from kilroy_engine.orchestration.updates import keep_large_inputs
 from kilroy_engine.rundir.events import LoopRestart
 from kilroy_engine.rundir.restarts import make_restart
 from kilroy_engine.rundir.terminal import Limits
@@ -29,7 +30,8 @@ def walk_run(run: OpenRun) -> Finish:
         recorder.work_on(run.lane)
         return state
 
-    return walk(run.graph, run.state, perform=performer, recorder=recorder, restart=restart)
+    begins = keep_large_inputs(run.lane, run.state)
+    return walk(run.graph, begins, perform=performer, recorder=recorder, restart=restart)
 
 
 def begin_restart(run: OpenRun, restart: Restart) -> RunState:
@@ -45,7 +47,7 @@ def begin_restart(run: OpenRun, restart: Restart) -> RunState:
     run.cancellation.raise_if_requested()
     for event in push_events(run.workspace, run.settings.push_remote, limit_s=Limits().push_s):
         run.emit(event)
-    state = restarted(run.beginning(), restart)
+    state = restarted(keep_large_inputs(run.lane, run.beginning()), restart)
     run.emit(
         LoopRestart(
             restart_count=state.restart_count,

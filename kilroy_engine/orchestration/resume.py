@@ -13,6 +13,7 @@ from pathlib import Path
 from kilroy_engine.errors import CheckpointMismatch, InvalidInput, RunAlreadyFinished, RunDirectoryError
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.orchestration.settings import Options, saved_settings
+from kilroy_engine.rundir.artifacts import require_artifacts
 from kilroy_engine.rundir.checkpoint import Checkpoint, load_checkpoint
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import RunLock, owner_alive
@@ -169,6 +170,7 @@ def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, 
     state, run = checkpoint.state, earlier.directory.attempts()[0]
     if state.run_id != begins.run_id:
         raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")
+    require_artifacts(run, state.context)
     of_graph = {key: value for key, value in begins.context.items() if key.startswith("graph.")}
     changed = {key: value for key, value in inputs.items() if value != earlier.manifest.inputs.get(key)}
     return with_inputs(replace(state, context={**state.context, **of_graph}), changed)

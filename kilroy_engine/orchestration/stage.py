@@ -13,7 +13,9 @@ from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
 from kilroy_engine.handlers.stage_status import with_stage_status
+from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.updates import settle_updates
 from kilroy_engine.rundir.children import read_guidance
 from kilroy_engine.rundir.events import (
     HumanGateAnswered,
@@ -26,9 +28,11 @@ from kilroy_engine.rundir.events import (
     StageRetryBlocked,
     StageRetrySleep,
     StatusIngestionDecision,
+    WarningGiven,
 )
-from kilroy_engine.rundir.stage import begin_attempt, begin_visit, write_status
+from kilroy_engine.rundir.stage import begin_attempt, begin_visit, status_problem, write_status
 from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
+from kilroy_engine.traversal.fidelity import carried_into
 from kilroy_engine.traversal.outcome import Outcome, Status
 from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES, Again, RetryPolicy, Settled, delay_s, judge, retry_policy
 from kilroy_engine.traversal.state import RunState, Visit
@@ -79,7 +83,8 @@ class StageVisit:
         self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
         self.lane.cancellation.raise_if_requested()
         if isinstance(verdict, Settled):
-            self.outcome = verdict.outcome
+            settled = verdict.outcome
+            self.outcome = report_failure(self.lane, self.node, settled) if settled.failed else settled
         return verdict
 
     def _wait(self, failed_attempt: int) -> None:
@@ -108,7 +113,10 @@ class StageVisit:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)
             outcome = self._outcome_of(error)
-        return self._reported(with_stage_status(outcome, self.directory))
+        if problem := status_problem(self.directory):
+            self.lane.emit(WarningGiven(message=f"{self.node.id}: its status.json is ignored: {problem}"))
+        outcome = self._reported(with_stage_status(outcome, self.directory))
+        return settle_updates(self.lane, self.visit, self.state.context, outcome)
 
     def _settled(self, result: StageResult, number: int) -> Outcome:
         match result:
@@ -137,12 +145,14 @@ class StageVisit:
     def _reported(self, outcome: Outcome) -> Outcome:
         """Emits what an agent's handler left in ``meta`` for the event stream, and takes it out."""
         meta = dict(outcome.meta)
-        ingestion, usage = meta.pop("status_ingestion", None), meta.pop("usage", None)
+        ingestion, usage, lost = (meta.pop(key, None) for key in ("status_ingestion", "usage", "session_lost"))
         if isinstance(ingestion, dict):
             self.lane.emit(StatusIngestionDecision(node_id=self.node.id, **ingestion))  # type: ignore[arg-type]
         for call in usage if isinstance(usage, list) else []:
             if isinstance(call, dict):
                 self.lane.emit(LlmUsage(node_id=self.node.id, **call))  # type: ignore[arg-type]
+        if lost:
+            self.lane.emit(WarningGiven(message=f"{self.node.id}: began a new session: {lost}"))
         return outcome.with_updates(meta=meta)
 
     def _checked(self, number: int, outcome: Outcome) -> Outcome:
@@ -154,7 +164,15 @@ class StageVisit:
             return outcome
         reason = f"output contract: missing {', '.join(missing)}"
         self.lane.emit(OutputContractViolated(node_id=self.node.id, attempt=number, failure_reason=reason))
-        return outcome.with_updates(status=Status.FAIL, failure_reason=reason)
+        # The class is not left to the words of the reason, which are names of files. Wishes of a success go with it.
+        return outcome.with_updates(
+            status=Status.FAIL,
+            failure_reason=reason,
+            failure_class=FailureClass.DETERMINISTIC,
+            preferred_label="",
+            suggested_next_ids=(),
+            details=f"Not found in {self.lane.workspace.path}, where the node promises to leave it: {', '.join(missing)}",
+        )
 
     def _canceled_or(self, outcome: Outcome) -> Outcome:
         if not self.lane.cancellation.requested:
@@ -182,7 +200,8 @@ class StageVisit:
             RetryDecision(node_id=node_id, attempt=number, max_retries=attempts - 1, will_retry=again, reason=verdict.reason)
         )
         if isinstance(verdict, Again):
-            self._folder.write_feedback(node_id, attempt=number, reason=outcome.failure_reason)
+            details = outcome.details if isinstance(outcome.details, str) else ""
+            self._folder.write_feedback(node_id, attempt=number, reason=outcome.failure_reason, details=details)
         elif verdict.blocked:
             self.lane.emit(
                 StageRetryBlocked(
@@ -212,6 +231,8 @@ class StageVisit:
             environment=stage_environment(lane.environment, place, lane.with_secrets(self.state.context)),
             timeout_s=min(limits, default=None),
             simulate=settings.simulate,
+            carried=carried_into(lane.graph, self.state, self.visit),
+            outcomes=self.state.outcomes,
             cancellation=lane.cancellation,
             output=self._sink(log),
             guidance=read_guidance(lane.base),

@@ -23,13 +23,14 @@ from kilroy_engine.traversal.state import RunState
 
 _OWN_EXTRA = frozenset(
     {"run_id", "loop_failure_signatures", "outcomes", "visits", "routing_outcome", "jump_to", "base_logs_root", "restart_count"}
+    | {"jump_edge", "last_fidelity", "last_thread_key", "thread_sessions", "degrade_fidelity"}
     | {"restart_failure_signatures", "visits_in_rounds"}
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state as it was saved. ``extra`` holds keys of others: fidelity, settings of the run."""
+    """A state as it was saved. ``extra`` holds keys of others: settings of the run."""
 
     state: RunState
     git_commit_sha: str = ""
@@ -72,8 +73,21 @@ def save_checkpoint(
         "routing_outcome": encode_outcome(state.routing_outcome) if state.routing_outcome else None,
         "jump_to": state.jump_to,
         "visits_in_rounds": state.visits_in_rounds,
+        **_fidelity(state),
     }
     write_json(run.checkpoint, content)
+
+
+def _fidelity(state: RunState) -> dict[str, object]:
+    """What the next agent's stage depends on; only what is set, as in Kilroy."""
+    known: dict[str, object] = {
+        "jump_edge": state.jump_edge,
+        "last_fidelity": state.last_fidelity or None,
+        "last_thread_key": state.last_thread_key or None,
+        "thread_sessions": state.sessions or None,
+        "degrade_fidelity": state.degrade_fidelity or None,
+    }
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def load_checkpoint(run: RunDirectory) -> Checkpoint:
@@ -104,6 +118,11 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         failure_signatures=own.loop_failure_signatures,
         routing_outcome=_decode_outcome(own.routing_outcome) if own.routing_outcome else None,
         jump_to=own.jump_to,
+        jump_edge=own.jump_edge,
+        last_fidelity=own.last_fidelity,
+        last_thread_key=own.last_thread_key,
+        sessions=own.thread_sessions,
+        degrade_fidelity=own.degrade_fidelity,
         logs=tuple(saved.logs),
         restart_count=own.restart_count,
         restart_signatures=own.restart_failure_signatures,
@@ -166,6 +185,11 @@ class _SavedExtra(BaseModel):
     visits: dict[str, int] = Field(default_factory=dict[str, int])
     routing_outcome: _SavedOutcome | None = None
     jump_to: str = ""
+    jump_edge: int | None = None
+    last_fidelity: str = ""
+    last_thread_key: str = ""
+    thread_sessions: dict[str, str] = Field(default_factory=dict[str, str])
+    degrade_fidelity: bool = False
     visits_in_rounds: dict[str, int] = Field(default_factory=dict[str, int])
 
 

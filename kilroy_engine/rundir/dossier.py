@@ -98,11 +98,16 @@ def build_dossier(
     return dossier
 
 
-def write_dossier(run: RunDirectory, failed: FailedStage, *, run_id: str, work_dir: Path | None) -> str:
-    """Writes the dossier to the run directory and to ``.ai/runs/<run id>/`` in the work folder.
+@dataclass(frozen=True, slots=True)
+class WrittenDossier:
+    """``path`` is relative to the work folder, or the run directory's file where that is gone; ``summary`` is one line."""
 
-    Returns the path for the event ``failure_dossier_updated``: relative to the work folder, else the run directory's file.
-    """
+    path: str
+    summary: str
+
+
+def write_dossier(run: RunDirectory, failed: FailedStage, *, run_id: str, work_dir: Path | None) -> WrittenDossier:
+    """Writes the dossier to the run directory and to ``.ai/runs/<run id>/`` in the work folder."""
     dossier = build_dossier(
         failed,
         work_dir=work_dir or run.worktree,
@@ -110,13 +115,14 @@ def write_dossier(run: RunDirectory, failed: FailedStage, *, run_id: str, work_d
         generated_at=rfc3339(now()),
         exists=Path.exists,
     )
+    summary = str(dossier["summary"])
     write_json(run.dossier, dossier, durable=False)
     if work_dir is None or not work_dir.is_dir():
-        return str(run.dossier)
+        return WrittenDossier(str(run.dossier), summary)
     relative = Path(".ai", "runs", run_id, run.dossier.name)
     (work_dir / relative).parent.mkdir(parents=True, exist_ok=True)
     write_json(work_dir / relative, dossier, durable=False)
-    return relative.as_posix()
+    return WrittenDossier(relative.as_posix(), summary)
 
 
 def _paths_in(text: str) -> set[str]:

@@ -130,7 +130,7 @@ class RunDirectory:
 
     @property
     def artifacts(self) -> Path:
-        """`artifacts/`: context values that are too large for the context."""
+        """`artifacts/`: context values of more than 100 KB; the context holds a reference to the file."""
         return self.path / "artifacts"
 
     @property

@@ -111,6 +111,18 @@ def read_status(stage_dir: Path) -> Outcome | None:
         return None
 
 
+def status_problem(stage_dir: Path) -> str:
+    """Why the directory's ``status.json`` is passed over; empty where it is not, or where there is none."""
+    path = stage_dir / STATUS_FILE
+    content = read_bytes(path)
+    try:
+        if content is not None:
+            decode_status(content, path)
+    except CorruptRecord as error:
+        return str(error)
+    return ""
+
+
 def decode_status(content: bytes, path: Path) -> Outcome:
     """An outcome from Kilroy's two shapes: the canonical one with ``status``, the older one with ``outcome``.
 
@@ -126,14 +138,18 @@ def decode_status(content: bytes, path: Path) -> Outcome:
     if not isinstance(value, dict):
         raise CorruptRecord(f"{path} is no JSON object", path=path)
     fields = cast("dict[str, Any]", json.loads(compact(value)))  # a lone surrogate becomes U+FFFD here
-    for shape in (_Canonical, _Legacy):
+    problem = ""
+    for shape, key in ((_Canonical, "status"), (_Legacy, "outcome")):
         try:
             outcome = shape.model_validate(fields).to_outcome()
-        except ValidationError:
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            problem = problem or (f": {place}: {first['msg']}" if key in fields else "")
             continue
         if outcome.status:
             return outcome
-    raise CorruptRecord(f"{path} holds neither a status nor an outcome", path=path)
+    raise CorruptRecord(f"{path} holds neither a status nor an outcome{problem}", path=path)
 
 
 def _refuse_constant(text: str) -> object:

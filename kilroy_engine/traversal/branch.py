@@ -23,11 +23,12 @@ _UNSAFE = re.compile(r"[^a-z0-9\-_.]")
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One outgoing edge of a fan-out. ``number`` counts edges from 1; ``key`` is unique among them."""
+    """One outgoing edge of a fan-out. ``number`` counts edges from 1; ``key`` is unique among them; ``edge`` is its index."""
 
     number: int
     key: str
     start_node_id: str
+    edge: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,25 @@ def branch_plan(graph: Graph, node: Node) -> BranchPlan | None:
         key = _UNSAFE.sub("-", edge.target.lower()).strip("-.") or f"branch-{number}"
         key = f"{key}-{number}" if key in taken else key
         taken.add(key)
-        branches.append(Branch(number, key, edge.target))
+        branches.append(Branch(number, key, edge.target, edge.index))
     return BranchPlan(tuple(branches), join.node_id, join.merges)
 
 
 def branch_state(state: RunState, fan_out: Node, branch: Branch) -> RunState:
-    """Where a branch begins: a context of its own, equal to the fan-out's, and no memory of visits, failures and retries."""
+    """Where a branch begins: a context of its own, equal to the fan-out's, and no memory of visits, failures and retries.
+
+    Its first stage is given what the branch's edge says of fidelity and thread. No session of an agent goes on in a branch: two
+    branches would both continue it. A thread begins anew there, and what comes of it stays in the branch.
+    """
     context: dict[str, Json] = {**copy.deepcopy(dict(state.context)), "previous_node": fan_out.id}
-    return RunState(run_id=state.run_id, context=context, routing_outcome=state.routing_outcome, jump_to=branch.start_node_id)
+    return RunState(
+        run_id=state.run_id,
+        context=context,
+        routing_outcome=state.routing_outcome,
+        jump_to=branch.start_node_id,
+        jump_edge=branch.edge,
+        degrade_fidelity=state.degrade_fidelity,
+    )
 
 
 def branch_outcome(graph: Graph, branch: Branch, join_node_id: str, finish: Finish, state: RunState) -> Outcome:

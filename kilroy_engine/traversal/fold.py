@@ -8,6 +8,7 @@ from dataclasses import replace
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.breakers import count_failure, without_node
 from kilroy_engine.traversal.failure import classify
+from kilroy_engine.traversal.fidelity import remember
 from kilroy_engine.traversal.loops import count_round
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES
@@ -15,6 +16,9 @@ from kilroy_engine.traversal.state import RunState, Visit
 
 CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failure_class"})
 """Context keys that tell about the last stage. A conditional node leaves them as they are."""
+
+DOSSIER_KEYS = "context.failure_dossier."
+"""Beginning of the context keys that tell where the latest failure is described. A later success empties them (Kilroy)."""
 
 _UNCOUNTED_TYPES = SINGLE_EXECUTION_TYPES - {"start"}
 
@@ -49,7 +53,7 @@ def enter(state: RunState, visit: Visit) -> RunState:
         "completed_nodes": list[Json](state.completed),
         f"internal.retry_count.{node_id}": state.retries.get(node_id, 0),
     }
-    return replace(state, context=context, visits={**state.visits, node_id: visit.number}, jump_to="")
+    return replace(state, context=context, visits={**state.visits, node_id: visit.number}, jump_to="", jump_edge=None)
 
 
 def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome, *, retries: int = 0) -> RunState:
@@ -63,7 +67,7 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
     routing = _carried(state.routing_outcome) if carries else outcome
     mended = routing is not None and routing.succeeded
     after = replace(
-        state,
+        remember(graph, state, visit, outcome),
         context=_context_after(state, outcome, carries=carries),
         completed=(*state.completed, node.id),
         outcomes={**state.outcomes, node.id: outcome},
@@ -78,8 +82,10 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
 def _context_after(state: RunState, outcome: Outcome, *, carries: bool) -> dict[str, Json]:
     if carries:
         return {**state.context, **{k: v for k, v in outcome.context_updates.items() if k not in CARRIED_KEYS}}
+    told = {} if outcome.failed else {key: "" for key in state.context if key.startswith(DOSSIER_KEYS)}
     return {
         **state.context,
+        **told,
         **outcome.context_updates,
         "outcome": str(outcome.status),
         "preferred_label": outcome.preferred_label,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.traversal.breakers import without_failures
 from kilroy_engine.traversal.loops import without_exceeded_loop
 from kilroy_engine.traversal.outcome import FinalStatus
@@ -20,15 +21,22 @@ def resumed_state(graph: Graph, saved: RunState, begun: Callable[[str], int]) ->
     node that its failure names, whose failures (and an exceeded loop's iterations) are forgotten, so that the count of them
     does not end the run at once. A run that only had to end ends. ``begun`` tells how many visits of a node have begun.
 
+    After a stage of ``full`` fidelity the first agent is given a summary instead: its thread's session may be gone, and does
+    not know how the interrupted stage began (Spec 5.3).
+
     Raises:
         CheckpointMismatch: The state names a node that the graph does not have.
     """
+    if saved.last_fidelity == Fidelity.FULL:
+        saved = replace(saved, degrade_fidelity=True)
     step = next_step(graph, saved)
     if isinstance(step, Restart):
         return saved, step.target
     if isinstance(step, Visit):
         arrivals = _arrivals(saved, step.node_id, begun)
-        return (saved if arrivals < step.number else _again(saved, step.node_id, arrivals)), step.node_id
+        if arrivals < step.number:
+            return saved, step.node_id
+        return replace(_again(saved, step.node_id, arrivals), jump_edge=step.edge), step.node_id
     if step.status is FinalStatus.SUCCESS:
         return saved, step.node_id
     node_id = _failed_stage(graph, saved, step.node_id)

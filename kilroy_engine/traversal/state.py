@@ -169,10 +169,15 @@ class RunState:
     ``visits`` the arrivals per node, ``retries`` the retry counter per node (0 after a success), ``failure_signatures`` how
     often each failure signature was seen since the node's last success. ``routing_outcome`` is what edge conditions call
     ``outcome``: the last stage's, which a conditional node carries on instead of its own. ``jump_to`` is where the walk goes
-    next when something other than routing decides it (a branch's first node, a node to run again, the target of a restart);
-    entering a node clears it. ``restart_count`` is how often the run has begun again over a ``loop_restart`` edge,
-    ``restart_signatures`` which failures led to that. ``visits_in_rounds`` are the arrivals in finished iterations of loops
-    that a number ends: where nobody has set a limit, those do not count as going round in a circle.
+    next when something other than routing decides it (a branch's first node, a node to run again, the target of a restart),
+    ``jump_edge`` the index of the edge that led there, if any; entering a node clears both. ``restart_count`` is how often the
+    run has begun again over a ``loop_restart`` edge, ``restart_signatures`` which failures led to that. ``visits_in_rounds``
+    are the arrivals in finished iterations of loops that a number ends: where nobody has set a limit, those do not count as
+    going round in a circle.
+
+    ``last_fidelity`` and ``last_thread_key`` are what the last stage was given if it was an agent's, else empty (Kilroy).
+    ``sessions`` holds the agent session of each thread. ``degrade_fidelity``: the next agent's stage gets ``summary:high``
+    instead of ``full`` (Spec 5.3).
     """
 
     run_id: str
@@ -184,6 +189,11 @@ class RunState:
     failure_signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     routing_outcome: Outcome | None = None
     jump_to: str = ""
+    jump_edge: int | None = None
+    last_fidelity: str = ""
+    last_thread_key: str = ""
+    sessions: Mapping[str, str] = field(default_factory=dict[str, str])
+    degrade_fidelity: bool = False
     logs: tuple[str, ...] = ()
     restart_count: int = 0
     restart_signatures: Mapping[str, int] = field(default_factory=dict[str, int])

@@ -105,7 +105,7 @@ def next_step(graph: Graph, state: RunState) -> Step:
     if state.jump_to:
         # Nobody goes round in a circle here: somebody has said where the walk goes on.
         node_id = _known(graph, state.jump_to).id
-        return Visit(node_id, state.visits.get(node_id, 0) + 1)
+        return Visit(node_id, state.visits.get(node_id, 0) + 1, state.jump_edge)
     if not state.completed:
         return _arrive(graph, state, _start(graph).id)
     node = _known(graph, state.last_node)

@@ -65,22 +65,26 @@ def _kill(how: Any, number: int) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """Where the cells happen: a server, and a deployment in a pool of its own that only a cell's worker serves."""
+    """Where the cells happen: a server, and deployments each in a pool of its own that only a cell's worker serves."""
 
     prefect: Prefect
     folder: Path
+    deployed: set[str] = field(default_factory=set[str])
 
     def deploy(self, pool: str) -> None:
-        """Makes the pool and the deployment ``attractor/<pool>``."""
-        for arguments in (
-            ("work-pool", "create", pool, "--type", "process", "--overwrite"),
-            ("deploy", "flows/attractor.py:attractor", "--name", pool, "--pool", pool),
-        ):
-            command = ["prefect", "--no-prompt", *arguments]
-            done = subprocess.run(
-                command, cwd=ROOT, env=self.prefect.environment, capture_output=True, text=True, check=False, timeout=120
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
+        """Makes the pool and the deployment ``attractor/<pool>``, as ``prefect deploy`` does but without its process."""
+        if pool in self.deployed:
+            return
+        self.prefect.post("/work_pools/", name=pool, type="process")
+        self.prefect.post(
+            "/deployments/",
+            name=pool,
+            flow_id=self.prefect.post("/flows/", name="attractor")["id"],
+            entrypoint="flows/attractor.py:attractor",
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+            work_pool_name=pool,
+        )
+        self.deployed.add(pool)
 
 
 def launch(launcher: str, world: World, parameters: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Run:
@@ -102,13 +106,13 @@ def launch(launcher: str, world: World, parameters: Mapping[str, Any], environme
             eventually(lambda: prefect.http.get(f"/deployments/name/attractor/{name}").is_success, what="the deployment")
             return Run(prefect, root, wrapper, prefect.start_run(name, **parameters))
         case "worker":
-            world.deploy(name)
-            flow_run_id = prefect.start_run(name, **parameters)
-            wrapper = _start(["prefect", "worker", "start", "--pool", name, "--type", "process"], environ, folder)
-            return Run(prefect, root, wrapper, flow_run_id)
+            world.deploy("faults-worker")
+            flow_run_id = prefect.start_run("faults-worker", **parameters)
+            command = ["prefect", "worker", "start", "--pool", "faults-worker", "--type", "process"]
+            return Run(prefect, root, _start(command, environ, folder), flow_run_id)
         case "execute":
-            world.deploy(name)
-            flow_run_id = prefect.start_run(name, **parameters)
+            world.deploy("faults-execute")
+            flow_run_id = prefect.start_run("faults-execute", **parameters)
             return Run(prefect, root, _start(["prefect", "flow-run", "execute", flow_run_id], environ, folder), flow_run_id)
         case _:
             raise AssertionError(launcher)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from launchers import Run, World, launch
 from matrix_cells import FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, Expected, Fault, expected
-from real_prefect import Prefect, child_environment, events, eventually, is_alive
+from real_prefect import ROOT, Prefect, child_environment, events, eventually, is_alive
 
 from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
 
@@ -50,7 +50,7 @@ def carry_out(launcher: str, fault_name: str, world: World, folder: Path) -> Obs
     if "config" in options:
         options["config"] = str(folder / "setup.yaml")
     parameters = {"graph": fault.graph, "options": options}
-    environment = {**dict(fault.environment), "PYTHONPATH": f"{INJECTED}"}
+    environment = {**dict(fault.environment), "PYTHONPATH": f"{INJECTED}{os.pathsep}{ROOT}"}
     wanted = expected(launcher, fault.name)
     with _own_server(world, folder) if fault.name == "server gone while at work" else nullcontext(world) as world:
         if fault.name in ("cancel: while scheduled", "cancel: while pending"):

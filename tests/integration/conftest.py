@@ -11,6 +11,7 @@ from real_prefect import (
     prefect,
     recorded_pids,
     repository,
+    scheduled_run,
     worker,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "prefect",
     "recorded_pids",
     "repository",
+    "scheduled_run",
     "worker",
 ]

@@ -209,7 +209,9 @@ REWRITES = (
     Rewrite("breaker messages", ours=_reasons(_without_advice)),
     Rewrite("checkpoint after the breaking failure", ours=_without_breaking_stage),
     Rewrite("terminal line of a run that has restarted", ours=_without_end_after_restart),
-    Rewrite("edges taken in a branch", ours=lambda account: _without_in_branches(account, "edge_selected")),
+    Rewrite(
+        "`edge_selected`, `checkpoint_saved` in a branch", ours=lambda account: _without_in_branches(account, "edge_selected")
+    ),
     Rewrite("`branch_setup_locked`", kilroys=lambda account: _without_in_branches(account, "branch_setup_locked")),
 )
 GRAPH_TOPIC = "default retries"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,15 @@ def automations(
     """The page's automations on the server; removed afterwards, because other tests' runs fail too."""
     folder = tmp_path_factory.mktemp("automations")
     (folder / "examples").symlink_to(ROOT / "examples")
+
+    def carry_out(block: str) -> subprocess.CompletedProcess[str]:
+        shell = ["bash", "-euo", "pipefail", "-c", block]
+        return subprocess.run(shell, cwd=folder, env=worker.environment, capture_output=True, text=True, check=False)
+
     try:
-        for command in commands(posted[0]):
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", command],
-                cwd=folder,
-                env=worker.environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
+        with ThreadPoolExecutor() as threads:
+            for done in threads.map(carry_out, commands(posted[0])):
+                assert done.returncode == 0, done.stdout + done.stderr
         assert [path.name for path in folder.iterdir()] == ["examples"]
         yield worker
     finally:

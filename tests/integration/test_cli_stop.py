@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Prefect, ended, eventually, is_alive, recorded_pids
+from conftest import Prefect, ended, eventually, is_alive, recorded_pids, scheduled_run
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 SLOW = (
@@ -109,15 +109,10 @@ def test_stop_of_a_run_under_a_worker_goes_through_prefect(worker: Prefect) -> N
     assert not os.path.exists(f"/proc/{(run / 'run.pid').read_text()}")  # noqa: PTH110 - /proc is Linux's
 
 
+@pytest.mark.timeout(400)
 def test_the_reconcile_deployment_reports_what_it_did(worker: Prefect) -> None:
     """The flow of the schedule ends Completed and its state says how much there was to do."""
-    found = worker.http.get("/deployments/name/reconcile/reconcile").raise_for_status().json()
-    assert [schedule["schedule"]["interval"] for schedule in found["schedules"]] == [60]
-
-    def completed() -> str | None:
-        wanted = {"deployment_id": {"any_": [found["id"]]}, "state": {"type": {"any_": ["COMPLETED"]}}}
-        runs = worker.post("/flow_runs/filter", flow_runs=wanted)
-        return next((run["state"]["message"] for run in runs), None)
-
-    message = eventually(completed, within_s=150, what="a scheduled reconciliation")
+    schedules = worker.get("/deployments/name/reconcile/reconcile")["schedules"]
+    assert [schedule["schedule"]["interval"] for schedule in schedules] == [60]
+    message = scheduled_run(worker, "reconcile/reconcile")["state"]["message"]
     assert re.match(r"\d+ mended, \d+ left alone, 0 failed, in /", message)

@@ -16,7 +16,7 @@ from conftest import Prefect, ended, events
 from engine_process import Answer, Request, answers
 
 from kilroy_engine.graph.dot import parse_dot
-from kilroy_engine.graph.transforms import declared_inputs
+from kilroy_engine.graph.inputs import declared_inputs
 
 CORPUS = os.environ.get("KILROY_CORPUS", "")
 MAY_REFUSE = {"condition_syntax", "tool_command_required"}
@@ -67,7 +67,7 @@ def _request(file: str, logs_root: Path) -> Request:
     return Request(
         name=file,
         graph=str(path),
-        inputs={name: f"some {name}" for name in declared_inputs(graph)},
+        inputs={known.name: f"some {known.name}" for known in declared_inputs(graph)},
         options={"simulate": True, "human": "auto-approve", "workspace": "plain", "logs_root": str(logs_root)},
     )
 

@@ -11,24 +11,41 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Prefect, ended, events, eventually, is_alive, recorded_pids
+from conftest import ROOT, Prefect, ended, events, eventually, is_alive, recorded_pids, scheduled_run
 
 SLOW = (
     "digraph slow { start [shape=Mdiamond] done [shape=Msquare] "
     'wait [shape=parallelogram, tool_command="echo waiting; sleep 300 & sleep 300"] '
     'start -> wait  wait -> done [condition="outcome=success"] }'
 )
+SAY = SLOW.replace("echo waiting; sleep 300 & sleep 300", "echo first line; echo second line >&2")
+PLAIN = {"workspace": "plain"}
 
 
-@pytest.fixture
-def example(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository that holds the example project."""
-    project = tmp_path / "textstats"
+    project = tmp_path_factory.mktemp("example") / "textstats"
     shutil.copytree(ROOT / "examples" / "textstats", project)
     identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
     for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message=one")):
         subprocess.run(["git", *identity, *arguments], cwd=project, check=True)
     return project
+
+
+@pytest.fixture(scope="module")
+def flow_runs(worker: Prefect, example: Path) -> dict[str, str]:
+    """A flow run for each test that needs one of its own, by what happens to it: most of its time a process imports Prefect,
+    and two cores do that for several at once."""
+    build = {"graph": "flows/pipelines/build-test.dot", "repo": str(example), "labels": {"team": "blue"}}
+    return {
+        "shown": worker.start_run("build-test", **build),
+        "printing": worker.start_run("attractor", graph=SAY, options=PLAIN),
+        "canceled": worker.start_run("attractor", graph=SLOW, options=PLAIN),
+        "killed": worker.start_run("attractor", graph=SLOW, options=PLAIN),
+        "late": worker.start_run("attractor", graph=SLOW, options={**PLAIN, "run_timeout": "1s"}),
+        "refused": worker.start_run("attractor", graph="digraph g { a -> }", options=PLAIN),
+    }
 
 
 def started(prefect: Prefect, flow_run_id: str) -> Path:
@@ -38,11 +55,11 @@ def started(prefect: Prefect, flow_run_id: str) -> Path:
     return run
 
 
-def test_a_deployed_pipeline_shows_each_visit_as_a_task_run_with_its_attempts(worker: Prefect, example: Path) -> None:
+def test_a_deployed_pipeline_shows_each_visit_as_a_task_run_with_its_attempts(
+    worker: Prefect, flow_runs: dict[str, str], example: Path
+) -> None:
     """One task run per node visit, in the order of the path; attempts are runs of the same task run; the summary is there."""
-    flow_run_id = worker.start_run(
-        "build-test", graph="flows/pipelines/build-test.dot", repo=str(example), labels={"team": "blue"}
-    )
+    flow_run_id = flow_runs["shown"]
     run = worker.run_directory(flow_run_id)
 
     final = ended(run)
@@ -84,14 +101,9 @@ def test_a_deployed_pipeline_shows_each_visit_as_a_task_run_with_its_attempts(wo
     assert commits[0] == f"attractor({run.name}): done (success)"
 
 
-def test_stage_output_reaches_prefects_log(worker: Prefect) -> None:
+def test_stage_output_reaches_prefects_log(worker: Prefect, flow_runs: dict[str, str]) -> None:
     """What a tool prints is in the log of its task run, line by line."""
-    graph = (
-        "digraph g { start [shape=Mdiamond] done [shape=Msquare] "
-        'say [shape=parallelogram, tool_command="echo first line; echo second line >&2"] '
-        'start -> say  say -> done [condition="outcome=success"] }'
-    )
-    flow_run_id = worker.start_run("attractor", graph=graph, options={"workspace": "plain"})
+    flow_run_id = flow_runs["printing"]
     worker.final_state(flow_run_id)
 
     def logged() -> bool:
@@ -101,9 +113,9 @@ def test_stage_output_reaches_prefects_log(worker: Prefect) -> None:
     eventually(logged, within_s=30, what="the tool's output in the log")
 
 
-def test_a_cancel_ends_the_run_as_canceled(worker: Prefect) -> None:
+def test_a_cancel_ends_the_run_as_canceled(worker: Prefect, flow_runs: dict[str, str]) -> None:
     """A cancel by API: run_failed/canceled with who did it, Prefect's state Cancelled, no child process alive."""
-    flow_run_id = worker.start_run("attractor", graph=SLOW, options={"workspace": "plain"})
+    flow_run_id = flow_runs["canceled"]
     run = started(worker, flow_run_id)
 
     worker.post(f"/flow_runs/{flow_run_id}/set_state", state={"type": "CANCELLING"})
@@ -114,9 +126,9 @@ def test_a_cancel_ends_the_run_as_canceled(worker: Prefect) -> None:
     assert not [pid for pid in recorded_pids(run) if is_alive(pid)]
 
 
-def test_a_killed_flow_process_ends_the_run_as_failed(worker: Prefect) -> None:
+def test_a_killed_flow_process_ends_the_run_as_failed(worker: Prefect, flow_runs: dict[str, str]) -> None:
     """SIGKILL of the flow process: fail with a reason that begins with crashed:, Prefect's state Crashed, no child alive."""
-    flow_run_id = worker.start_run("attractor", graph=SLOW, options={"workspace": "plain"})
+    flow_run_id = flow_runs["killed"]
     run = started(worker, flow_run_id)
 
     os.kill(int((run / "run.pid").read_text()), signal.SIGKILL)
@@ -128,9 +140,9 @@ def test_a_killed_flow_process_ends_the_run_as_failed(worker: Prefect) -> None:
     assert not [pid for pid in recorded_pids(run) if is_alive(pid)]
 
 
-def test_a_run_past_its_deadline_is_canceled(worker: Prefect) -> None:
+def test_a_run_past_its_deadline_is_canceled(worker: Prefect, flow_runs: dict[str, str]) -> None:
     """run_timeout: canceled with the deadline in the reason, Prefect's state Failed under the name TimedOut."""
-    flow_run_id = worker.start_run("attractor", graph=SLOW, options={"workspace": "plain", "run_timeout": "1s"})
+    flow_run_id = flow_runs["late"]
     run = worker.run_directory(flow_run_id)
 
     final = ended(run)
@@ -141,9 +153,9 @@ def test_a_run_past_its_deadline_is_canceled(worker: Prefect) -> None:
     assert not [pid for pid in recorded_pids(run) if is_alive(pid)]
 
 
-def test_a_refused_run_is_failed_with_the_message_and_has_no_directory(worker: Prefect) -> None:
+def test_a_refused_run_is_failed_with_the_message_and_has_no_directory(worker: Prefect, flow_runs: dict[str, str]) -> None:
     """A pipeline that does not parse: the flow run's state says what, where and how to mend it; nothing is on disk."""
-    flow_run_id = worker.start_run("attractor", graph="digraph g { a -> }", options={"workspace": "plain"})
+    flow_run_id = flow_runs["refused"]
 
     state = worker.final_state(flow_run_id)
 
@@ -186,20 +198,12 @@ def test_eight_runs_at_once_over_one_repository_do_not_mix(worker: Prefect, repo
     assert not (repository / "who.txt").exists()
 
 
+@pytest.mark.timeout(400)
 def test_a_cron_schedule_starts_a_run_by_itself(worker: Prefect) -> None:
     """A deployment with a cron schedule fires without anybody asking. The schedule is as old as the worker, so that waiting
     for its minute costs little here."""
-    deployment = worker.http.get("/deployments/name/attractor/attractor").raise_for_status().json()
-
-    def scheduled_run() -> str | None:
-        found = worker.post(
-            "/flow_runs/filter",
-            flow_runs={"deployment_id": {"any_": [deployment["id"]]}, "state": {"type": {"any_": ["COMPLETED"]}}},
-        )
-        return next((run["id"] for run in found if run["auto_scheduled"]), None)
-
-    flow_run_id = eventually(scheduled_run, within_s=180, what="a scheduled run")
-    assert ended(worker.run_directory(flow_run_id))["status"] == "success"
+    run = scheduled_run(worker, "attractor/attractor")
+    assert ended(worker.run_directory(run["id"]))["status"] == "success"
 
 
 def test_the_deployment_file_holds_no_absolute_path() -> None:

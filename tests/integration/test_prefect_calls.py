@@ -198,7 +198,7 @@ def test_a_run_ends_in_time_though_its_call_cannot_be_stopped(worker: Prefect, p
     """Ctrl-C while a task is deep in a library: canceled within seconds, the task run Cancelled in Prefect."""
     (project / "block.dot").write_text(pipeline('nap [type="prefect.task", ref="calls_work:blocked"]'))
     root = project / "state"
-    process = subprocess.Popen(
+    command = subprocess.Popen(
         [sys.executable, "-m", "kilroy_engine.cli.main", "run", "block.dot", "--no-git"],
         cwd=project,
         env={**worker.environment, "KILROY_RUNS_ROOT": str(root)},
@@ -207,17 +207,20 @@ def test_a_run_ends_in_time_though_its_call_cannot_be_stopped(worker: Prefect, p
         stderr=subprocess.STDOUT,
         text=True,
     )
-    try:
-        run = eventually(lambda: next(iter(root.glob("*/nap/prefect_call.json")), None), what="the call").parents[1]
-        eventually(lambda: "task_run_id" in call_of(run, "nap") or None, what="the task at work")
-        os.kill(process.pid, signal.SIGINT)
+    with command as process:
+        try:
+            run = eventually(lambda: next(iter(root.glob("*/nap/prefect_call.json")), None), what="the call").parents[1]
+            eventually(lambda: "task_run_id" in call_of(run, "nap") or None, what="the task at work")
+            os.kill(process.pid, signal.SIGINT)
 
-        assert ended(run, within_s=30)["failure_reason"] == "canceled: by signal SIGINT"
-        attempt = next(event for event in events(run) if event["event"] == "stage_attempt_end" and event["node_id"] == "nap")
-        assert attempt["failure_reason"] == "canceled: by signal SIGINT"
-        task_run = call_of(run, "nap")["task_run_id"]
-        eventually(lambda: worker.get(f"/task_runs/{task_run}")["state_type"] == "CANCELLED", what="the task run canceled")
-        output, _ = process.communicate(timeout=30)
-        assert process.returncode == 130, output
-    finally:
-        process.kill()
+            assert ended(run, within_s=30)["failure_reason"] == "canceled: by signal SIGINT"
+            attempt = next(
+                event for event in events(run) if event["event"] == "stage_attempt_end" and event["node_id"] == "nap"
+            )
+            assert attempt["failure_reason"] == "canceled: by signal SIGINT"
+            task_run = call_of(run, "nap")["task_run_id"]
+            eventually(lambda: worker.get(f"/task_runs/{task_run}")["state_type"] == "CANCELLED", what="the task run canceled")
+            output, _ = process.communicate(timeout=30)
+            assert process.returncode == 130, output
+        finally:
+            process.kill()

@@ -156,11 +156,11 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactSaved(Event):
-    """A stage left something worth looking at."""
+    """A value was too large for the context and is kept as a file."""
 
     event: ClassVar[str] = "artifact"
-    node_id: NodeId
-    name: Annotated[str, "name of the artifact"]
+    node_id: Annotated[str, "id of the node that set it; empty for an input of the run"]
+    name: Annotated[str, "the context key, or the input's name"]
     path: Annotated[str, "its file, relative to the run directory"]
 
 

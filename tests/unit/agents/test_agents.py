@@ -10,7 +10,7 @@ import pytest
 from kilroy_engine.agents.base import AgentRequest
 from kilroy_engine.agents.registry import agent_names, named_agent
 from kilroy_engine.agents.simulate import SimulatedAgent
-from kilroy_engine.errors import InvalidInput
+from kilroy_engine.errors import InvalidInput, SessionLost
 from kilroy_engine.graph.model import Node, Position
 from kilroy_engine.handlers.plugins import plugins
 
@@ -76,3 +76,19 @@ class TestPlugins:
         """So that a person knows what to mend or remove."""
         with pytest.raises(InvalidInput, match=f'agent "{name}" of demo-agents 3.4 .*{reason}'):
             named_agent(name)
+
+
+def test_a_simulated_session_counts_the_tasks_of_its_thread(tmp_path: Path) -> None:
+    """So that a test can see what went on with what; without a thread there is no session."""
+    agent = SimulatedAgent()
+    assert agent.run(request(tmp_path)).session == ""
+    first = agent.run(request(tmp_path, thread="a:b")).session
+    assert first == "simulated:1:a:b"
+    assert agent.run(request(tmp_path, thread="a:b", session=first)).session == "simulated:2:a:b"
+
+
+@pytest.mark.parametrize("session", ["simulated:1:other", "claude:1:impl", "simulated:x:impl", "s-1"])
+def test_a_session_of_somebody_else_is_lost(tmp_path: Path, session: str) -> None:
+    """Another agent's, another thread's: it is not gone on with."""
+    with pytest.raises(SessionLost, match=f"session {session} is none of thread impl"):
+        SimulatedAgent().run(request(tmp_path, thread="impl", session=session))

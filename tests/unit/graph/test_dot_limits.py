@@ -73,7 +73,7 @@ def test_a_long_chain_needs_no_recursion():
 
 
 def test_five_thousand_nodes_are_parsed_and_checked_in_a_second_and_a_half():
-    """CPU time of the best of three; a machine half as fast as the one this was set on still passes."""
+    """CPU time, in one of three tries; a machine half as fast as the one this was set on still passes."""
     nodes = "".join(f'  n{at} [label="Node {at}", prompt="do the thing {at} with care", timeout=900s]\n' for at in range(5000))
     edges = "".join(f'  n{at} -> n{at + 1} [condition="outcome=success", weight=2]\n' for at in range(4999))
     ends = "start [shape=Mdiamond] exit [shape=Msquare] start -> n0 n4999 -> exit\n"
@@ -89,6 +89,5 @@ def test_five_thousand_nodes_are_parsed_and_checked_in_a_second_and_a_half():
         assert diagnostics
         return spent
 
-    costs = [cost_s() for _ in range(3)]
-    print(f"5,000 nodes: {min(costs):.2f} s of CPU")
-    assert min(costs) < 2.5
+    cost = next((cost for _ in range(3) if (cost := cost_s()) < 2.5), None)
+    assert cost is not None

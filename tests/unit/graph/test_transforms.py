@@ -6,7 +6,7 @@ import pytest
 
 from kilroy_engine.graph.diagnostics import Severity
 from kilroy_engine.graph.dot import parse_dot
-from kilroy_engine.graph.transforms import declared_inputs, prepare
+from kilroy_engine.graph.transforms import expand_variables, prepare
 from kilroy_engine.graph.validation import validate
 
 INPUTS = {"topic": "bees", "spec.md": "the spec", "spec": "short", "a-b": "dash"}
@@ -54,7 +54,8 @@ def test_tool_commands_are_never_rewritten():
 
 
 def test_unknown_variables_are_reported_once_each():
-    """The first place is named, with the number of others; capitals are the shell's and left alone."""
+    """The first place is named, with the number of others; capitals are the shell's and left alone. A declared input is known:
+    without a value for it the run does not start."""
     graph = prepare(
         parse_dot("""digraph G { goal=g inputs="topic" target_name=x
         a [prompt="$gaol $unheard $HOME $base_sha"]
@@ -73,12 +74,6 @@ def test_unknown_variables_are_reported_once_each():
         (
             "node 'b': $target_nam in its prompt stays as it is: no such variable",
             "did you mean $target_name?",
-            3,
-            Severity.WARNING,
-        ),
-        (
-            "node 'b': $input.topic in its prompt stays as it is: no value is given for this declared input",
-            "give it when the run is started",
             3,
             Severity.WARNING,
         ),
@@ -141,7 +136,23 @@ def test_the_graph_given_is_not_changed():
     assert "llm_model" not in graph.nodes["a"].attributes
 
 
-def test_declared_inputs_are_a_comma_list():
-    """Kilroy's graph attribute ``inputs``."""
-    assert declared_inputs(parse_dot('digraph G { inputs="topic, spec.md,," }')) == ("topic", "spec.md")
-    assert declared_inputs(parse_dot("digraph G { }")) == ()
+def test_the_base_commit_is_known_when_the_run_starts():
+    """``$base_sha`` stays until then; text that an earlier variable brought in is not looked at again (Kilroy: $base_sha)."""
+    graph = parse_dot('digraph G { goal="$base_sha" a [prompt="diff $base_sha, $$base_sha, $goal"] }')
+    assert expand_variables(graph, {}).nodes["a"].prompt == "diff $base_sha, $base_sha, $base_sha"
+    assert expand_variables(graph, {}, base_sha="c0ffee").nodes["a"].prompt == "diff c0ffee, $base_sha, $base_sha"
+    assert prepare(graph).findings == ()
+
+
+def test_questions_and_labels_of_edges_are_expanded_too():
+    """They are read by people: a gate's question and the choices that it offers."""
+    graph = prepare(
+        parse_dot("""digraph G { goal=win ok [shape=hexagon question="Ship $goal?"] done
+        ok -> done [label="[Y] ship $goal" condition="context.x=$goal"]
+        ok -> ok [label="$unheard"] }""")
+    )
+    assert graph.nodes["ok"].text("question") == "Ship win?"
+    assert (graph.edges[0].label, graph.edges[0].condition) == ("[Y] ship win", "context.x=$goal")
+    assert [(d.edge, d.message) for d in graph.findings] == [
+        ("ok -> ok", "edge ok -> ok: $unheard in its label stays as it is: no such variable")
+    ]

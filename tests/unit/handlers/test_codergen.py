@@ -11,10 +11,13 @@ import pytest
 
 from kilroy_engine.agents.base import AgentRequest, AgentResult, Usage
 from kilroy_engine.agents.simulate import SimulatedAgent
+from kilroy_engine.errors import SessionLost
+from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.stage_status import ingest_status, status_contract
 from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Outcome, failure
 
 Requests = Callable[..., StageRequest]
@@ -82,7 +85,8 @@ class TestPrompt:
 
         assert (request.stage_dir / "prompt.md").read_text() == prompt
         assert prompt.endswith("\n\nBuild it.")
-        assert prompt.index("WORKTREE CONTEXT") < prompt.index("STATUS CONTRACT") < prompt.index("Build it.")
+        blocks = ("WORKTREE CONTEXT", "STATUS CONTRACT", "THE RUN SO FAR", "Build it.")
+        assert [prompt.index(block) for block in blocks] == sorted(prompt.index(block) for block in blocks)
         assert f"$KILROY_STAGE_STATUS_PATH = {request.work_dir}/status.json" in prompt
         assert f"$KILROY_STAGE_STATUS_FALLBACK_PATH = {request.work_dir}/.ai/runs/R1/status.json" in prompt
         assert str(request.work_dir) in prompt
@@ -143,6 +147,43 @@ class TestRequest:
 
         assert outcome.status == "fail"
         assert not (request.work_dir / "status.json").exists()
+
+
+class TestThread:
+    """Under full fidelity an agent goes on with the session of its thread (Spec 5.4)."""
+
+    def test_a_stage_that_goes_on_with_a_session_is_told_nothing_of_the_run_again(self, request_for: Requests) -> None:
+        """The session knows it (Kilroy: ``full`` has no preamble); thread and session reach the agent."""
+        agent = FakeAgent()
+        run(agent, request_for("a [prompt=Fix]", carried=Carried(Fidelity.FULL, "impl", "s-1")))
+
+        assert (agent.asked[0].thread, agent.asked[0].session) == ("impl", "s-1")
+        assert "THE RUN SO FAR" not in agent.asked[0].prompt
+
+    def test_the_first_stage_of_a_thread_is_told(self, request_for: Requests) -> None:
+        """A new session knows nothing of the run."""
+        agent = FakeAgent()
+        run(agent, request_for("a [prompt=Fix]", carried=Carried(Fidelity.FULL, "impl")))
+
+        assert (agent.asked[0].thread, agent.asked[0].session) == ("impl", "")
+        assert "THE RUN SO FAR" in agent.asked[0].prompt
+
+    def test_a_lost_session_is_begun_anew_and_told(self, request_for: Requests) -> None:
+        """The agent is asked again with what a new session has to know; the loss is reported, and the new session kept."""
+
+        def forgets(request: AgentRequest) -> None:
+            if request.session:
+                raise SessionLost("no conversation s-1 here", node="a")
+
+        agent = FakeAgent(forgets, AgentResult("ok", session="s-2"))
+        request = request_for("a [prompt=Fix, auto_status=true]", carried=Carried(Fidelity.FULL, "impl", "s-1"))
+        outcome = run(agent, request)
+
+        assert [(asked.thread, asked.session) for asked in agent.asked] == [("impl", "s-1"), ("impl", "")]
+        assert "THE RUN SO FAR" in agent.asked[1].prompt
+        assert (request.stage_dir / "prompt.md").read_text() == agent.asked[1].prompt
+        assert (outcome.status, outcome.meta["session"]) == ("success", "s-2")
+        assert outcome.meta["session_lost"] == "no conversation s-1 here"
 
 
 class TestVerdict:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
+from kilroy_engine.traversal.artifact import ArtifactReference
 from kilroy_engine.traversal.outcome import Json
 
 PLACE = StagePlace("R1", "build", Path("/runs/R1"), Path("/runs/R1/build"), Path("/runs/R1/worktree"))
@@ -78,3 +79,12 @@ def test_everything_else_is_inherited() -> None:
     environment = stage_environment({"PATH": "/bin", "TOKEN": "t", "KILROY_RUN_ID": "other"}, PLACE, {})
 
     assert (environment["PATH"], environment["TOKEN"], environment["KILROY_RUN_ID"]) == ("/bin", "t", "R1")
+
+
+def test_an_input_that_is_kept_as_an_artifact_is_given_as_a_path() -> None:
+    """Linux takes no variable of more than 128 KB: a command could not be started at all."""
+    reference = ArtifactReference("input.spec", "spec", "/runs/r1/artifacts/input.spec.txt", 300_000, "sha256:00").as_json()
+    environment = stage_environment({}, PLACE, {"inputs": {"spec": reference, "other": {"a": 1}}})
+
+    assert environment["KILROY_INPUT_SPEC"] == "/runs/r1/artifacts/input.spec.txt"
+    assert environment["KILROY_INPUT_OTHER"] == '{"a":1}'

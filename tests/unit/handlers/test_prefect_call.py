@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from kilroy_engine.graph.references import DeploymentReference, ObjectReference
 from kilroy_engine.handlers.base import CallPrefect, StageRequest
 from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.rundir.artifacts import keep_artifact
+from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.outcome import Outcome
 
 Requests = Callable[..., StageRequest]
@@ -40,6 +43,17 @@ def test_context_values_are_handed_over_as_they_are(request_for: Requests) -> No
 
     assert isinstance(call, CallPrefect)
     assert call.parameters == {"n": 12, "out": "done\n", "all": context}
+
+
+def test_a_large_context_value_is_handed_over_itself(tmp_path: Path, request_for: Requests) -> None:
+    """A callee takes the value, not the engine's reference to the file that it is kept in."""
+    rows = list(range(1000))
+    kept = keep_artifact(RunDirectory(tmp_path), "plan@1", "rows", rows)  # type: ignore[arg-type]
+    node = 'a [type="prefect.task", ref="m:t", param.rows="context:rows"]'
+    call = call_prefect(request_for(node, context={"rows": kept.as_json()}))
+
+    assert isinstance(call, CallPrefect)
+    assert call.parameters == {"rows": rows}
 
 
 @pytest.mark.parametrize(

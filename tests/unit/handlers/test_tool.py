@@ -24,11 +24,12 @@ def tool(request_for: Requests, command: str, attributes: str = "", **changes: o
 
 
 def test_a_success_says_so_and_hands_on_the_output(request_for: Requests) -> None:
-    """Kilroy: notes ``tool completed``; ``tool.output`` is standard output, then standard error."""
+    """Kilroy: notes ``tool completed``; ``tool.output`` is standard output, then standard error. ``tool.stdout`` is what the
+    specification calls the output; ``tool_stdout`` is the name that 135 conditions of real pipelines read, trimmed."""
     outcome = run_tool(tool(request_for, "echo err >&2; echo out"))
 
     assert (outcome.status, outcome.notes) == ("success", "tool completed")
-    assert outcome.context_updates == {"tool.output": "out\nerr\n"}
+    assert outcome.context_updates == {"tool.output": "out\nerr\n", "tool.stdout": "out\n", "tool_stdout": "out"}
 
 
 def test_a_failure_carries_gos_text_and_the_output(request_for: Requests) -> None:
@@ -36,7 +37,12 @@ def test_a_failure_carries_gos_text_and_the_output(request_for: Requests) -> Non
     outcome = run_tool(tool(request_for, "echo out; exit 3"))
 
     assert (outcome.status, outcome.failure_reason) == ("fail", "exit status 3")
-    assert outcome.context_updates == {"tool.output": "out\n", "tool.exit_status": "exit status 3"}
+    assert outcome.context_updates == {
+        "tool.output": "out\n",
+        "tool.stdout": "out\n",
+        "tool_stdout": "out",
+        "tool.exit_status": "exit status 3",
+    }
 
 
 @pytest.mark.parametrize(

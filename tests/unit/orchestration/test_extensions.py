@@ -75,7 +75,9 @@ def test_a_transform_changes_what_runs(install: Install, tmp_path: Path) -> None
     """After the engine's own transforms, before the checks."""
     install("[kilroy_engine.transforms]\nupper = acme_checks:upper_goal\n")
 
-    assert prepare(PIPELINE, tmp_path).graph.goal == "SHIP"
+    prepared = prepare(PIPELINE, tmp_path)
+    assert prepared.graph.goal == "SHIP"
+    assert prepared.at_commit("c0ffee").graph.goal == "SHIP"
 
 
 @pytest.mark.parametrize(

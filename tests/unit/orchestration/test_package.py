@@ -75,7 +75,19 @@ def test_a_package_brings_defaults_that_the_run_may_change(package: Path, monkey
     assert prepared.graph.nodes["a"].prompt == "Ask about Tides, 3 deep."
     assert prepared.filename == "reports/graph.dot"
     assert prepared.graph_file == str(package / "graph.dot")
-    assert read_package(package).default_inputs == {"depth": "3", "draft": "true"}
+    assert [(known.name, known.default) for known in prepared.declared] == [("title", None), ("depth", "3"), ("draft", "true")]
+
+
+def test_what_the_package_says_of_an_input_joins_what_the_graph_says(package: Path) -> None:
+    """Types are the graph's, a default of the package comes first, and either of them can require an input."""
+    declaration = 'inputs="depth, tone", input.depth.type=integer, input.depth.default=1, input.tone.required=false'
+    (package / "graph.dot").write_text(GRAPH.replace("digraph g {", f"digraph g {{ graph [{declaration}]"))
+    prepared = prepare("reports", package.parent, inputs={"title": "t", "draft": "no"})
+
+    assert prepared.inputs == {"depth": "3", "tone": "", "title": "t", "draft": "no"}
+    assert [known.name for known in prepared.declared] == ["depth", "tone", "title", "draft"]
+    with pytest.raises(InvalidInput, match=r"input depth is 'deep': a whole number is expected"):
+        prepare("reports", package.parent, inputs={"title": "t", "depth": "deep"})
 
 
 def test_outputs_of_the_package_follow_those_of_the_graph(package: Path) -> None:

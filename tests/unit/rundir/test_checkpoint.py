@@ -50,6 +50,11 @@ states = st.builds(
     failure_signatures=counts,
     routing_outcome=st.none() | outcomes,
     jump_to=texts,
+    jump_edge=st.none() | st.integers(min_value=0),
+    last_fidelity=texts,
+    last_thread_key=texts,
+    sessions=st.dictionaries(texts, texts, max_size=2),
+    degrade_fidelity=st.booleans(),
     logs=st.lists(texts, max_size=2).map(tuple),
     restart_count=st.integers(min_value=0),
     restart_signatures=counts,
@@ -61,11 +66,11 @@ states = st.builds(
 def test_a_state_survives_exactly(tmp_path_factory: pytest.TempPathFactory, state: RunState, sha: str) -> None:
     """Everything that decides what happens next is read back equal, key order of the context included."""
     run = RunDirectory(tmp_path_factory.mktemp("run"))
-    save_checkpoint(run, state, git_commit_sha=sha, extra={"last_fidelity": "compact"})
+    save_checkpoint(run, state, git_commit_sha=sha, extra={"artifact_policy_resolved": {"version": 1}})
     loaded = load_checkpoint(run)
     assert loaded.state == state
     assert list(loaded.state.context) == list(state.context)
-    assert (loaded.git_commit_sha, loaded.extra) == (sha, {"last_fidelity": "compact"})
+    assert (loaded.git_commit_sha, loaded.extra) == (sha, {"artifact_policy_resolved": {"version": 1}})
 
 
 def test_the_property_above_covers_every_field() -> None:
@@ -92,6 +97,18 @@ def test_the_file_has_kilroys_keys(tmp_path: Path) -> None:
     assert extra["restart_failure_signatures"] == {"a|transient_infra|x": 1}
     save_checkpoint(run, state, git_commit_sha="c0ffee")
     assert json.loads(run.checkpoint.read_bytes())["git_commit_sha"] == "c0ffee"
+
+
+def test_fidelity_is_saved_under_kilroys_names_and_only_where_there_is_any(tmp_path: Path) -> None:
+    """``last_fidelity`` and ``last_thread_key`` in extra, left out when empty: an older checkpoint reads the same way."""
+    run = RunDirectory(tmp_path)
+    save_checkpoint(run, RunState("r1", last_fidelity="full", last_thread_key="impl", sessions={"impl": "s-1"}))
+    extra = json.loads(run.checkpoint.read_bytes())["extra"]
+    assert extra.items() >= {"last_fidelity": "full", "last_thread_key": "impl", "thread_sessions": {"impl": "s-1"}}.items()
+    save_checkpoint(run, RunState("r1"))
+    extra = json.loads(run.checkpoint.read_bytes())["extra"]
+    assert not extra.keys() & {"last_fidelity", "last_thread_key", "thread_sessions", "degrade_fidelity", "jump_edge"}
+    assert load_checkpoint(run).state == RunState("r1")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir.dossier import FailedStage, ToolFacts, build_dossier, read_tool_facts, write_dossier
+from kilroy_engine.rundir.dossier import FailedStage, ToolFacts, WrittenDossier, build_dossier, read_tool_facts, write_dossier
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.outcome import failure
 
@@ -98,10 +98,10 @@ def test_it_is_written_to_the_run_and_to_the_work_folder(tmp_path: Path) -> None
     run, work = RunDirectory(tmp_path / "run"), tmp_path / "work"
     run.path.mkdir()
     work.mkdir()
-    assert write_dossier(run, stage(), run_id="r1", work_dir=work) == ".ai/runs/r1/failure_dossier.json"
+    assert write_dossier(run, stage(), run_id="r1", work_dir=work).path == ".ai/runs/r1/failure_dossier.json"
     copy = json.loads((work / ".ai/runs/r1/failure_dossier.json").read_bytes())
     assert copy == json.loads(run.dossier.read_bytes())
-    assert write_dossier(run, stage(), run_id="r1", work_dir=None) == str(run.dossier)
+    assert write_dossier(run, stage(), run_id="r1", work_dir=None) == WrittenDossier(str(run.dossier), copy["summary"])
 
 
 def test_tool_facts_come_from_the_stages_files(tmp_path: Path) -> None:

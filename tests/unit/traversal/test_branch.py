@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scripted_walk import Stages, edge, graph_of, node, outcome_of
 
 from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.traversal.branch import Branch, branch_outcome, branch_plan, branch_state, changed_context
-from kilroy_engine.traversal.fold import initial_state
+from kilroy_engine.traversal.fidelity import Carried, carried_into
+from kilroy_engine.traversal.fold import enter, initial_state
 from kilroy_engine.traversal.outcome import Outcome
-from kilroy_engine.traversal.state import Finish, RunState
-from kilroy_engine.traversal.walk import walk
+from kilroy_engine.traversal.resume import resumed_state
+from kilroy_engine.traversal.state import Finish, RunState, Visit
+from kilroy_engine.traversal.walk import next_step, walk
 
 
 def fan(*, middle: str = "parallelogram") -> Graph:
@@ -46,7 +51,7 @@ def test_every_edge_is_a_branch_with_a_key_of_its_own() -> None:
     graph = fan()
     plan = branch_plan(graph, graph.nodes["p"])
     assert plan is not None
-    assert plan.branches == (Branch(1, "a", "A"), Branch(2, "b", "b"))
+    assert plan.branches == (Branch(1, "a", "A", 1), Branch(2, "b", "b", 2))
     assert (plan.join_node_id, plan.merges) == ("j", True)
     twice = graph_of(
         [node("p", shape="component"), node("a"), node("j", shape="tripleoctagon")],
@@ -107,6 +112,27 @@ def test_branches_share_nothing() -> None:
     inputs["who"] = "other"
     assert second.context["inputs"] == state.context["inputs"] == {"who": "me"}
     assert first.context["previous_node"] == "p"
+
+
+def test_a_branch_goes_on_with_no_session_and_is_told_what_its_edge_says() -> None:
+    """Two branches would both continue it (Spec 5.4); a summary that a resume owes the next agent is owed in each branch."""
+    graph = graph_of(
+        [node("p", shape="component"), node("A"), node("B"), node("j", shape="tripleoctagon")],
+        [edge("p", "A", fidelity="full", thread_id="t"), edge("p", "B"), edge("A", "j"), edge("B", "j")],
+    )
+    plan = branch_plan(graph, graph.nodes["p"])
+    assert plan is not None
+    before = replace(initial_state(graph, run_id="RUN", inputs={}), sessions={"t": "s1"}, last_fidelity="full")
+
+    def told(state: RunState, number: int) -> Carried:
+        begins, _ = resumed_state(graph, branch_state(state, graph.nodes["p"], plan.branches[number]), lambda node_id: 0)
+        visit = next_step(graph, begins)
+        assert isinstance(visit, Visit)
+        return carried_into(graph, enter(begins, visit), visit)
+
+    assert told(before, 0) == Carried(Fidelity.FULL, "t", "")
+    assert told(before, 1) == Carried(Fidelity.COMPACT)
+    assert told(replace(before, degrade_fidelity=True), 0) == Carried(Fidelity.SUMMARY_HIGH, "t")
 
 
 def test_what_a_branch_changed_is_told_without_what_the_walk_itself_writes() -> None:

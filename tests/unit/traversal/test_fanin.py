@@ -132,3 +132,23 @@ def test_verdict_and_winner_do_not_depend_on_who_answers_first(results: list[Bra
     ordered = sorted(results, key=lambda r: r.branch_key)
     assert winner(results) == winner(ordered)
     assert [verdict(p, results).status for p in policies] == [verdict(p, ordered).status for p in policies]
+
+
+@given(
+    statuses=st.lists(st.sampled_from([*Status, "approved"]), min_size=1, max_size=6),
+    policy=st.builds(
+        FanOutPolicy,
+        join=st.sampled_from([JoinPolicy.FIRST_SUCCESS, JoinPolicy.K_OF_N]),
+        error=st.sampled_from([ErrorPolicy.CONTINUE, ErrorPolicy.IGNORE]),
+        k=st.integers(1, 6),
+    ),
+)
+def test_stopping_branches_early_changes_no_verdict(statuses: list[str], policy: FanOutPolicy) -> None:
+    """Whenever the others may be stopped, the fan-out succeeds whether they are or not; where it fails, none was stopped."""
+    results = [result(str(at), status) for at, status in enumerate(statuses)]
+    for answered in range(1, len(results) + 1):
+        stopped = [result(str(at), "fail", reason="stopped") for at in range(answered, len(results))]
+        if early_termination(policy, results[:answered]):
+            assert verdict(policy, results).status == Status.SUCCESS
+            assert verdict(policy, [*results[:answered], *stopped]).status == Status.SUCCESS
+    assert bool(early_termination(policy, results)) == (verdict(policy, results).status == Status.SUCCESS)

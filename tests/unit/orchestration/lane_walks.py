@@ -1,0 +1,113 @@
+"""Whole walks without Prefect: real stages, real commands, a real run directory; attempts follow each other in a plain loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilroy_engine.agents.base import Agent
+from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.inputs import declared_inputs
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.transforms import prepare
+from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.orchestration.inputs import reveal
+from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.perform import carry_out
+from kilroy_engine.orchestration.recorder import LaneRecorder
+from kilroy_engine.orchestration.settings import RunSettings
+from kilroy_engine.orchestration.stage import StageVisit
+from kilroy_engine.orchestration.updates import keep_large_inputs
+from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.progress import ProgressLog, read_events
+from kilroy_engine.rundir.runlog import RunLog
+from kilroy_engine.traversal.fold import initial_state
+from kilroy_engine.traversal.outcome import Outcome
+from kilroy_engine.traversal.retry import Settled
+from kilroy_engine.traversal.state import Finish, RunState, Visit
+from kilroy_engine.traversal.walk import walk
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+from kilroy_engine.workspace.plain import open_scratch
+
+SHELL = "start [shape=Mdiamond] done [shape=Msquare] node [shape=parallelogram]"
+
+
+def pipeline(statements: str, inputs: Mapping[str, str] | None = None) -> Graph:
+    """A prepared pipeline with start, exit, and tools as the default kind of node."""
+    return prepare(parse_dot(f"digraph g {{ {SHELL} {statements} }}"), inputs=inputs or {})
+
+
+def lane_for(
+    path: Path,
+    graph: Graph,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    agent: Agent | None = None,
+) -> Lane:
+    """A lane whose directory is ``path``."""
+    run = RunDirectory(path)
+    path.mkdir(exist_ok=True)
+    workspace = open_scratch(run.worktree)
+    KilroyFolder(workspace.path).prepare(dict(inputs or {}))
+    return Lane(
+        run_id="r1",
+        graph=graph,
+        settings=RunSettings(),
+        directory=run,
+        base=run,
+        progress=ProgressLog(run, "r1"),
+        workspace=workspace,
+        handlers=HandlerRegistry(lambda node: agent),
+        inputs=reveal(declared_inputs(graph), inputs or {}, environ or {}),
+        environment={"PATH": os.environ["PATH"]},
+        log=RunLog(run),
+    )
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A walk that is over."""
+
+    lane: Lane
+    finish: Finish
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        return [event for event in read_events(self.lane.directory.progress) if event["event"] == name]
+
+    @property
+    def warnings(self) -> list[object]:
+        return [event["message"] for event in self.events("warning")]
+
+    def file(self, name: str) -> str:
+        return (self.lane.directory.path / name).read_text(encoding="utf-8")
+
+
+def perform(lane: Lane, visit: Visit, state: RunState) -> Outcome:
+    """One visit, attempt after attempt."""
+    stage = StageVisit(lane, visit, state, carry_out)
+    stage.begin()
+    number = 1
+    while not isinstance(stage.attempt(number, lambda line: None), Settled):
+        number += 1
+    assert stage.outcome is not None
+    return stage.outcome
+
+
+def walked(
+    path: Path,
+    graph: Graph,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    agent: Agent | None = None,
+    state: RunState | None = None,
+) -> Walked:
+    """Walks the pipeline to its end, from ``state`` or from the beginning."""
+    lane = lane_for(path, graph, inputs=inputs, environ=environ, agent=agent)
+    state = keep_large_inputs(lane, state or initial_state(graph, run_id="r1", inputs=inputs or {}))
+    finish = walk(graph, state, perform=lambda visit, at: perform(lane, visit, at), recorder=LaneRecorder(lane))
+    lane.progress.close()
+    return Walked(lane, finish)
