@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.errors import InvalidInput, InvalidPipeline
+from kilroy_engine.errors import InvalidInput, InvalidPipeline, PipelineNotFound
 from kilroy_engine.graph.children import MAX_DEPTH
 from kilroy_engine.orchestration.pipeline_file import find_child
 from kilroy_engine.orchestration.places import GuestPlan, facts_of, open_place
@@ -65,6 +65,8 @@ def test_a_child_file_is_looked_for_beside_its_parent_first(tmp_path: Path) -> N
     assert find_child("written.dot", beside, work) == work / "written.dot"
     assert find_child(str(work / "c.dot"), beside, work) == work / "c.dot"
     assert find_child("absent.dot", beside, work) is None
+    with pytest.raises(PipelineNotFound, match="the child pipeline work is a folder; name the DOT file in it"):
+        find_child("work", tmp_path)
 
 
 def test_a_child_works_where_the_run_around_it_works(tmp_path: Path) -> None:
