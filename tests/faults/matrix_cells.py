@@ -28,6 +28,15 @@ FULL = TOOL.replace(
     "echo waiting; sleep 300 & sleep 300", "echo waiting; dd if=/dev/zero of=$KILROY_LOGS_ROOT/fill bs=64k 2>&1; sleep 1"
 )
 
+BRANCHES = (
+    "digraph branches { start [shape=Mdiamond] done [shape=Msquare] fan [shape=component] join [shape=tripleoctagon] "
+    'wait [shape=parallelogram, tool_command="echo waiting; sleep 300 & sleep 300"] '
+    'other [shape=parallelogram, tool_command="sleep 300 & sleep 300"] '
+    'start -> fan  fan -> wait -> join  fan -> other -> join  join -> done [condition="outcome=success"] }'
+)
+AT_BRANCHES = " (two branches)"
+"""End of the name of a fault that meets the run while it is at work in two branches."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -62,6 +71,10 @@ FAULTS = (
     Fault("disk full", FULL),
     Fault("hook killed between its writes", QUICK, environment=(("KILROY_FAILPOINT", "final.json@after"),)),
     Fault("hook killed in its last write", QUICK, environment=(("KILROY_FAILPOINT", "run_completed@torn"),)),
+    Fault(f"cancel: tools running{AT_BRANCHES}", BRANCHES),
+    Fault(f"Ctrl-C once{AT_BRANCHES}", BRANCHES),
+    Fault(f"SIGTERM to the flow process{AT_BRANCHES}", BRANCHES),
+    Fault(f"SIGKILL of the flow process{AT_BRANCHES}", BRANCHES),
 )
 
 BY_USER = r"canceled: in the Prefect UI or API"
@@ -144,5 +157,6 @@ IN_CI = {
     ("worker", "SIGTERM to its wrapper"),
     ("execute", "SIGKILL of the wrapper, then a cancel"),
     ("serve()", "SIGKILL of the flow process"),
+    ("kilroy run", "cancel: tools running (two branches)"),
 }
 """One cell per mechanism: watcher, signal, reconciler, half-written end, killed under a worker, orphan, hook elsewhere."""

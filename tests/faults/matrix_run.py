@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launchers import Run, World, launch
-from matrix_cells import FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, Expected, Fault, expected
+from matrix_cells import AT_BRANCHES, FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, Expected, Fault, expected
 from real_prefect import ROOT, Prefect, child_environment, events, eventually, is_alive
 
 from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
@@ -68,7 +68,8 @@ def _at_work(run: Run, directory: Path) -> None:
     """Waits until the position of the fault is reached: some output of the stage or of the set-up command."""
 
     def told() -> bool:
-        logs = (*directory.glob("wait/stdout.log"), *directory.glob("wait/attempt_*/stdout.log"))
+        stages = (*directory.glob("wait"), *directory.glob("parallel/*/pass*/*/wait"))
+        logs = [log for stage in stages for log in (*stage.glob("stdout.log"), *stage.glob("attempt_*/stdout.log"))]
         return any("waiting" in log.read_text() for log in (*logs, *directory.glob("run.setup/*/stdout.log")))
 
     eventually(told, what="a stage at work")
@@ -80,7 +81,7 @@ def _happen(fault: Fault, launcher: str, run: Run, folder: Path) -> float:
     _reach(fault.name, run, directory)
     if fault.name.startswith("cancel:"):
         _cancel(run)
-    elif (strike := STRIKES.get(fault.name)) is not None:
+    elif (strike := STRIKES.get(fault.name.removesuffix(AT_BRANCHES))) is not None:
         strike(run, directory, launcher, folder)
     return time.monotonic()
 
