@@ -20,8 +20,15 @@ from kilroy_engine.graph.inputs import declared_inputs
 
 CORPUS = os.environ.get("KILROY_CORPUS", "")
 MAY_REFUSE = {"condition_syntax", "tool_command_required"}
-OWN_ROUTING = ("no outgoing edge matched", 'run aborted: node "', "goal gate unsatisfied", "loop_restart limit exceeded")
-"""What a run may fail with although every stage succeeded."""
+OWN_ROUTING = (
+    "no outgoing edge matched",
+    'run aborted: node "',
+    "goal gate unsatisfied",
+    "loop_restart limit exceeded",
+    "stage failed with no outgoing fail edge: child pipeline failed: there is no file ",
+)
+"""What a run may fail with although every stage that an agent or a tool carries out succeeded. One pipeline's child is a file that
+its repository makes elsewhere."""
 AT_ONCE = 2
 """Processes that share the pipelines: while one waits for the server, another works."""
 
