@@ -27,7 +27,7 @@ OWN_ROUTING = (
     "loop_restart limit exceeded",
     "stage failed with no outgoing fail edge: child pipeline failed: there is no file ",
 )
-"""What a run may fail with although every stage that an agent or a tool carries out succeeded. One pipeline's child is a file that
+"""What a run may fail with although every stage of an agent or a tool succeeded. One pipeline's child is a file that
 its repository makes elsewhere."""
 AT_ONCE = 2
 """Processes that share the pipelines: while one waits for the server, another works."""
