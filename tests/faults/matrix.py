@@ -58,9 +58,10 @@ def _measure(cells: list[tuple[str, str, str]], results: dict[str, dict[str, obj
     try:
         with httpx.Client(base_url=server.api_url, timeout=30) as http:
             prefect = Prefect(server.api_url, child_environment(folder / "home", client_environment(server)), http)
+            world = World(prefect, folder)
             for number, (name, launcher, fault) in enumerate(cells, start=1):
                 try:
-                    observed = asdict(carry_out(launcher, fault, World(prefect, folder), folder / f"cell-{number}"))
+                    observed = asdict(carry_out(launcher, fault, world, folder / f"cell-{number}"))
                 except MountNotPermitted as refusal:
                     observed = asdict(Observed(launcher, fault, "not run", str(refusal), "", 0, "", ()))
                 except AssertionError as failed:
