@@ -6,6 +6,7 @@ Importing Prefect takes longer than a second and starting a server several, so b
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -29,10 +30,17 @@ NO_SERVER = "http://127.0.0.1:9/api"
 """Nobody listens on the discard port: an address for Prefect where there is no server, or it would start one of its own."""
 
 
+_PREFECTS_SENDERS = ("EventsWorker", "APILogWorker")
+"""Prefect's threads that send events and log lines. They warn at the end of a process of everything that they have yet to
+send, which they then do."""
+
+
 class Connection:
     """The way to the configured Prefect API or, where none is configured, to the local server."""
 
     def __init__(self, on_status: Callable[[str], None]) -> None:
+        for name in _PREFECTS_SENDERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
         self._on_status = on_status
         self._local = api_is_surely_unconfigured(os.environ, Path.cwd())
         self._start: ServerStart | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kilroy_engine import __version__
 from kilroy_engine.cli.streams import say
-from kilroy_engine.errors import InvalidPipeline, KilroyError
+from kilroy_engine.errors import InvalidPipeline, KilroyError, RunCanceled
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -51,6 +51,9 @@ def report(error: Exception) -> ExitCode:
             from kilroy_engine.cli.diagnostics import print_refusal
 
             print_refusal(error)
+        case RunCanceled():
+            say(f"kilroy: run {error}")
+            return ExitCode.CANCELED
         case KilroyError():
             say(f"kilroy: {error}")
         case OSError() if error.errno is not None:

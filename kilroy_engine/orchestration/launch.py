@@ -18,16 +18,21 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.urls import url_for
 
-from kilroy_engine.errors import KilroyError
+from kilroy_engine.errors import KilroyError, RunCanceled
 from kilroy_engine.orchestration.flow import attractor
 from kilroy_engine.orchestration.leaving import end_left_runs
 from kilroy_engine.orchestration.locate import run_id_for
+from kilroy_engine.orchestration.lost import cancel_bodiless
 from kilroy_engine.orchestration.preparation import RunParameters
 from kilroy_engine.orchestration.settings import run_directory_path
+from kilroy_engine.orchestration.states import final_status_of
+from kilroy_engine.orchestration.told import asking_prefect
+from kilroy_engine.orchestration.watch import IN_PREFECT
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import run_id_in
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.starts import next_start
+from kilroy_engine.traversal.outcome import FinalStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
 
     Raises:
         NotStarted: The run was refused and left nothing behind.
+        RunCanceled: It was canceled before it began, and has left nothing either.
     """
     given = {
         "graph": parameters.graph,
@@ -79,6 +85,7 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
                 start=next_start(run) if resumed else 1,
             )
         )
+        state: State | None = None
         try:
             state = cast("State", run_flow(attractor, flow_run=flow_run, parameters=given, return_type="state"))
             told = state.message or f"the flow run ended as {state.name}"
@@ -87,9 +94,13 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
             told = f"the Prefect API does not answer any more: {str(error) or type(error).__name__}"
             end_left_runs()
     final = FinalOutcome.find(run)
-    if final is None or final.flow_run_id != str(flow_run.id):
-        raise NotStarted(told)
-    return final
+    if final is not None and final.flow_run_id == str(flow_run.id):
+        return final
+    if state is not None and final_status_of(state) is FinalStatus.CANCELED:
+        with asking_prefect() as prefect:
+            cancel_bodiless(flow_run, prefect)
+        raise RunCanceled(source=IN_PREFECT)
+    raise NotStarted(told)
 
 
 @contextmanager

@@ -57,6 +57,39 @@ def test_stop_cancels_a_run_and_says_so_in_kilroys_words(
     assert "has ended already, with canceled" in again.stderr
 
 
+CANCELED_AT_ONCE = """
+import sys
+import httpx
+import kilroy_engine.orchestration.launch as launching
+from kilroy_engine.cli.main import main
+
+run_flow = launching.run_flow
+
+def canceled(flow, *, flow_run, **options):
+    address = f"{sys.argv[1]}/flow_runs/{flow_run.id}/set_state"
+    httpx.post(address, json={"state": {"type": "CANCELLING"}}).raise_for_status()
+    return run_flow(flow, flow_run=flow_run, **options)
+
+launching.run_flow = canceled
+sys.exit(main(sys.argv[2:]))
+"""
+"""The command, whose flow run somebody cancels after it was created and before its body begins."""
+
+
+def test_a_cancel_before_the_run_begins_leaves_nothing_but_the_exit_code(prefect: Prefect, tmp_path: Path) -> None:
+    """Exit code 130 as for any canceled run; Prefect says Cancelled, and there is no run directory."""
+    (tmp_path / "slow.dot").write_text(SLOW, encoding="utf-8")
+    command = [sys.executable, "-c", CANCELED_AT_ONCE, prefect.api_url, "run", "slow.dot", "--no-git", "--logs-root", "run"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=prefect.environment, capture_output=True, text=True, check=False, timeout=90
+    )
+    assert (done.returncode, done.stdout) == (130, ""), done.stderr
+    assert done.stderr.splitlines()[-1] == "kilroy: run canceled: in the Prefect UI or API"
+    flow_run_id = next(line for line in done.stderr.splitlines() if line.startswith("  page ")).rsplit("/", 1)[1]
+    assert prefect.final_state(flow_run_id)["type"] == "CANCELLED"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_does_not_react_is_killed_with_force(
     prefect: Prefect, started: tuple[subprocess.Popen[bytes], Path]
 ) -> None:
@@ -88,6 +121,7 @@ def test_reconcile_says_what_it_would_do_and_then_does_it(
     done = kilroy(prefect, "reconcile", "--grace", "0s", *root)
     found = next(found for found in json.loads(done.stdout) if found["logs_root"] == str(run))
     assert (done.returncode, found["action"], found["done"], found["status"]) == (0, "end", True, "fail"), done.stderr
+    assert done.stderr == ""
     final = ended(run)
     assert final["failure_reason"].startswith("crashed: the flow process (pid ")
     assert prefect.final_state(final["flow_run_id"])["type"] == "CRASHED"
