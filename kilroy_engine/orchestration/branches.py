@@ -9,7 +9,8 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,27 +169,32 @@ class _Dispatch:
         results: list[BranchResult] = []
         policy, stopped = self.effect.policy, False
         watch = BranchWatch(self.lane)
-        try:
-            with self.lane.pool.open(min(policy.max_parallel, len(self.works))) as runner:
-                while waiting or self.running:
-                    if self.lane.cancellation.requested and not stopped:
+        with self.lane.pool.open(min(policy.max_parallel, len(self.works))) as runner, self._stopping_on_the_way_out():
+            while waiting or self.running:
+                if self.lane.cancellation.requested and not stopped:
+                    stopped = True
+                    waiting.clear()
+                    self._stop(RUN_ENDS)
+                while waiting and len(self.running) < policy.max_parallel:
+                    self._submit(runner, waiting.popleft())
+                for number in self._next_answers():
+                    results.append(self._result(number))
+                    reason = "" if stopped else early_termination(policy, results)
+                    if reason and (waiting or self.running):
                         stopped = True
                         waiting.clear()
-                        self._stop(RUN_ENDS)
-                    while waiting and len(self.running) < policy.max_parallel:
-                        self._submit(runner, waiting.popleft())
-                    for number in self._next_answers():
-                        results.append(self._result(number))
-                        reason = "" if stopped else early_termination(policy, results)
-                        if reason and (waiting or self.running):
-                            stopped = True
-                            waiting.clear()
-                            self._stop_others(reason, results)
-                    watch.look([self.works[number] for number in self.running], time.monotonic())
+                        self._stop_others(reason, results)
+                watch.look([self.works[number] for number in self.running], time.monotonic())
+        return results
+
+    @contextmanager
+    def _stopping_on_the_way_out(self) -> Generator[None]:
+        """A signal's exception ends the branches before it comes to the runner, which waits for them."""
+        try:
+            yield
         except BaseException:
             self._stop(RUN_ENDS)
             raise
-        return results
 
     def _submit(self, runner: Any, number: int) -> None:
         work = self.works[number]

@@ -158,5 +158,6 @@ IN_CI = {
     ("execute", "SIGKILL of the wrapper, then a cancel"),
     ("serve()", "SIGKILL of the flow process"),
     ("kilroy run", "cancel: tools running (two branches)"),
+    ("serve()", "SIGTERM to the flow process (two branches)"),
 }
 """One cell per mechanism: watcher, signal, reconciler, half-written end, killed under a worker, orphan, hook elsewhere."""
