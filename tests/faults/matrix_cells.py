@@ -59,6 +59,8 @@ FAULTS = (
     Fault("SIGKILL of the wrapper, then a cancel"),
     Fault("SIGKILL of wrapper and flow process"),
     Fault("server gone while at work", SHORT),
+    Fault("server gone at the end", QUICK, environment=(("KILROY_TEST_HOLD", "go"),)),
+    Fault("server gone at the end, for long", QUICK, environment=(("KILROY_TEST_HOLD", "go"),)),
     Fault("disk full", FULL),
     Fault("hook killed between its writes", QUICK, environment=(("KILROY_FAILPOINT", "final.json@after"),)),
     Fault("hook killed in its last write", QUICK, environment=(("KILROY_FAILPOINT", "run_completed@torn"),)),
@@ -80,6 +82,8 @@ class Expected:
     by: str = "hook"
 
 
+OUTAGE_S = 20.0
+"""How long the server is away at the end."""
 GRACE_S = 3.0
 INTERVAL_S = 2.0
 RECONCILED_S = 30.0
@@ -122,6 +126,9 @@ PROMISES: tuple[tuple[str, tuple[str, ...], Expected], ...] = (
     ("SIGKILL of the wrapper, then a cancel", SUPERVISED, _ORPHAN),
     ("SIGKILL of the flow process", SUPERVISED, _CRASH),
     ("SIGKILL", LAUNCHERS, _SLOW),
+    ("server gone at the end, for long", _ALONE, Expected("success", "COMPLETED", within_s=60, by="exit, reconcile")),
+    ("server gone at the end, for long", SUPERVISED, Expected("success", "COMPLETED", within_s=60, by="hook or reconcile")),
+    ("server gone at the end", LAUNCHERS, Expected("success", "COMPLETED", within_s=60, by="hook")),
     ("server gone", _ALONE, Expected("fail", "FAILED", r"the Prefect API stopped .*", within_s=60, by="exit, reconcile")),
     ("server gone", SUPERVISED, Expected("fail", "FAILED|CRASHED", r".+", within_s=60, by="hook or reconcile")),
     ("disk full", LAUNCHERS, Expected("fail", "FAILED", r".+", within_s=RECONCILED_S, by="reconcile")),
