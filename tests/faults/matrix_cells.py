@@ -91,11 +91,13 @@ NO_DIRECTORY = "none"
 
 
 def unreachable(launcher: str, fault: str) -> str:
-    """Why the cell cannot be reached; "" where it can."""
+    """Why the cell is left out: it cannot be reached, or it takes minutes and is another's twin. "" where it is not."""
     if fault in ("cancel: while scheduled", "cancel: while pending") and launcher != "worker":
         return "such a run begins at once" if launcher not in SUPERVISED else "the same as under a worker: no process yet"
     if "wrapper" in fault and launcher not in SUPERVISED:
         return "nothing wraps the flow process"
+    if fault.endswith("for long") and launcher not in ("kilroy run", "worker"):
+        return "as under a worker" if launcher in SUPERVISED else "as with kilroy run"
     return ""
 
 
