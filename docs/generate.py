@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kilroy_engine.cli.reference import cli_parts, settings_parts
+from kilroy_engine.rundir.events import CATALOG
 from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent
+PACKAGE = DOCS.parent / "kilroy_engine"
+
+
+def events_page() -> dict[str, str]:
+    """Parts of ``events.md``: its tables, and the events that no code writes."""
+    used = {name for module in PACKAGE.rglob("*.py") for name in _names_in_functions(module)}
+    unwritten = [kind.event for kinds in CATALOG.values() for kind in kinds if kind.__name__ not in used]
+    return {**event_parts(), "unwritten": ", ".join(f"[`{name}`](#{name})" for name in unwritten) or "none"}
+
+
+def _names_in_functions(module: Path) -> set[str]:
+    """Whoever writes an event names its class in a function; imports, tables and the class itself are outside of any."""
+    functions = [node for node in ast.walk(ast.parse(module.read_bytes())) if isinstance(node, ast.FunctionDef)]
+    statements = [statement for function in functions for statement in function.body]
+    return {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+
 PAGES: Mapping[str, Callable[[], dict[str, str]]] = {
     "cli.md": cli_parts,
-    "events.md": event_parts,
+    "events.md": events_page,
     "run-directory.md": directory_parts,
     "settings.md": settings_parts,
 }

@@ -23,7 +23,6 @@ from kilroy_engine.rundir.layout import RunDirectory
 
 if TYPE_CHECKING:
     from kilroy_engine.rundir.reader import RunSummary
-    from kilroy_engine.rundir.records import Manifest
 
 
 def prune(
@@ -107,30 +106,18 @@ def remove(run: RunSummary) -> None:
         RunDirectoryError: somebody works on it, or its worktree is locked by the user.
     """
     from kilroy_engine.rundir.ownership import RunLock
+    from kilroy_engine.workspace.stale import discard_worktree
 
-    lock = RunLock.acquire(RunDirectory(run.path))
+    directory = RunDirectory(run.path)
+    lock = RunLock.acquire(directory)
     try:
-        if run.manifest is not None and not _discard_worktree(run.manifest):
+        if run.manifest is not None and not discard_worktree(directory):
             raise RunDirectoryError("git keeps its worktree, which somebody has locked (`git worktree lock`)", path=run.path)
         going = run.path.with_name(f".removing-{run.path.name}")
         run.path.rename(going)  # gone for every reader at once, whole or not at all
     finally:
         lock.release()
     _remove_tree(going)
-
-
-def _discard_worktree(manifest: Manifest) -> bool:
-    """Takes the worktree out of its repository. A plain run has none, and a folder of the user's own stays as it is."""
-    from kilroy_engine.workspace import GitWorkspace, WorkspaceFacts, reopen_workspace
-
-    repo = Path(manifest.repo_path)
-    worktree = Path(manifest.worktree)
-    if not manifest.repo_path or not repo.is_dir() or not worktree.is_dir():
-        return True  # where the repository is gone, the worktree is just a folder
-    workspace = reopen_workspace(
-        WorkspaceFacts(manifest.run_id, worktree, repo_path=repo, run_branch=manifest.run_branch, base_sha=manifest.base_sha)
-    )
-    return workspace.discard() if isinstance(workspace, GitWorkspace) else True
 
 
 def _remove_tree(folder: Path) -> None:

@@ -247,15 +247,20 @@ class GitWorkspace:
 
     def discard(self) -> bool:
         """Removes the worktree with everything in it. False when somebody has asked git to keep it (``git worktree lock``)."""
+        if self._repo_path.is_dir() and not self._forget():
+            return False
+        if self.path.exists():
+            _remove_tree(self.path)
+        return True
+
+    def _forget(self) -> bool:
+        """Takes the worktree out of the repository's list, unless it is locked there."""
         with _repository_lock(self._repo_path):
             try:
                 run_git_patiently(self._repo_path, "worktree", "remove", "--force", str(self.path))
             except WorkspaceError as error:
-                if "locked working tree" in error.stderr:
-                    return False
                 # Else a folder without write permission (Go's module cache, say) or a lost .git: the rest does not need git.
-        if self.path.exists():
-            _remove_tree(self.path)
+                return "locked working tree" not in error.stderr
         return True
 
     def abandon(self) -> None:

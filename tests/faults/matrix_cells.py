@@ -68,6 +68,8 @@ FAULTS = (
     Fault("SIGKILL of the wrapper, then a cancel"),
     Fault("SIGKILL of wrapper and flow process"),
     Fault("server gone while at work", SHORT),
+    Fault("server gone at the end", QUICK, environment=(("KILROY_TEST_HOLD", "go"),)),
+    Fault("server gone at the end, for long", QUICK, environment=(("KILROY_TEST_HOLD", "go"),)),
     Fault("disk full", FULL),
     Fault("hook killed between its writes", QUICK, environment=(("KILROY_FAILPOINT", "final.json@after"),)),
     Fault("hook killed in its last write", QUICK, environment=(("KILROY_FAILPOINT", "run_completed@torn"),)),
@@ -93,6 +95,8 @@ class Expected:
     by: str = "hook"
 
 
+OUTAGE_S = 20.0
+"""How long the server is away at the end."""
 GRACE_S = 3.0
 INTERVAL_S = 2.0
 RECONCILED_S = 30.0
@@ -100,11 +104,13 @@ NO_DIRECTORY = "none"
 
 
 def unreachable(launcher: str, fault: str) -> str:
-    """Why the cell cannot be reached; "" where it can."""
+    """Why the cell is left out: it cannot be reached, or it takes minutes and is another's twin. "" where it is not."""
     if fault in ("cancel: while scheduled", "cancel: while pending") and launcher != "worker":
         return "such a run begins at once" if launcher not in SUPERVISED else "the same as under a worker: no process yet"
     if "wrapper" in fault and launcher not in SUPERVISED:
         return "nothing wraps the flow process"
+    if fault.endswith("for long") and launcher not in ("kilroy run", "worker"):
+        return "as under a worker" if launcher in SUPERVISED else "as with kilroy run"
     return ""
 
 
@@ -135,6 +141,9 @@ PROMISES: tuple[tuple[str, tuple[str, ...], Expected], ...] = (
     ("SIGKILL of the wrapper, then a cancel", SUPERVISED, _ORPHAN),
     ("SIGKILL of the flow process", SUPERVISED, _CRASH),
     ("SIGKILL", LAUNCHERS, _SLOW),
+    ("server gone at the end, for long", _ALONE, Expected("success", "COMPLETED", within_s=60, by="exit, reconcile")),
+    ("server gone at the end, for long", SUPERVISED, Expected("success", "COMPLETED", within_s=60, by="hook or reconcile")),
+    ("server gone at the end", LAUNCHERS, Expected("success", "COMPLETED", within_s=60, by="hook")),
     ("server gone", _ALONE, Expected("fail", "FAILED", r"the Prefect API stopped .*", within_s=60, by="exit, reconcile")),
     ("server gone", SUPERVISED, Expected("fail", "FAILED|CRASHED", r".+", within_s=60, by="hook or reconcile")),
     ("disk full", LAUNCHERS, Expected("fail", "FAILED", r".+", within_s=RECONCILED_S, by="reconcile")),

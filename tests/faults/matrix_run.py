@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launchers import Run, World, launch
-from matrix_cells import AT_BRANCHES, FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, Expected, Fault, expected
+from matrix_cells import AT_BRANCHES, FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, OUTAGE_S, Expected, Fault, expected
 from real_prefect import ROOT, Prefect, child_environment, events, eventually, is_alive
 
 from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
@@ -51,8 +51,10 @@ def carry_out(launcher: str, fault_name: str, world: World, folder: Path) -> Obs
         options["config"] = str(folder / "setup.yaml")
     parameters = {"graph": fault.graph, "options": options}
     environment = {**dict(fault.environment), "PYTHONPATH": f"{INJECTED}{os.pathsep}{ROOT}"}
+    if "KILROY_TEST_HOLD" in environment:
+        environment["KILROY_TEST_HOLD"] = str(folder / "go")
     wanted = expected(launcher, fault.name)
-    with _own_server(world, folder) if fault.name == "server gone while at work" else nullcontext(world) as world:
+    with _own_server(world, folder) if fault.name.startswith("server gone") else nullcontext(world) as world:
         if fault.name in ("cancel: while scheduled", "cancel: while pending"):
             return _without_process(launcher, fault, world, wanted, folder)
         with _small_disk(folder / "runs") if fault.name == "disk full" else nullcontext():
@@ -94,6 +96,8 @@ def _reach(name: str, run: Run, directory: Path) -> None:
             eventually(lambda: _age_s(directory) >= 3, what="the deadline")
         case "disk full":
             eventually((directory / "wait" / "stdout.log").exists, what="a stage at work")
+        case _ if name.startswith("server gone at the end"):
+            eventually((directory / "conclusion.json").exists, what="the walk's conclusion")
         case _ if name.startswith("hook killed"):
             eventually((directory / "final.json").exists, what="the hook")
         case "cancel: in a retry delay":
@@ -147,6 +151,20 @@ def _stop_server(run: Run, directory: Path, launcher: str, folder: Path) -> None
     ensure_server(state_dir=folder / "server", on_status=lambda line: None)
 
 
+def _stop_server_at_the_end(run: Run, directory: Path, launcher: str, folder: Path) -> None:
+    stop_server(folder / "server")
+    (folder / "go").touch()
+    time.sleep(OUTAGE_S)
+    ensure_server(state_dir=folder / "server", on_status=lambda line: None)
+
+
+def _stop_server_at_the_end_for_long(run: Run, directory: Path, launcher: str, folder: Path) -> None:
+    stop_server(folder / "server")
+    (folder / "go").touch()
+    _until_given_up(run, directory)
+    ensure_server(state_dir=folder / "server", on_status=lambda line: None)
+
+
 def _free_disk(run: Run, directory: Path, launcher: str, folder: Path) -> None:
     _until_given_up(run, directory)
     (directory / "fill").unlink()
@@ -166,6 +184,8 @@ STRIKES: Mapping[str, Callable[[Run, Path, str, Path], None]] = {
     "SIGKILL of the wrapper, then a cancel": _kill_wrapper_and_cancel,
     "SIGKILL of wrapper and flow process": _kill_both,
     "server gone while at work": _stop_server,
+    "server gone at the end": _stop_server_at_the_end,
+    "server gone at the end, for long": _stop_server_at_the_end_for_long,
     "disk full": _free_disk,
 }
 
