@@ -219,6 +219,14 @@ class WorkspaceError(KilroyError):
         self.stderr = stderr
 
 
+class WorkInConflict(WorkspaceError):
+    """A stage left files in conflict in git's index. ``paths`` names them."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        super().__init__(f"files are in conflict: {', '.join(paths)}; the stage must resolve what it merges")
+        self.paths = paths
+
+
 class ServerError(KilroyError):
     """A Prefect server cannot be reached or started. ``url`` is its API address."""
 

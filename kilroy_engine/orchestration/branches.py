@@ -23,6 +23,7 @@ from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanOut
 from kilroy_engine.orchestration.branch import RUN_ENDS, BranchWork, run_through
 from kilroy_engine.orchestration.branch_watch import BranchWatch
+from kilroy_engine.orchestration.commits import commit_visit
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.states import to_task_state
 from kilroy_engine.rundir.branches import (
@@ -49,7 +50,8 @@ from kilroy_engine.traversal.fanin import (
 from kilroy_engine.traversal.outcome import Outcome, Status, failure
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.traversal.walk import JOIN_NODE_KEY
-from kilroy_engine.workspace.branching import BranchWorkspace, ref_part
+from kilroy_engine.workspace.branching import BranchWorkspace
+from kilroy_engine.workspace.git_refs import ref_part
 from kilroy_engine.workspace.git_worktree import GitWorkspace
 
 _TICK_S = 0.2
@@ -117,7 +119,7 @@ def _begin_pass(lane: Lane, node: Node, effect: FanOut, state: RunState, attempt
         if record is not None and same and attempt in (1, record.attempt) and _is_back_at(lane, record.base_sha):
             return _Pass(earlier, number, record.base_sha)
     passed = pass_directory(lane.directory, node.id, number + 1)
-    base_sha = lane.workspace.commit_stage(node.id, Status.SUCCESS) if own else ""
+    base_sha = commit_visit(lane, node.id, Status.SUCCESS) if own else ""
     passed.path.mkdir(parents=True)
     record = FanOutRecord(
         node_id=node.id, join_node_id=effect.plan.join_node_id, base_sha=base_sha, round=done, attempt=attempt

@@ -269,7 +269,10 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], host: Workspace | None)
         if prepared.package is not None:
             keep_package(prepared.package, directory.package)
         started = begin_start(lock, parts.opening(), run_id=run_id)
-        workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
+        settings = prepared.settings
+        workspace = open_place(
+            plan, worktree=directory.worktree, exclude_globs=settings.checkpoint_exclude_globs, sign=settings.sign
+        )
         if host is None:  # else the run around it has done so
             KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)

@@ -15,7 +15,6 @@ from prefect.utilities.annotations import quote
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import CallPrefect, FanIn, FanOut, Supervise
-from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.loop_files import with_loop_files
 from kilroy_engine.orchestration.prefect_call import CallPlace
@@ -109,7 +108,7 @@ class TaskPerformer:
         self._check_canceled()
         if stage.outcome is None:
             reason = f"the task run ended as {task_state.name}: {task_state.message or 'no message'}"
-            return report_failure(self._lane, stage.node, failure(reason))
+            return stage.failed_with(failure(reason))
         simulate, work_dir = self._lane.settings.simulate, self._lane.workspace.path
         return with_loop_files(self._lane.graph, stage.node, stage.outcome, work_dir, simulate=simulate)
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from kilroy_engine.errors import InvalidInput, WorkspaceError
 from kilroy_engine.orchestration.settings import RunSettings
-from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
+from kilroy_engine.workspace.base import Submodules, Workspace, WorkspaceFacts
 from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitPlan, GitWorkspace, find_repository, plan_git
 from kilroy_engine.workspace.plain import open_in_place, open_scratch
 from kilroy_engine.workspace.reopen import reopen_workspace
@@ -56,7 +56,13 @@ def plan_workspace(settings: RunSettings, *, run_id: str, base: Path) -> Workspa
         if settings.workspace == "git":
             raise WorkspaceError(f"{base} is not in a git repository; name one with repo, or choose the plain workspace")
         return PlainPlan(None)
-    return plan_git(repo, run_id=run_id, branch_prefix=settings.run_branch_prefix, require_clean=settings.require_clean)
+    return plan_git(
+        repo,
+        run_id=run_id,
+        branch_prefix=settings.run_branch_prefix,
+        require_clean=settings.require_clean,
+        submodules=Submodules(settings.submodules),
+    )
 
 
 def facts_of(plan: WorkspacePlan, *, run_id: str, worktree: Path) -> WorkspaceFacts:
@@ -73,8 +79,8 @@ def facts_of(plan: WorkspacePlan, *, run_id: str, worktree: Path) -> WorkspaceFa
             return WorkspaceFacts(run_id, host.path)
 
 
-def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str, ...]) -> Workspace:
-    """Makes the place of work; ``worktree`` is where a worktree or scratch folder goes.
+def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str, ...], sign: bool = False) -> Workspace:
+    """Makes the place of work; ``worktree`` is where a worktree or scratch folder goes. ``sign`` signs commits.
 
     Raises:
         WorkspaceError: It cannot be made; what was made is taken back.
@@ -82,10 +88,10 @@ def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str,
     exclude_globs = exclude_globs or DEFAULT_EXCLUDE_GLOBS
     match plan:
         case GitPlan():
-            return plan.open(worktree, exclude_globs)
+            return plan.open(worktree, exclude_globs, sign=sign)
         case PlainPlan():
             return open_in_place(plan.workdir) if plan.workdir else open_scratch(worktree)
         case GuestPlan(GitWorkspace() as host):
-            return reopen_workspace(replace(host.facts, base_sha=host.head()), exclude_globs=exclude_globs)
+            return reopen_workspace(replace(host.facts, base_sha=host.head()), exclude_globs=exclude_globs, sign=sign)
         case GuestPlan(host):
             return open_in_place(host.path)

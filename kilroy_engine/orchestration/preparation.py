@@ -26,7 +26,7 @@ from kilroy_engine.orchestration.extensions import findings_with_plugins, handle
 from kilroy_engine.orchestration.inputs import check_inputs, with_defaults
 from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
 from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline
-from kilroy_engine.orchestration.places import PlainPlan, WorkspacePlan, plan_workspace
+from kilroy_engine.orchestration.places import GitPlan, PlainPlan, WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
     read_earlier,
@@ -155,6 +155,8 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     if earlier is None:
         plan = plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder)
         _require_branchable(graph, plan)
+        if isinstance(plan, GitPlan):
+            settings = replace(settings, warnings=(*settings.warnings, *plan.warnings))
     else:
         require_same_place(earlier, options, folder / Path(parameters.repo).expanduser() if parameters.repo else None)
         resumption_of(earlier, graph, given)

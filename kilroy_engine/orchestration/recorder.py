@@ -1,4 +1,4 @@
-"""Writes down what the walk tells: events, commits, checkpoints, log records. One call per step of the walk."""
+"""Writes down what the walk tells: events, checkpoints, log records. One call per step of the walk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from kilroy_engine.rundir.events import (
     event_of,
 )
 from kilroy_engine.traversal.breakers import failure_cycle_check
-from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, Restart, RunState, Visit
 
@@ -31,7 +30,7 @@ def tell_opened(run: OpenRun) -> None:
 
 
 class LaneRecorder:
-    """The walk's recorder. Order per stage as in Kilroy: cycle check, commit, checkpoint, then the edge."""
+    """The walk's recorder. Order per stage: cycle check, checkpoint, then the edge. The commit is part of the visit."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
@@ -45,12 +44,11 @@ class LaneRecorder:
         self._tell(visit.decisions)
 
     def outcome_recorded(self, visit: Visit, outcome: Outcome, state: RunState, /) -> None:
-        """Commits the stage's work and saves the state that includes its outcome."""
+        """Saves the state that includes the stage's outcome, with the commit that holds its work."""
         lane, node_id = self._lane, visit.node_id
         if outcome.failed:
             self._count_failure(visit, outcome, state)
-        committed = outcome.meta.get(CHECKPOINT_SHA_KEY)
-        sha = str(committed) if committed else lane.workspace.commit_stage(node_id, outcome.status)
+        sha = lane.workspace.committed
         save_checkpoint(lane.directory, state, git_commit_sha=sha, base=lane.base if state.restart_count else None)
         lane.emit(CheckpointSaved(node_id=node_id, git_commit_sha=sha))
         lane.log.checkpoint_saved(node_id, sha=sha)

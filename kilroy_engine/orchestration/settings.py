@@ -93,6 +93,8 @@ class RunSettings:
     keep_worktree: str = "on_failure"
     worktree_max_age_s: float | None = 14 * 86400.0
     require_clean: bool = False
+    submodules: str = "warn"
+    sign: bool = False
     push_remote: str = ""
     run_branch_prefix: str = "attractor/run"
     checkpoint_exclude_globs: tuple[str, ...] = ()
@@ -221,6 +223,14 @@ SETTINGS: tuple[Setting, ...] = (
         "KILROY_REQUIRE_CLEAN", "git.require_clean", "require_clean",
     ),
     Setting(
+        "submodules", "What is done about a repository with submodules, which no worktree has: warn, accept (say nothing) or "
+        "refuse to run.", "warn", _one_of("warn", "accept", "refuse"), "KILROY_SUBMODULES", "git.submodules",
+    ),
+    Setting(
+        "sign", "Let git sign the run's commits, with the key that the repository is set to.", False, _switch,
+        "KILROY_SIGN", "git.sign",
+    ),
+    Setting(
         "push_remote", "Remote that the run's branch is pushed to at the end.", "", _text,
         "KILROY_PUSH_REMOTE", "git.push_remote", "push_remote",
     ),
@@ -339,6 +349,8 @@ def run_config(settings: RunSettings, *, repo_path: Path | None, inputs: Mapping
             "require_clean": settings.require_clean,
             "run_branch_prefix": settings.run_branch_prefix,
             "commit_per_node": repo_path is not None,
+            "submodules": settings.submodules,
+            "sign": settings.sign,
             "push_remote": settings.push_remote,
             "keep_worktree": settings.keep_worktree,
             "worktree_max_age_ms": round((settings.worktree_max_age_s or 0) * 1000),

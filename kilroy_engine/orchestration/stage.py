@@ -7,12 +7,13 @@ import traceback
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
-from kilroy_engine.errors import RunCanceled
+from kilroy_engine.errors import RunCanceled, WorkspaceError
 from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
 from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
 from kilroy_engine.handlers.stage_status import with_stage_status
+from kilroy_engine.orchestration.commits import commit_failure, commit_visit, refused
 from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.updates import settle_updates
@@ -32,6 +33,7 @@ from kilroy_engine.rundir.events import (
 )
 from kilroy_engine.rundir.stage import begin_attempt, begin_visit, status_problem, write_status
 from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
+from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.fidelity import carried_into
 from kilroy_engine.traversal.outcome import Outcome, Status
 from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES, Again, RetryPolicy, Settled, delay_s, judge, retry_policy
@@ -79,13 +81,33 @@ class StageVisit:
         self.lane.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
         started = time.monotonic()
         outcome = self._canceled_or(self._checked(number, self._answer(number, log)))
-        verdict = judge(self.lane.graph, self.node, outcome, attempt=number)
+        outcome, verdict = self._judged(number, outcome)
         self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
         self.lane.cancellation.raise_if_requested()
         if isinstance(verdict, Settled):
             settled = verdict.outcome
-            self.outcome = report_failure(self.lane, self.node, settled) if settled.failed else settled
+            self.outcome = self.failed_with(settled) if settled.failed else settled
         return verdict
+
+    def failed_with(self, outcome: Outcome) -> Outcome:
+        """Writes down and commits what a failed visit came to; the outcome that later stages see."""
+        told = report_failure(self.lane, self.node, outcome)
+        if CHECKPOINT_SHA_KEY not in outcome.meta:
+            commit_failure(self.lane, self.node.id)
+        return told
+
+    def _judged(self, number: int, outcome: Outcome) -> tuple[Outcome, Again | Settled]:
+        """The attempt's outcome and the verdict on it. A stage that is to go on as a success has its work committed first:
+        one that git refuses has failed, and may be tried again."""
+        verdict = judge(self.lane.graph, self.node, outcome, attempt=number)
+        if isinstance(verdict, Again) or verdict.outcome.failed or CHECKPOINT_SHA_KEY in outcome.meta:
+            return outcome, verdict
+        try:
+            commit_visit(self.lane, self.node.id, verdict.outcome.status)
+        except WorkspaceError as error:
+            outcome = refused(outcome, error)
+            return outcome, judge(self.lane.graph, self.node, outcome, attempt=number, accepts_partial=False)
+        return outcome, verdict
 
     def _wait(self, failed_attempt: int) -> None:
         delay = delay_s(self.policy, self.lane.run_id, self.node.id, failed_attempt)

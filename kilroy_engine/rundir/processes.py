@@ -87,9 +87,20 @@ def end_process_groups(run: RunDirectory, *, grace_s: float) -> tuple[EndedGroup
     )
 
 
+def any_alive(stage_dir: Path) -> bool:
+    """Whether a process that the stage started, in an earlier visit or in a child pipeline too, still lives on this machine."""
+    here = (host_name(), boot_id())
+    records = (record for record in _records_below(stage_dir) if (record.host, record.boot_id) == here)
+    return bool(_live_members({record.pgid: record.start_time for record in records}))
+
+
 def process_records(run: RunDirectory) -> Iterator[ProcessRecord]:
     """Records in all stage directories, those of branches, children, restarts and earlier visits included."""
-    for folder, subfolders, names in os.walk(run.path):
+    return _records_below(run.path)
+
+
+def _records_below(path: Path) -> Iterator[ProcessRecord]:
+    for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
         for name in fnmatch.filter(names, RECORD_PATTERN):
             record = _read(Path(folder, name))

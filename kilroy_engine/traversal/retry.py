@@ -91,15 +91,19 @@ def delay_s(policy: RetryPolicy, run_id: str, node_id: str, attempt: int) -> flo
     return max(0, int(delay_ms)) / 1000
 
 
-def judge(graph: Graph, node: Node, outcome: Outcome, *, attempt: int) -> Again | Settled:
-    """Whether the attempt ``attempt`` (from 1) that came to ``outcome`` is followed by another one."""
+def judge(graph: Graph, node: Node, outcome: Outcome, *, attempt: int, accepts_partial: bool = True) -> Again | Settled:
+    """Whether the attempt ``attempt`` (from 1) that came to ``outcome`` is followed by another one.
+
+    Without ``accepts_partial`` an exhausted stage has failed whatever its ``allow_partial`` says: there is no work to accept.
+    """
     if not outcome.failed or node.type in SINGLE_EXECUTION_TYPES:
         return Settled(_classified(outcome))
     kind = classify(outcome)
     attempts = retry_policy(graph, node).max_attempts
     retryable = _retryable(node, outcome, kind)
     if attempt >= attempts:
-        settled = _exhausted(node, outcome, attempt=attempt) if retryable else _failed(outcome)
+        accepts = accepts_partial and node.allow_partial
+        settled = _exhausted(node, outcome, attempt=attempt, accepts_partial=accepts) if retryable else _failed(outcome)
         return Settled(settled, _decision(outcome, "max retries exhausted"), kind)
     if retryable:
         return Again(_decision(outcome, "attempts remaining"), kind)
@@ -114,9 +118,9 @@ def _retryable(node: Node, outcome: Outcome, kind: str) -> bool:
     return not outcome.verdict and kind in RETRYABLE_CLASSES
 
 
-def _exhausted(node: Node, outcome: Outcome, *, attempt: int) -> Outcome:
+def _exhausted(node: Node, outcome: Outcome, *, attempt: int, accepts_partial: bool) -> Outcome:
     meta = {**outcome.meta, RETRIES_KEY: attempt - 1} if attempt > 1 else outcome.meta
-    if node.allow_partial:
+    if accepts_partial:
         # The work and its context updates are accepted, the wishes of a stage that did not succeed are not.
         return outcome.with_updates(
             status=Status.PARTIAL_SUCCESS,

@@ -110,7 +110,7 @@ def next_step(graph: Graph, state: RunState) -> Step:
         return _arrive(graph, state, _start(graph).id)
     node = _known(graph, state.last_node)
     if node.is_exit:
-        return Finish(FinalStatus.SUCCESS, node_id=node.id)
+        return _at_exit(node, state.outcomes[node.id])
     if cycle := _failure_cycle(graph, state, node):
         return Finish(FinalStatus.FAIL, failure_cycle_reason(cycle), node.id, (cycle,))
     done = round_at(graph, state, node)
@@ -134,6 +134,13 @@ def _leave(graph: Graph, state: RunState, node: Node) -> Step:
     if edge.loop_restart:
         return restart_over(graph, state, edge, outcome, decisions)
     return _arrive(graph, state, edge.target, decisions, edge=None if edge.index == JUMP else edge.index)
+
+
+def _at_exit(node: Node, outcome: Outcome) -> Finish:
+    """The end of the walk. Only an exit whose commit was refused fails: the work would not be where the run says it is."""
+    if outcome.failed:
+        return Finish(FinalStatus.FAIL, f"exit stage failed: {one_line(outcome)} (at node {node.id})", node.id)
+    return Finish(FinalStatus.SUCCESS, node_id=node.id)
 
 
 def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Decision, ...] = (), edge: int | None = None) -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,27 @@ class KeepWorktree(StrEnum):
     ON_FAILURE = "on_failure"
     ALWAYS = "always"
     NEVER = "never"
+
+
+class Submodules(StrEnum):
+    """What is done about a repository with submodules, whose folders are empty in every worktree."""
+
+    WARN = "warn"
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class StageCommit:
+    """The commit that a stage's work went into; ``sha`` is empty for a plain folder. ``warnings`` tell what was unusual."""
+
+    sha: str
+    warnings: tuple[str, ...] = ()
+
+
+def nothing_at_work() -> bool:
+    """For work that no process of a stage can be at."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +82,16 @@ class Workspace(Protocol):
         """The run's branch; empty for a plain folder."""
         ...
 
-    def commit_stage(self, node_id: str, status: str) -> str:
-        """Records the folder as the stage left it. Returns the commit's id, empty for a plain folder.
+    @property
+    def committed(self) -> str:
+        """The commit that the folder was last recorded in, restored to or begun with; empty for a plain folder."""
+        ...
+
+    def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
+        """Records the folder as the stage left it. ``at_work`` tells whether a process that the stage started still lives.
 
         Raises:
-            WorkspaceError: The state could not be recorded.
+            WorkspaceError: The state could not be recorded, or is none that a stage may leave.
         """
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +10,9 @@ from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.workspace.base import Workspace
 from kilroy_engine.workspace.copying import copy_entries, copy_folder, mirror_folder, size_bytes
 from kilroy_engine.workspace.git_command import run_git
+from kilroy_engine.workspace.git_refs import ref_part
 from kilroy_engine.workspace.git_worktree import GitWorkspace
 from kilroy_engine.workspace.plain import PlainWorkspace
-
-_UNFIT_FOR_REFS = re.compile(r"[^A-Za-z0-9._-]|\.\.+|\.lock(?=$)|^\.|\.$")
 
 
 class BranchWorkspace(StrEnum):
@@ -65,11 +63,6 @@ def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_byt
 def branch_name(parts: tuple[str, ...]) -> str:
     """The parts of a parallel branch's name, put together so that git accepts it."""
     return "/".join(ref_part(part) for part in parts)
-
-
-def ref_part(text: str) -> str:
-    """``text`` as one part of a git branch's name."""
-    return _UNFIT_FOR_REFS.sub("-", text) or "-"
 
 
 def _carry_ignored(source: Path, target: Path, max_bytes: int) -> str:

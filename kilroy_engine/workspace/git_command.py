@@ -1,4 +1,4 @@
-"""Runs git through GitPython: one place for its environment, its patience and its errors."""
+"""Runs git: one place for its environment, its patience and its errors."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from kilroy_engine.errors import WorkspaceError
 
-if TYPE_CHECKING:
-    import git
-
 NO_GIT = "git is not installed or not on PATH; install it, or run without a repository (--no-git)"
-_LIMIT_S = 600.0  # a hook of the repository may take long, but not for ever
-_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+LOCK_PATIENCE_S = 6.0
+"""How long a lock that another git holds is waited for: a stage's own, or another run's."""
+
+_LIMIT_S = 600.0  # a filter of the repository may take long, but not for ever
+_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
 _BUSY = re.compile(
     r"\.lock': File exists|[Uu]nable to lock|cannot lock ref|could not lock|failed to read .*commondir", re.IGNORECASE
 )
@@ -34,77 +35,109 @@ _INHERITED = (
     "GIT_PREFIX",
     "GIT_NAMESPACE",
 )
+_ENGINE_SETTINGS = ("maintenance.auto=0", "gc.auto=0", "core.fsmonitor=false")
+_NO_HOOKS = "core.hooksPath=/dev/null"
+_UNSIGNED = ("commit.gpgSign=false", "tag.gpgSign=false")
 
 
-def load_git() -> type[git.Git]:
-    """GitPython's command class. Imported late: it costs 150 ms that plain runs and other commands need not pay.
+@dataclass(frozen=True, slots=True)
+class GitCall:
+    """How git is called: ``stdin`` is what it reads, ``hooks`` lets the repository's hooks run.
 
-    Raises:
-        WorkspaceError: There is no git to run.
+    git takes the folder that it is run in for the top of the work tree; with ``upwards`` it may be any folder below. So a
+    worktree that lost its ``.git`` is an error, and never turns a command loose on a repository around it.
     """
-    try:
-        import git
-    except ImportError as error:
-        # GitPython refuses to be imported where git cannot be run.
-        raise WorkspaceError(NO_GIT) from error
-    return git.Git
+
+    stdin: bytes = b""
+    timeout_s: float = _LIMIT_S
+    upwards: bool = False
+    hooks: bool = False
 
 
-def run_git(folder: Path, *arguments: str, timeout_s: float = _LIMIT_S, upwards: bool = False) -> str:
+@dataclass(frozen=True, slots=True)
+class GitAnswer:
+    """What git said. ``stdout`` is without its last newline; file names that are no UTF-8 come through unharmed."""
+
+    stdout: str
+    stderr: str
+
+
+_PLAIN = GitCall()
+
+
+def run_git(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> str:
     """Output of ``git <arguments>`` in ``folder``, without its last newline.
-
-    git takes ``folder`` itself for the top of the work tree; with ``upwards`` it may be any folder below. So a worktree that
-    lost its ``.git`` is an error, and never turns a command loose on a repository around it.
 
     Raises:
         WorkspaceError: git is missing, refused, or did not end in time.
     """
-    git_class = load_git()
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never"}
-    if not upwards:
-        environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)
-    command = ["git", "-C", str(folder), "-c", "maintenance.auto=0", "-c", "gc.auto=0", *arguments]
-    try:
-        handle = git_class(folder).execute(
-            [*_without_inherited(), *command], as_process=True, env=environment, start_new_session=True
-        )
-    except OSError as error:
-        raise WorkspaceError(f"cannot run git: {error}", command=_shown(command)) from error
-    except ValueError as error:
-        raise WorkspaceError(f"cannot run git: {error}", command=_shown(command)) from error
-    return _finish(cast("subprocess.Popen[bytes]", handle.proc), command, timeout_s)
+    return call_git(folder, *arguments, call=call).stdout
 
 
-def run_git_patiently(folder: Path, *arguments: str) -> str:
-    """As :func:`run_git`, but waits up to 6 s for a lock that another git holds: a stage's own, or another run's."""
-    for pause_s in _PAUSES_S:
+def call_git(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> GitAnswer:
+    """As :func:`run_git`, with what git said beside its output."""
+    command = git_command(folder, *arguments, hooks=call.hooks)
+    process = start_git(command, environment=git_environment(folder, upwards=call.upwards))
+    return _finish(process, command, call)
+
+
+def run_git_patiently(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> str:
+    """As :func:`run_git`, but waits for a lock that another git holds."""
+    return call_git_patiently(folder, *arguments, call=call).stdout
+
+
+def call_git_patiently(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> GitAnswer:
+    """As :func:`call_git`, but waits for a lock that another git holds."""
+    give_up, pause_s = time.monotonic() + LOCK_PATIENCE_S, _PAUSE_S
+    while True:
         try:
-            return run_git(folder, *arguments)
+            return call_git(folder, *arguments, call=call)
         except WorkspaceError as error:
-            if not _BUSY.search(error.stderr):
+            if not _BUSY.search(error.stderr) or time.monotonic() >= give_up:
                 raise
         time.sleep(pause_s)
-    return run_git(folder, *arguments)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _finish(process: subprocess.Popen[bytes], command: Sequence[str], timeout_s: float) -> str:
+def git_command(folder: Path, *arguments: str, hooks: bool = False) -> list[str]:
+    """The command line: the engine's commands run no hook, no file system monitor, no housekeeping, and sign nothing."""
+    settings = (*_ENGINE_SETTINGS, *_UNSIGNED, *(() if hooks else (_NO_HOOKS,)))
+    return ["git", "-C", str(folder), *(part for setting in settings for part in ("-c", setting)), *arguments]
+
+
+def git_environment(folder: Path, *, upwards: bool = False) -> dict[str, str]:
+    """The environment of a git process in ``folder``: English messages, no questions, nothing of a git around the engine."""
+    environment = {name: value for name, value in os.environ.items() if name not in _INHERITED}
+    environment.update({"LANGUAGE": "C", "GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never"})
+    if not upwards:
+        environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)
+    return environment
+
+
+def start_git(command: Sequence[str], *, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Starts git in a session of its own: a signal to the engine's process group does not end it half-way.
+
+    Raises:
+        WorkspaceError: There is no git, or it cannot be started.
+    """
+    pipe = subprocess.PIPE
     try:
-        stdout, stderr = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        _kill(process)
-        raise WorkspaceError(f"{_shown(command)} did not end within {timeout_s:g} s", command=_shown(command)) from error
-    except BaseException:
-        _kill(process)
-        raise
-    if process.returncode != 0:
-        said = _CREDENTIALS.sub("://***@", stderr.decode(errors="replace").strip())
-        message = f"git {_verb(command)} failed: {said or f'exit status {process.returncode}'}"
-        raise WorkspaceError(message, command=_shown(command), stderr=said)
-    return stdout.decode(errors="surrogateescape").removesuffix("\n")
+        return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    except FileNotFoundError as error:
+        raise WorkspaceError(NO_GIT, command=shown(command)) from error
+    except (OSError, ValueError) as error:
+        raise WorkspaceError(f"cannot run git: {error}", command=shown(command)) from error
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends git and what it started: its ssh or hook would otherwise hold the pipes."""
+def refusal(command: Sequence[str], said: bytes, status: int) -> WorkspaceError:
+    """The error for a git that refused ``command`` with what it said; credentials in addresses are blotted out."""
+    text = _CREDENTIALS.sub("://***@", said.decode(errors="replace").strip())
+    message = f"git {_verb(command)} failed: {text or f'exit status {status}'}"
+    return WorkspaceError(message, command=shown(command), stderr=text)
+
+
+def kill_git(process: subprocess.Popen[bytes]) -> None:
+    """Ends git and what it started: its ssh or filter would otherwise hold the pipes."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -112,10 +145,23 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def _without_inherited() -> list[str]:
-    """GitPython passes the whole environment on; ``env -u`` in front is the way to take variables out of it."""
-    found = [name for name in _INHERITED if name in os.environ]
-    return ["env", *(part for name in found for part in ("-u", name))] if found else []
+def shown(command: Sequence[str]) -> str:
+    """A command line for people, without credentials."""
+    return _CREDENTIALS.sub("://***@", " ".join(command))
+
+
+def _finish(process: subprocess.Popen[bytes], command: Sequence[str], call: GitCall) -> GitAnswer:
+    try:
+        stdout, stderr = process.communicate(call.stdin, timeout=call.timeout_s)
+    except subprocess.TimeoutExpired as error:
+        kill_git(process)
+        raise WorkspaceError(f"{shown(command)} did not end within {call.timeout_s:g} s", command=shown(command)) from error
+    except BaseException:
+        kill_git(process)
+        raise
+    if process.returncode != 0:
+        raise refusal(command, stderr, process.returncode)
+    return GitAnswer(stdout.decode(errors="surrogateescape").removesuffix("\n"), stderr.decode(errors="surrogateescape"))
 
 
 def _verb(command: Sequence[str]) -> str:
@@ -127,7 +173,3 @@ def _verb(command: Sequence[str]) -> str:
         elif not word.startswith("-"):
             return word
     return ""
-
-
-def _shown(command: Sequence[str]) -> str:
-    return _CREDENTIALS.sub("://***@", " ".join(command))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,23 @@ from pathlib import Path
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.workspace.base import KeepWorktree, PushResult, WorkspaceFacts
-from kilroy_engine.workspace.git_command import load_git, run_git, run_git_patiently
+from kilroy_engine.workspace.base import (
+    KeepWorktree,
+    PushResult,
+    StageCommit,
+    Submodules,
+    WorkspaceFacts,
+    nothing_at_work,
+)
+from kilroy_engine.workspace.git_command import GitCall, run_git, run_git_patiently
+from kilroy_engine.workspace.git_commit import CommitPlace, StageCommitter, commit_of, config_of, succeeds
+from kilroy_engine.workspace.git_folder import common_folder
+from kilroy_engine.workspace.submodules import check_submodules
 
 DEFAULT_BRANCH_PREFIX = "attractor/run"
 DEFAULT_EXCLUDE_GLOBS = ("**/.cargo-target*/**", "**/.cargo_target*/**", "**/.wasm-pack/**", "**/.tmpbuild/**")
 """Build output that no commit needs (Kilroy: artifact policy)."""
 
-_FALLBACK_IDENTITY = ("-c", "user.name=kilroy-attractor", "-c", "user.email=kilroy-attractor@local")
-_NO_IDENTITY = re.compile(r"tell me who you are|identity unknown|empty ident name|auto-detect|auto-detection is disabled")
 _SHOWN_CHANGES = 5
 
 
@@ -37,14 +44,18 @@ def find_repository(folder: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class GitPlan:
-    """A git run that can begin: checked, but nothing made yet. ``base_sha`` is the commit that it begins with."""
+    """A git run that can begin: checked, but nothing made yet. ``base_sha`` is the commit that it begins with.
+
+    ``warnings`` tell what of the repository no worktree will have.
+    """
 
     run_id: str
     repo_path: Path
     branch: str
     base_sha: str
+    warnings: tuple[str, ...] = ()
 
-    def open(self, worktree: Path, exclude_globs: Sequence[str] = DEFAULT_EXCLUDE_GLOBS) -> GitWorkspace:
+    def open(self, worktree: Path, exclude_globs: Sequence[str] = DEFAULT_EXCLUDE_GLOBS, *, sign: bool = False) -> GitWorkspace:
         """Makes the branch and the worktree at ``worktree``. What fails half-way is taken back.
 
         Raises:
@@ -52,15 +63,15 @@ class GitPlan:
         """
         worktree.parent.mkdir(parents=True, exist_ok=True)
         worktree = worktree.parent.resolve() / worktree.name
-        workspace = GitWorkspace(
-            WorkspaceFacts(self.run_id, worktree, self.repo_path, self.branch, self.base_sha), exclude_globs
-        )
+        facts = WorkspaceFacts(self.run_id, worktree, self.repo_path, self.branch, self.base_sha)
+        workspace = GitWorkspace(facts, exclude_globs, sign=sign)
         failpoint("worktree", "before")
         _add_worktree(self.repo_path, worktree, self.base_sha)
         failpoint("worktree", "added")
         try:
             # The branch comes last: where this fails, the run id is still free.
             run_git_patiently(worktree, "checkout", "--quiet", "--force", "-b", self.branch)
+            workspace.stands_at(self.base_sha)
         except WorkspaceError:
             workspace.discard()
             raise
@@ -68,38 +79,48 @@ class GitPlan:
         return workspace
 
 
-def plan_git(repo: Path, *, run_id: str, branch_prefix: str = DEFAULT_BRANCH_PREFIX, require_clean: bool = False) -> GitPlan:
+def plan_git(
+    repo: Path,
+    *,
+    run_id: str,
+    branch_prefix: str = DEFAULT_BRANCH_PREFIX,
+    require_clean: bool = False,
+    submodules: Submodules = Submodules.WARN,
+) -> GitPlan:
     """Checks that a git run can begin in the repository around ``repo``. Changes nothing, not even the index.
 
     Raises:
-        WorkspaceError: No git, no repository, no commit yet, a branch of that name, or (``require_clean``) uncommitted work.
+        WorkspaceError: No git, no repository, no commit yet, a branch of that name, or (``require_clean``) uncommitted work,
+            or (``submodules``) submodules.
     """
     top = _top_of(repo)
-    base_sha = _commit_of(top, "HEAD")
+    base_sha = commit_of(top, "HEAD")
     if not base_sha:
         raise WorkspaceError(f"repo has no commits or HEAD is unresolvable: {top}; make a first commit, or use --no-git")
     branch = f"{branch_prefix.strip('/')}/{run_id}"
-    if not _succeeds(top, "check-ref-format", "--branch", branch):
+    if not succeeds(top, "check-ref-format", "--branch", branch):
         raise WorkspaceError(f"{branch} cannot be the name of a git branch; choose another branch prefix or run id")
-    if _commit_of(top, f"refs/heads/{branch}"):
+    if commit_of(top, f"refs/heads/{branch}"):
         raise WorkspaceError(
             f"branch {branch} exists: run id {run_id} was used in {top}; choose another run id, or resume that run"
         )
     if require_clean:
         _require_clean(top)
-    return GitPlan(run_id, top, branch, base_sha)
+    return GitPlan(run_id, top, branch, base_sha, check_submodules(top, base_sha, submodules))
 
 
 class GitWorkspace:
     """A run's worktree and branch. Stages work in ``path``; ``repo_path`` is the user's own checkout, only ever read."""
 
-    def __init__(self, facts: WorkspaceFacts, exclude_globs: Sequence[str] = DEFAULT_EXCLUDE_GLOBS) -> None:
+    def __init__(
+        self, facts: WorkspaceFacts, exclude_globs: Sequence[str] = DEFAULT_EXCLUDE_GLOBS, *, sign: bool = False
+    ) -> None:
         if facts.repo_path is None:
             raise WorkspaceError(f"{facts.worktree} has no repository to belong to")
         self.facts = facts
         self._repo_path = facts.repo_path
-        self._pathspec = (".", *(glob if glob.startswith(":(") else f":(glob,exclude){glob}" for glob in exclude_globs))
-        self._identity: tuple[str, ...] = ()
+        place = CommitPlace(facts.worktree, facts.repo_path, facts.run_branch, tuple(exclude_globs), sign=sign)
+        self._committer = StageCommitter(place, facts.base_sha, f"attractor({facts.run_id})")
 
     @property
     def path(self) -> Path:
@@ -113,31 +134,35 @@ class GitWorkspace:
     def branch(self) -> str:
         return self.facts.run_branch
 
-    def commit_stage(self, node_id: str, status: str) -> str:
-        """One commit ``attractor(<run_id>): <node> (<status>)``, even when nothing changed. Costs two git processes."""
-        failpoint("commit", "before")
-        run_git_patiently(self.path, "add", "-A", "--", *self._pathspec)
-        failpoint("commit", "staged")
-        message = f"attractor({self.facts.run_id}): {node_id} ({status})"
-        try:
-            self._commit(message)
-        except WorkspaceError as error:
-            if self._identity or not _NO_IDENTITY.search(error.stderr):
-                raise
-            self._identity = _FALLBACK_IDENTITY
-            self._commit(message)
-        failpoint("commit", "after")
-        return self.head()
+    @property
+    def committed(self) -> str:
+        return self._committer.sha
+
+    def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
+        """One commit ``attractor(<run_id>): <node> (<status>)`` on the run's branch, even when nothing changed.
+
+        Nested git repositories are committed as the files that they hold. HEAD is put back to the run's branch, operations
+        that wait are ended, and the run's branch goes on from the last stage's commit, whatever the stage did with them.
+
+        Raises:
+            WorkspaceError: git refused; the worktree is no worktree any more; files are in conflict (not where the stage
+                failed: then they are recorded as they are).
+        """
+        return self._committer.commit(node_id, status, at_work)
+
+    def stands_at(self, sha: str) -> None:
+        """Branch, index and files have just been brought to commit ``sha``."""
+        self._committer.stands_at(sha, clean=True)
 
     def head(self) -> str:
-        """The worktree's last commit; the branch's, once the worktree is gone."""
-        return _read_head(self.path) if self._is_there() else _commit_of(self._repo_path, f"refs/heads/{self.branch}")
+        """The last commit of the run's branch, whatever the worktree is on."""
+        return commit_of(self._repo_path, f"refs/heads/{self.branch}")
 
     def require_restorable(self, sha: str) -> None:
         run_id, repo = self.facts.run_id, self._repo_path
-        if not repo.is_dir() or not _succeeds(repo, "rev-parse", "--git-dir"):
+        if not repo.is_dir() or not succeeds(repo, "rev-parse", "--git-dir"):
             raise WorkspaceError(f"the repository of run {run_id} is gone: {repo}; put it back, or start a new run")
-        if not _commit_of(repo, sha):
+        if not commit_of(repo, sha):
             raise WorkspaceError(
                 f"commit {sha} of run {run_id} is not in {repo}, so its worktree cannot be brought back; start a new run"
             )
@@ -151,12 +176,16 @@ class GitWorkspace:
         failpoint("restore", "before")
         if not self._is_usable():
             if self.path.exists():
-                self.discard()  # left half made by a git that was killed
+                self.discard()  # left half made by a git that was killed, or made another repository's by a stage
             _add_worktree(self._repo_path, self.path, sha)
         failpoint("restore", "worktree")
         self._break_stale_locks()
+        self._committer.folder().end_operations()
         run_git_patiently(self.path, "checkout", "--quiet", "--force", "-B", self.branch, sha)
-        run_git_patiently(self.path, "clean", "--quiet", "-d", "--force", "--", *self._pathspec)
+        # Twice forced: a repository that a stage made in a folder of its own goes too.
+        pathspec = self._committer.place.pathspec
+        run_git_patiently(self.path, "clean", "--quiet", "-d", "--force", "--force", "--", *pathspec)
+        self.stands_at(sha)
         failpoint("restore", "after")
 
     def branch_off(self, folder: Path, name: str, sha: str) -> GitWorkspace:
@@ -171,14 +200,20 @@ class GitWorkspace:
         _add_worktree(self._repo_path, made.path, sha)
         failpoint("branch", "added")
         run_git_patiently(made.path, "checkout", "--quiet", "--force", "-B", made.branch)
+        made.stands_at(sha)
         failpoint("branch", "after")
         return made
 
     def beside(self, folder: Path, name: str, sha: str) -> GitWorkspace:
         """The worktree of a parallel branch as :meth:`branch_off` makes it. Makes nothing."""
         branch, worktree = f"{self._parallel_prefix()}/{name}", folder.parent.resolve() / folder.name
-        found = GitWorkspace(WorkspaceFacts(self.facts.run_id, worktree, self._repo_path, branch, sha))
-        found._pathspec, found._identity = self._pathspec, self._identity
+        return self._sibling(WorkspaceFacts(self.facts.run_id, worktree, self._repo_path, branch, sha))
+
+    def _sibling(self, facts: WorkspaceFacts) -> GitWorkspace:
+        """Another worktree of the run, under the same rules."""
+        ours = self._committer
+        found = GitWorkspace(facts, ours.place.globs, sign=ours.place.sign)
+        found._committer = ours.beside(found._committer.place, facts.base_sha)
         return found
 
     def worktree_at(self, folder: Path) -> GitWorkspace | None:
@@ -189,34 +224,34 @@ class GitWorkspace:
             branch = run_git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
         except WorkspaceError:
             branch = ""
-        found = GitWorkspace(WorkspaceFacts(self.facts.run_id, folder, self._repo_path, branch, self.base_sha))
-        found._pathspec = self._pathspec
-        return found
+        return self._sibling(WorkspaceFacts(self.facts.run_id, folder, self._repo_path, branch, self.base_sha))
 
     def fast_forward(self, sha: str) -> None:
         """Moves branch and worktree on to ``sha``, a commit that follows from theirs."""
+        self._committer.put_right("fast-forward")
         failpoint("merge", "before")
-        run_git_patiently(self.path, "merge", "--quiet", "--ff-only", sha)
+        run_git_patiently(self.path, "merge", "--quiet", "--ff-only", "--no-verify-signatures", sha)
         failpoint("merge", "after")
+        self._committer.stands_at(sha)
 
     def merge(self, sha: str, message: str) -> tuple[str, ...]:
         """Merges commit ``sha``. Answers with the files in conflict; where there are any, nothing was changed."""
+        self._committer.put_right("merge")
+        options = ("--quiet", "--no-ff", "--no-verify-signatures", *(("-S",) if self._committer.place.sign else ()))
+        identity = config_of(self._committer.repository().identity)
         try:
-            run_git_patiently(self.path, *self._identity, "merge", "--quiet", "--no-ff", "-m", message, sha)
-        except WorkspaceError as error:
-            if not self._identity and _NO_IDENTITY.search(error.stderr):
-                self._identity = _FALLBACK_IDENTITY
-                run_git_patiently(self.path, "merge", "--abort") if self._is_merging() else None
-                return self.merge(sha, message)
+            run_git_patiently(self.path, *identity, "merge", *options, "-m", message, sha)
+        except WorkspaceError:
             conflicts = run_git(self.path, "diff", "--name-only", "--diff-filter=U", "-z").split("\0")
             if not self._is_merging():
                 raise
             run_git_patiently(self.path, "merge", "--abort")
             return tuple(name for name in conflicts if name)
+        self._committer.stands_at(self.head())
         return ()
 
     def _is_merging(self) -> bool:
-        return _succeeds(self.path, "rev-parse", "--verify", "--quiet", "MERGE_HEAD")
+        return succeeds(self.path, "rev-parse", "--verify", "--quiet", "MERGE_HEAD")
 
     def _parallel_prefix(self) -> str:
         """Branches of a run are beside its own branch, not below it: git allows no branch below another one (Kilroy)."""
@@ -227,7 +262,9 @@ class GitWorkspace:
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         refspec = f"refs/heads/{self.branch}:refs/heads/{self.branch}"
         try:
-            run_git(self._repo_path, "push", "--quiet", "--", remote, refspec, timeout_s=timeout_s)
+            # The one command whose hook is meant for it: pre-push sends what git-lfs keeps beside the commits.
+            call = GitCall(timeout_s=timeout_s, hooks=True)
+            run_git(self._repo_path, "push", "--quiet", "--", remote, refspec, call=call)
         except WorkspaceError as error:
             return PushResult(remote, self.branch, error=str(error))
         return PushResult(remote, self.branch)
@@ -269,30 +306,29 @@ class GitWorkspace:
         run_git_patiently(self._repo_path, "branch", "--quiet", "-D", self.branch)
 
     def close(self) -> None:
-        return
-
-    def _commit(self, message: str) -> None:
-        run_git_patiently(self.path, *self._identity, "commit", "--quiet", "--allow-empty", "-m", message)
+        self._committer.close()
 
     def _is_usable(self) -> bool:
-        return self._is_there() and _succeeds(self.path, "rev-parse", "--git-dir")
-
-    def _is_there(self) -> bool:
-        return (self.path / ".git").exists()
+        try:
+            self._committer.folder().require_own()
+        except WorkspaceError:
+            return False
+        return succeeds(self.path, "rev-parse", "--git-dir")
 
     def _all_committed(self) -> bool:
         """Whether the run's branch holds everything in the worktree that is not ignored. False when git cannot tell."""
         try:
             if run_git(self.path, "symbolic-ref", "--quiet", "HEAD") != f"refs/heads/{self.branch}":
                 return False
-            return not run_git(self.path, "--no-optional-locks", "status", "--porcelain", "--", *self._pathspec)
+            return not run_git(self.path, "--no-optional-locks", "status", "--porcelain", "--", *self._committer.place.pathspec)
         except WorkspaceError:
             return False
 
     def _break_stale_locks(self) -> None:
-        names = ("index.lock", "HEAD.lock", f"refs/heads/{self.branch}.lock")
-        for lock in run_git(self.path, "rev-parse", *(part for name in names for part in ("--git-path", name))).splitlines():
-            (self.path / lock).unlink(missing_ok=True)
+        """Locks in the worktree's own git folder, and the one on the run's own branch, which only the run itself moves."""
+        folder = self._committer.folder()
+        folder.break_locks()
+        (folder.common / f"{self._committer.place.ref}.lock").unlink(missing_ok=True)
 
 
 def _add_worktree(repo_path: Path, worktree: Path, sha: str) -> None:
@@ -302,39 +338,11 @@ def _add_worktree(repo_path: Path, worktree: Path, sha: str) -> None:
         run_git_patiently(repo_path, "worktree", "add", "--quiet", "--force", "--no-checkout", "--detach", str(worktree), sha)
 
 
-def _read_head(worktree: Path) -> str:
-    """Commit that ``HEAD`` names, read from its files; asks git only where they are of another kind (reftable)."""
-    load_git()
-    from git import Repo, SymbolicReference
-
-    try:
-        with Repo(worktree) as repo:
-            return SymbolicReference.dereference_recursive(repo, "HEAD")
-    except (ValueError, OSError):
-        return _commit_of(worktree, "HEAD")
-
-
-def _commit_of(folder: Path, revision: str) -> str:
-    """Id of the commit that ``revision`` names, empty where it names none."""
-    try:
-        return run_git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    except WorkspaceError:
-        return ""
-
-
-def _succeeds(folder: Path, *arguments: str) -> bool:
-    try:
-        run_git(folder, *arguments)
-    except WorkspaceError:
-        return False
-    return True
-
-
 def _top_of(folder: Path) -> Path:
     if not folder.is_dir():
         raise WorkspaceError(f"{folder} is not a folder; name a repository with --repo")
     try:
-        return Path(run_git(folder.resolve(), "rev-parse", "--show-toplevel", upwards=True))
+        return Path(run_git(folder.resolve(), "rev-parse", "--show-toplevel", call=GitCall(upwards=True)))
     except WorkspaceError as error:
         if "not a git repository" in error.stderr:
             message = f"{folder} is not in a git repository; name one with --repo, or run with --no-git"
@@ -362,8 +370,7 @@ def _repository_lock(repo_path: Path) -> Generator[None]:
 
     The lock is on git's common folder itself: it leaves no file behind, and ends with the process that holds it.
     """
-    common = run_git(repo_path, "rev-parse", "--git-common-dir")
-    descriptor = os.open(repo_path / common, os.O_RDONLY)
+    descriptor = os.open(common_folder(repo_path), os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

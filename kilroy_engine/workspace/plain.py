@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.traversal.outcome import FinalStatus
-from kilroy_engine.workspace.base import KeepWorktree, PushResult
+from kilroy_engine.workspace.base import KeepWorktree, PushResult, StageCommit, nothing_at_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,12 @@ class PlainWorkspace:
     base_sha: str = ""
     branch: str = ""
 
-    def commit_stage(self, node_id: str, status: str) -> str:
+    @property
+    def committed(self) -> str:
         return ""
+
+    def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
+        return StageCommit("")
 
     def head(self) -> str:
         return ""

@@ -25,6 +25,7 @@ class _Git(_Section):
     push_remote: str = ""
     keep_worktree: KeepWorktree = KeepWorktree.ON_FAILURE
     worktree_max_age_ms: int = 0
+    sign: bool = False
 
 
 class _Checkpoint(_Section):
@@ -68,8 +69,8 @@ def workspace_of(run: RunDirectory) -> Workspace:
     Raises:
         RunDirectoryError: The manifest is missing or damaged.
     """
-    facts = facts_in(run, Manifest.read(run))
-    return reopen_workspace(facts, exclude_globs=workspace_settings_of(run).exclude_globs)
+    facts, settings = facts_in(run, Manifest.read(run)), workspace_settings_of(run)
+    return reopen_workspace(facts, exclude_globs=settings.exclude_globs, sign=settings.git.sign)
 
 
 def branch_worktrees(workspace: Workspace, run: RunDirectory) -> Iterator[GitWorkspace]:
@@ -94,6 +95,8 @@ def facts_in(run: RunDirectory, manifest: Manifest) -> WorkspaceFacts:
     )
 
 
-def reopen_workspace(facts: WorkspaceFacts, *, exclude_globs: tuple[str, ...] = DEFAULT_EXCLUDE_GLOBS) -> Workspace:
+def reopen_workspace(
+    facts: WorkspaceFacts, *, exclude_globs: tuple[str, ...] = DEFAULT_EXCLUDE_GLOBS, sign: bool = False
+) -> Workspace:
     """The workspace of an earlier process."""
-    return GitWorkspace(facts, exclude_globs) if facts.base_sha else PlainWorkspace(facts.worktree)
+    return GitWorkspace(facts, exclude_globs, sign=sign) if facts.base_sha else PlainWorkspace(facts.worktree)

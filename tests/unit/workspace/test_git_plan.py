@@ -74,7 +74,7 @@ def test_a_bare_repository_is_refused(tmp_path: Path, git: GitRunner) -> None:
 def test_a_run_id_whose_branch_exists_is_refused_before_anything_is_made(repo: Path, tmp_path: Path, git: GitRunner) -> None:
     """Kilroy fails half-way here and spoils the earlier run's records."""
     workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
-    sha = workspace.commit_stage("build", "success")
+    sha = workspace.commit_stage("build", "success").sha
 
     with pytest.raises(WorkspaceError, match="branch attractor/run/R1 exists: run id R1 was used in"):
         plan_git(repo, run_id="R1")

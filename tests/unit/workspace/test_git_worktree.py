@@ -40,8 +40,8 @@ def test_every_stage_is_one_commit_even_when_nothing_changed(workspace: GitWorks
     """The subject is ``attractor(<run id>): <node> (<status>)``, newest first as Kilroy's recorded runs show it."""
     (workspace.path / "new.txt").write_text("new")
     (workspace.path / "README.md").unlink()
-    first = workspace.commit_stage("build", "success")
-    second = workspace.commit_stage("check", "fail")
+    first = workspace.commit_stage("build", "success").sha
+    second = workspace.commit_stage("check", "fail").sha
 
     subjects = git(workspace.path, "log", "--format=%s").splitlines()
     assert subjects == ["attractor(R1): check (fail)", "attractor(R1): build (success)", "first"]
@@ -153,7 +153,7 @@ def test_a_commit_waits_for_a_lock_that_another_git_holds(workspace: GitWorkspac
     release = threading.Timer(0.3, lock.unlink)
     release.start()
 
-    assert workspace.commit_stage("build", "success") == workspace.head()
+    assert workspace.commit_stage("build", "success").sha == workspace.head()
     release.join()
 
 
@@ -209,7 +209,7 @@ def test_eight_runs_at_once_over_one_repository_all_begin_and_commit(repo: Path,
         shas = []
         for stage in ("start", "build", "exit"):
             (workspace.path / f"{number}-{stage}").write_text(stage)
-            shas.append(workspace.commit_stage(stage, "success"))
+            shas.append(workspace.commit_stage(stage, "success").sha)
         assert workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
         return shas[-1]
 
@@ -244,7 +244,7 @@ def test_git_variables_of_a_surrounding_hook_lead_no_command_astray(
     monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
     workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
     (workspace.path / "new.txt").write_text("new")
-    sha = workspace.commit_stage("build", "success")
+    sha = workspace.commit_stage("build", "success").sha
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name)
 
@@ -254,7 +254,7 @@ def test_git_variables_of_a_surrounding_hook_lead_no_command_astray(
 
 def test_head_is_right_when_refs_are_packed(repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
     """git may pack refs at any time; then no file of the branch's name holds its commit."""
-    sha = workspace.commit_stage("build", "success")
+    sha = workspace.commit_stage("build", "success").sha
     git(repo, "pack-refs", "--all")
 
     assert workspace.head() == sha
@@ -265,7 +265,7 @@ def test_a_fresh_process_goes_on_from_the_manifests_facts(workspace: GitWorkspac
     facts = WorkspaceFacts("R1", workspace.path, workspace.facts.repo_path, workspace.branch, workspace.base_sha)
     again = reopen_workspace(facts)
 
-    sha = again.commit_stage("build", "success")
+    sha = again.commit_stage("build", "success").sha
     assert again.head() == sha
     assert git(workspace.path, "log", "-1", "--format=%s") == "attractor(R1): build (success)"
     assert again.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
@@ -288,7 +288,7 @@ class TestTidy:
         self, workspace: GitWorkspace, git: GitRunner, repo: Path, status: FinalStatus, keep: KeepWorktree, gone: bool
     ) -> None:
         """``on_failure`` keeps what did not succeed, ``always`` all, ``never`` none; the branch stays in any case."""
-        sha = workspace.commit_stage("exit", "success")
+        sha = workspace.commit_stage("exit", "success").sha
 
         assert workspace.tidy(status, keep) is gone
         assert workspace.path.exists() is not gone
@@ -339,7 +339,7 @@ class TestRestore:
     def test_later_commits_and_half_done_work_are_dropped(self, workspace: GitWorkspace, git: GitRunner) -> None:
         """Branch and files are as the stage of the checkpoint left them."""
         (workspace.path / "good.txt").write_text("good")
-        sha = workspace.commit_stage("build", "success")
+        sha = workspace.commit_stage("build", "success").sha
         (workspace.path / "good.txt").write_text("bad")
         workspace.commit_stage("check", "success")
         (workspace.path / "half.txt").write_text("half")
@@ -348,11 +348,11 @@ class TestRestore:
         assert workspace.head() == sha == git(workspace.path, "rev-parse", "attractor/run/R1")
         assert (workspace.path / "good.txt").read_text() == "good"
         assert not (workspace.path / "half.txt").exists()
-        assert workspace.commit_stage("check", "success") == workspace.head()
+        assert workspace.commit_stage("check", "success").sha == workspace.head()
 
     def test_a_removed_worktree_is_made_anew(self, workspace: GitWorkspace, git: GitRunner) -> None:
         """Also when the folder went away without git's knowledge."""
-        sha = workspace.commit_stage("build", "success")
+        sha = workspace.commit_stage("build", "success").sha
         workspace.path.rename(workspace.path.with_name("elsewhere"))
         workspace.restore(sha)
 
@@ -361,12 +361,12 @@ class TestRestore:
 
     def test_a_lock_of_a_killed_git_is_broken(self, workspace: GitWorkspace, git: GitRunner) -> None:
         """A SIGKILL in the middle of a commit leaves ``index.lock`` behind for good."""
-        sha = workspace.commit_stage("build", "success")
+        sha = workspace.commit_stage("build", "success").sha
         for name in ("index.lock", "HEAD.lock", "refs/heads/attractor/run/R1.lock"):
             Path(workspace.path / git(workspace.path, "rev-parse", "--git-path", name)).touch()
         workspace.restore(sha)
 
-        assert workspace.commit_stage("check", "success") == workspace.head()
+        assert workspace.commit_stage("check", "success").sha == workspace.head()
 
     def test_a_commit_that_the_repository_does_not_have_is_an_error(self, workspace: GitWorkspace) -> None:
         """A checkpoint of another repository is not applied."""

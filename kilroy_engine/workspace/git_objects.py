@@ -1,0 +1,95 @@
+"""A commit as an object of git: a text, named by its digest. Writing it needs no git process.
+
+git itself looks at every commit before it lets a branch point at it, so that a text that is none is refused there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkstemp
+
+from kilroy_engine.errors import WorkspaceError
+
+_READ_ONLY = 0o444
+_SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who writes commits: two texts ``name <email>``, without a time."""
+
+    author: str
+    committer: str
+
+
+FALLBACK_IDENTITY = Identity(*2 * ("kilroy-attractor <kilroy-attractor@local>",))
+"""For machines where nobody told git a name (Kilroy)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitText:
+    """What a commit says. ``tree`` and ``parent`` are ids; ``message`` is one line."""
+
+    tree: str
+    parent: str
+    identity: Identity
+    message: str
+
+    def encode(self, at: float) -> bytes:
+        """The object's content. ``at`` is a time in seconds since the epoch; it is told in local time, as git does."""
+        offset = time.localtime(at).tm_gmtoff // 60
+        zone = f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02}{abs(offset) % 60:02}"
+        lines = (
+            f"tree {self.tree}",
+            f"parent {self.parent}",
+            f"author {self.identity.author} {int(at)} {zone}",
+            f"committer {self.identity.committer} {int(at)} {zone}",
+            "",
+            " ".join(self.message.replace("\0", " ").split()),
+            "",
+        )
+        return "\n".join(lines).encode(errors="replace")
+
+
+def write_commit(objects: Path, commit: CommitText) -> str:
+    """Writes ``commit`` as a loose object into the folder ``objects`` of a repository. Returns its id.
+
+    The repository's digest is the one that its tree is named by: SHA-1 or SHA-256.
+
+    Raises:
+        WorkspaceError: The disk refused.
+    """
+    content = commit.encode(time.time())
+    stored = b"commit %d\0%s" % (len(content), content)
+    digest = hashlib.sha256 if len(commit.tree) == _SHA256_DIGITS else hashlib.sha1
+    name = digest(stored).hexdigest()
+    target = objects / name[:2] / name[2:]
+    try:
+        _place(objects, target, zlib.compress(stored))
+    except OSError as error:
+        raise WorkspaceError(f"cannot write commit {name} to {target}: {error.strerror or error}") from error
+    return name
+
+
+def _place(objects: Path, target: Path, packed: bytes) -> None:
+    """The whole object or none of it, as git writes its own."""
+    if target.exists():
+        return
+    if not target.parent.is_dir():
+        target.parent.mkdir(exist_ok=True)
+        # A repository that a group shares says so in the mode of this folder.
+        target.parent.chmod(objects.stat().st_mode & 0o7777)
+    handle, temporary = mkstemp(prefix="tmp_obj_", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(packed)
+        Path(temporary).chmod(_READ_ONLY)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,110 @@
+"""Moves branches through one git process that stays: ``git update-ref --stdin`` takes one transaction after the other.
+
+git writes the ref in whatever way the repository keeps them (loose, packed, reftable), with its locks and its reflog, and moves
+it only from the commit that it is expected at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import time
+import weakref
+from pathlib import Path
+
+from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.workspace.git_command import LOCK_PATIENCE_S, git_command, git_environment, kill_git, refusal, start_git
+
+_UNFIT_FOR_REFS = re.compile(r"[^A-Za-z0-9._-]|\.\.+|\.lock(?=$)|^\.|\.$")
+_ANSWER_LIMIT_S = 60.0
+_DONE = b"commit: ok\n"
+_PATIENCE_MS = round(LOCK_PATIENCE_S * 1000)
+_PATIENT = ("-c", f"core.filesRefLockTimeout={_PATIENCE_MS}", "-c", f"core.packedRefsTimeout={_PATIENCE_MS}")
+
+
+def ref_part(text: str) -> str:
+    """``text`` as one part of a git branch's name."""
+    return _UNFIT_FOR_REFS.sub("-", text) or "-"
+
+
+class RefWriter:
+    """Writes refs of the repository that ``folder`` is a worktree of. git is started when it is first needed.
+
+    Not for use by two threads at once.
+    """
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self._folder = folder
+        self._command = git_command(folder, *_PATIENT, "update-ref", "-m", reason, "--stdin")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._finalizer: weakref.finalize[..., RefWriter] | None = None
+
+    def move(self, ref: str, new: str, old: str) -> None:
+        """Moves ``ref`` to commit ``new``. ``old`` is where it must be; an id of zeros for a ref that must not be there.
+
+        Raises:
+            WorkspaceError: It is somewhere else, or git cannot write it; a lock of another git was waited for.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # somebody else has ended it
+        process = self._process or self._start()
+        try:
+            self._ask(process, f"start\nupdate {ref} {new} {old}\nprepare\ncommit\n".encode())
+        except BaseException:
+            # Where the process stands in its transaction is not known now.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._process = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = start_git(self._command, environment=git_environment(self._folder))
+        self._process = process
+        self._finalizer = weakref.finalize(self, _end, process)
+        return process
+
+    def _ask(self, process: subprocess.Popen[bytes], transaction: bytes) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(transaction)
+            process.stdin.flush()
+            said = self._answer(process.stdout.fileno())
+        except BrokenPipeError:
+            said = b""
+        if not said.endswith(_DONE):
+            self._process = None
+            _, stderr = process.communicate()
+            raise refusal(self._command, stderr, process.returncode)
+
+    def _answer(self, stdout: int) -> bytes:
+        """What git says until the transaction is through; less where git has ended."""
+        said, give_up = b"", time.monotonic() + _ANSWER_LIMIT_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while not said.endswith(_DONE):
+                if not selector.select(max(0.0, give_up - time.monotonic())):
+                    raise WorkspaceError(f"git update-ref did not answer within {_ANSWER_LIMIT_S:g} s")
+                part = os.read(stdout, 4096)
+                if not part:
+                    break
+                said += part
+        return said
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """git ends by itself when nothing more can come; one that does not is killed."""
+    if process.poll() is not None and process.stdin is not None and process.stdin.closed:
+        return
+    try:
+        process.communicate(timeout=1.0)
+    except subprocess.TimeoutExpired:
+        kill_git(process)
+    except (OSError, ValueError):
+        process.wait()
