@@ -20,6 +20,7 @@ from kilroy_engine.workspace.git_folder import GitFolder, IndexMark, common_fold
 from kilroy_engine.workspace.git_objects import FALLBACK_IDENTITY, CommitText, Identity, write_commit
 from kilroy_engine.workspace.git_refs import RefWriter, ref_part
 from kilroy_engine.workspace.nested import (
+    IndexChanges,
     declared_submodules,
     index_changes,
     links_in,
@@ -132,18 +133,17 @@ class StageCommitter:
         folder = self.folder()
         folder.require_own()
         folder.clear_locks(at_work)
-        links: tuple[str, ...] = ()
-        if folder.index_mark() != self._known.index or self._known.index is None:
+        before: IndexChanges | None = None
+        if self._known.index is None or folder.index_mark() != self._known.index:
             # A git of the stage's has been here.
-            changes = index_changes(self.place.worktree, self._known.sha)
-            if changes.unmerged and status != Status.FAIL:
-                raise WorkInConflict(changes.unmerged)
-            links = changes.links
+            before = index_changes(self.place.worktree, self._known.sha)
+            if before.unmerged and status != Status.FAIL:
+                raise WorkInConflict(before.unmerged)
         self.put_right(node_id)
         failpoint("commit", "before")
-        self._stage_files(links)
+        changed = self._stage_files(before.links if before else ())
         failpoint("commit", "staged")
-        tree = self._tree(folder)
+        tree = self._tree(changed=changed or before is not None)
         sha = self._move_branch(tree, f"{self.reason}: {node_id} ({status})", node_id)
         failpoint("commit", "after")
         self._known = _Known(sha, tree, folder.index_mark())
@@ -159,9 +159,9 @@ class StageCommitter:
         folder, branch = self.folder(), self.place.branch
         folder.require_own()
         folder.end_operations()
-        if folder.is_on(branch):
+        elsewhere = folder.branch(branch)
+        if elsewhere == branch:
             return
-        elsewhere = folder.branch()
         if elsewhere:
             where = f"branch {elsewhere}"
         else:
@@ -183,24 +183,26 @@ class StageCommitter:
             return ""
         return self._keep(sha, node_id)
 
-    def _stage_files(self, links: Sequence[str]) -> None:
-        """Brings the index to what the worktree holds, nested repositories as files."""
+    def _stage_files(self, links: Sequence[str]) -> bool:
+        """Brings the index to what the worktree holds, nested repositories as files; whether that may have changed it."""
         known = [link for link in self.repository().links if self._is_repository(link)]
-        self._take_in([*links, *known, *(name for name in self._empty if self._is_repository(name))])
+        nested = self._take_in([*links, *known, *(name for name in self._empty if self._is_repository(name))])
         try:
             answer = self._add()
         except WorkspaceError:
             # One without a commit is refused as a whole.
             if not self._take_in(untracked_repositories(self.place.worktree, self.place.pathspec)):
                 raise
-            answer = self._add()
+            nested, answer = True, self._add()
         if _EMBEDDED in answer.stderr:
             self._take_in(index_changes(self.place.worktree, self._known.sha).links)
+        return nested or bool(answer.stdout)
 
     def _add(self) -> GitAnswer:
+        """Its output names each file whose content or mode in the index is another one now."""
         sparse = ("--sparse",) if self.folder().is_sparse else ()
         empty = (f":(exclude,literal){name}" for name in sorted(self._empty))
-        return call_git_patiently(self.place.worktree, "add", "-A", *sparse, "--", *self.place.pathspec, *empty)
+        return call_git_patiently(self.place.worktree, "add", "-A", "--verbose", *sparse, "--", *self.place.pathspec, *empty)
 
     def _take_in(self, names: Sequence[str]) -> bool:
         """Puts nested repositories into the index as files; whether there were any. Submodules stay what they are."""
@@ -223,11 +225,12 @@ class StageCommitter:
     def _is_repository(self, name: str) -> bool:
         return (self.place.worktree / name / ".git").exists()
 
-    def _tree(self, folder: GitFolder) -> str:
-        known = self._known
-        if known.index is None or folder.index_mark() != known.index:
-            return run_git_patiently(self.place.worktree, "write-tree")
-        return known.tree or run_git(self.place.worktree, "rev-parse", "--verify", f"{known.sha}^{{tree}}")
+    def _tree(self, *, changed: bool) -> str:
+        """The tree of the index. It is written anew where that may have changed, else known from the commit before."""
+        worktree, known = self.place.worktree, self._known
+        if changed:
+            return run_git_patiently(worktree, "write-tree")
+        return known.tree or run_git(worktree, "rev-parse", "--verify", f"{known.sha}^{{tree}}")
 
     def _move_branch(self, tree: str, message: str, node_id: str) -> str:
         """The commit on top of the branch; where a stage has moved that, on top of what it made, if it follows from ours."""

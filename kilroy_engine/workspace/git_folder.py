@@ -62,22 +62,16 @@ class GitFolder:
                 f"{link} {what}; a stage must leave it as it is, a repository of its own belongs in a folder below"
             )
 
-    def branch(self) -> str:
-        """The git branch that HEAD names; empty where it names a commit."""
-        try:
-            name = run_git(self.worktree, "symbolic-ref", "--quiet", "HEAD")
-        except WorkspaceError:
-            return ""
-        return name.removeprefix("refs/heads/")
-
-    def is_on(self, branch: str) -> bool:
-        """Whether HEAD names ``branch``. Costs no git process where it does, unless refs are kept in tables."""
+    def branch(self, expected: str) -> str:
+        """The git branch that HEAD names; empty where it names a commit. Costs no git process where that is ``expected``,
+        unless the repository keeps its refs in tables."""
         head = self.path / "HEAD"
         try:
-            plain = not head.is_symlink() and head.read_text(encoding="utf-8") == f"ref: refs/heads/{branch}\n"
-        except (OSError, UnicodeDecodeError):
-            plain = False
-        return plain or self.branch() == branch
+            if not head.is_symlink() and head.read_text(encoding="utf-8") == f"ref: refs/heads/{expected}\n":
+                return expected
+            return run_git(self.worktree, "symbolic-ref", "--quiet", "HEAD").removeprefix("refs/heads/")
+        except (OSError, UnicodeDecodeError, WorkspaceError):
+            return ""
 
     def end_operations(self) -> None:
         """Ends what waits to be gone on with, and leaves files, index and commits as they are."""
