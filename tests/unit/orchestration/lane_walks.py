@@ -28,6 +28,7 @@ from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import Settled
 from kilroy_engine.traversal.state import Finish, RunState, Visit
 from kilroy_engine.traversal.walk import walk
+from kilroy_engine.workspace.base import Workspace
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 from kilroy_engine.workspace.plain import open_scratch
 
@@ -46,11 +47,12 @@ def lane_for(
     inputs: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
     agent: Agent | None = None,
+    workspace: Workspace | None = None,
 ) -> Lane:
-    """A lane whose directory is ``path``."""
+    """A lane whose directory is ``path``; it works in a scratch folder unless it is given another place."""
     run = RunDirectory(path)
     path.mkdir(exist_ok=True)
-    workspace = open_scratch(run.worktree)
+    workspace = workspace or open_scratch(run.worktree)
     KilroyFolder(workspace.path).prepare(dict(inputs or {}))
     return Lane(
         run_id="r1",
@@ -104,9 +106,10 @@ def walked(
     environ: Mapping[str, str] | None = None,
     agent: Agent | None = None,
     state: RunState | None = None,
+    workspace: Workspace | None = None,
 ) -> Walked:
     """Walks the pipeline to its end, from ``state`` or from the beginning."""
-    lane = lane_for(path, graph, inputs=inputs, environ=environ, agent=agent)
+    lane = lane_for(path, graph, inputs=inputs, environ=environ, agent=agent, workspace=workspace)
     state = keep_large_inputs(lane, state or initial_state(graph, run_id="r1", inputs=inputs or {}))
     finish = walk(graph, state, perform=lambda visit, at: perform(lane, visit, at), recorder=LaneRecorder(lane))
     lane.progress.close()

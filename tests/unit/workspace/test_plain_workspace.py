@@ -24,7 +24,7 @@ def test_a_plain_folder_has_no_commits(tmp_path: Path) -> None:
     """Empty ids are what Kilroy writes for runs without git."""
     workspace = open_scratch(tmp_path / "worktree")
 
-    assert (workspace.commit_stage("build", "success"), workspace.head(), workspace.base_sha, workspace.branch) == ("",) * 4
+    assert (workspace.commit_stage("build", "success").sha, workspace.head(), workspace.base_sha, workspace.branch) == ("",) * 4
     assert not workspace.push("origin").ok
 
 
