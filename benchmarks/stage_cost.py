@@ -223,7 +223,7 @@ server, with the same links, names and tags. Written by `make bench`.
 
 What the engine does in that time: route, write eight events under a lock, `status.json`, `tool_invocation.json`,
 `tool_timing.json`, two log files, `.kilroy/CONTEXT.md` and `TASK.md`, the checkpoint (with `fsync`), records of `run.log`; in a
-git run `git add -A` and one commit (two git processes).
+git run `git add -A`, and `git write-tree` where files have changed (one git process, or two).
 
 Median of {repetitions} interleaved repetitions. {datetime.now(UTC):%Y-%m-%d}; Prefect {prefect.__version__}, Python
 {platform.python_version()}, {git}; {platform.system()} {platform.release()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB.

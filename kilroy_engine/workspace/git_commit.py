@@ -105,6 +105,11 @@ class StageCommitter:
         """Branch and worktree were brought to commit ``sha``; ``clean``: its index holds that and nothing else."""
         self._known = _Known(sha, index=self.folder().index_mark() if clean else None)
 
+    def reopen(self) -> None:
+        """The worktree was made anew: its git folder may be another one."""
+        self.close()
+        self._folder = None
+
     def folder(self) -> GitFolder:
         """The worktree's own git folder.
 
@@ -143,10 +148,10 @@ class StageCommitter:
         failpoint("commit", "before")
         changed = self._stage_files(before.links if before else ())
         failpoint("commit", "staged")
-        tree = self._tree(changed=changed or before is not None)
+        tree, index = self._tree(changed=changed or before is not None), folder.index_mark()
         sha = self._move_branch(tree, f"{self.reason}: {node_id} ({status})", node_id)
         failpoint("commit", "after")
-        self._known = _Known(sha, tree, folder.index_mark())
+        self._known = _Known(sha, tree, index)
         warnings, self._warnings = tuple(self._warnings), []
         return StageCommit(sha, warnings)
 

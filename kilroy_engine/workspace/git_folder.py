@@ -117,7 +117,9 @@ def find_git_folder(worktree: Path, common: Path) -> GitFolder:
         WorkspaceError: The repository has no such worktree.
     """
     link = worktree.resolve() / ".git"
-    for place in _folders(common / "worktrees"):
+    listed = common / "worktrees"
+    said = _pointed_at(link)
+    for place in ([said] if said and said.parent == listed else []) + _folders(listed):
         if _pointed_at(place / "gitdir") == link:
             return GitFolder(worktree, place.resolve(), common)
     raise WorkspaceError(f"{worktree} is no worktree of {common} any more: not a git repository of the run's")

@@ -178,6 +178,7 @@ class GitWorkspace:
             if self.path.exists():
                 self.discard()  # left half made by a git that was killed, or made another repository's by a stage
             _add_worktree(self._repo_path, self.path, sha)
+            self._committer.reopen()
         failpoint("restore", "worktree")
         self._break_stale_locks()
         self._committer.folder().end_operations()
@@ -318,7 +319,9 @@ class GitWorkspace:
     def _all_committed(self) -> bool:
         """Whether the run's branch holds everything in the worktree that is not ignored. False when git cannot tell."""
         try:
-            if run_git(self.path, "symbolic-ref", "--quiet", "HEAD") != f"refs/heads/{self.branch}":
+            folder = self._committer.folder()
+            folder.require_own()
+            if folder.branch(self.branch) != self.branch:
                 return False
             return not run_git(self.path, "--no-optional-locks", "status", "--porcelain", "--", *self._committer.place.pathspec)
         except WorkspaceError:

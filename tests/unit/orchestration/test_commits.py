@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,25 @@ def test_files_in_conflict_fail_the_stage_and_the_next_one_finds_both_sides(repo
     outcome = load_checkpoint(walk.lane.directory).state.outcomes["a"]
     assert outcome.failure_reason.startswith("its work could not be committed: files are in conflict: f;")
     assert subjects(repo)[-3:] == ["attractor(r1): a (fail)", "attractor(r1): b (success)", "attractor(r1): done (success)"]
+
+
+def test_a_walk_costs_one_git_process_per_stage_and_one_more_where_files_changed(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As git counts them, over the whole walk: four stages, one of which changes files. The rest is asked for once per run."""
+    workspace = plan_git(repo, run_id="r1").open(tmp_path / "r1" / "worktree")
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
+    graph = pipeline('a [tool_command="echo x > x"] b [tool_command="true"] start -> a -> b -> done')
+    walk = walked(tmp_path / "r1", graph, workspace=workspace)
+    workspace.close()
+    monkeypatch.delenv("GIT_TRACE2_EVENT")
+
+    assert walk.finish.status == "success"
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    started = Counter(event["name"] for event in events if event["event"] == "cmd_name")
+    assert (started.pop("add"), started.pop("write-tree")) == (4, 1)
+    assert started == {"var": 2, "ls-tree": 1, "rev-parse": 1, "update-ref": 1}
 
 
 def test_a_branch_that_the_stage_left_is_told(repo: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from kilroy_engine.rundir.atomic import write_json
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.processes import end_group, end_process_groups, process_records, record_process
+from kilroy_engine.rundir.processes import any_alive, end_group, end_process_groups, process_records, record_process
 
 SLEEP = "import time; time.sleep(300)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(300)"
@@ -156,3 +156,21 @@ def test_the_exit_code_of_a_child_is_left_to_who_started_it(spawn: Spawn) -> Non
     assert ended is not None
     assert child.wait(timeout=10) == -signal.SIGTERM
     assert end_group(child, grace_s=5) is None
+
+
+def test_a_stage_knows_whether_something_that_it_started_still_lives(tmp_path: Path, spawn: Spawn) -> None:
+    """Also what its command left behind: the leader of the group is gone, a member works on."""
+    run = RunDirectory(tmp_path)
+    stage_dir = run.stage("a")
+    stage_dir.mkdir()
+    assert not any_alive(stage_dir)
+
+    leader = spawn(family(then=""))
+    record_process(stage_dir, leader)
+    child = int(first_line(leader))
+    leader.wait()
+    assert any_alive(stage_dir)
+    assert not any_alive(run.stage("b"))
+
+    os.kill(child, signal.SIGKILL)
+    assert soon(lambda: not any_alive(stage_dir))

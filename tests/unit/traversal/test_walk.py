@@ -194,6 +194,13 @@ def test_a_failure_before_an_exit_says_why_the_exit_was_not_taken() -> None:
     assert "\n" not in finish.reason
 
 
+def test_an_exit_that_failed_ends_no_run_in_success() -> None:
+    """Nothing can be routed behind it: the work that it should have recorded is not where the run would say it is."""
+    finish = walked(graph_of([], [edge("start", "exit")]), exit=[failure("disk full")]).finish
+    assert finish is not None
+    assert (finish.status, finish.reason) == (FinalStatus.FAIL, "exit stage failed: disk full (at node exit)")
+
+
 class TestConditionalNodes:
     """A diamond carries the outcome that led to it."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.workspace import find_repository, plan_git
+from kilroy_engine.workspace.base import Submodules
 
 GitRunner = Callable[..., str]
 
@@ -132,3 +133,38 @@ def test_a_machine_without_git_says_so(repo: Path) -> None:
     )
 
     assert done.stdout.strip() == "git is not installed or not on PATH; install it, or run without a repository (--no-git)"
+
+
+class TestSubmodules:
+    """A worktree has the folders of submodules, and nothing in them."""
+
+    @pytest.fixture
+    def with_submodule(self, repo: Path, tmp_path: Path, git: GitRunner) -> Path:
+        library = tmp_path / "library"
+        library.mkdir()
+        git(library, "init", "--quiet")
+        git(library, "commit", "--quiet", "--allow-empty", "-m", "first")
+        git(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "lib/one")
+        git(repo, "commit", "--quiet", "-m", "library")
+        return repo
+
+    def test_they_are_told_in_one_sentence(self, with_submodule: Path) -> None:
+        """Which they are, and what fills them."""
+        (warning,) = plan_git(with_submodule, run_id="R1").warnings
+
+        assert "has submodules (lib/one)" in warning
+        assert "git submodule update --init" in warning
+
+    def test_they_can_be_refused(self, with_submodule: Path, git: GitRunner) -> None:
+        """Before anything is made."""
+        with pytest.raises(WorkspaceError, match=r"has submodules \(lib/one\)"):
+            plan_git(with_submodule, run_id="R1", submodules=Submodules.REFUSE)
+        assert git(with_submodule, "branch", "--list", "attractor/*") == ""
+
+    def test_they_can_be_accepted(self, with_submodule: Path) -> None:
+        """By somebody who fills them with a set-up command."""
+        assert plan_git(with_submodule, run_id="R1", submodules=Submodules.ACCEPT).warnings == ()
+
+    def test_a_repository_without_them_is_told_nothing(self, repo: Path) -> None:
+        """Whatever the setting is."""
+        assert plan_git(repo, run_id="R1", submodules=Submodules.REFUSE).warnings == ()

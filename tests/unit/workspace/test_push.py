@@ -90,3 +90,14 @@ def _ends_soon(pid: int) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def test_the_repositorys_pre_push_hook_runs(repo: Path, workspace: GitWorkspace, tmp_path: Path, git: GitRunner) -> None:
+    """It is how git-lfs sends what it keeps beside the commits; one that refuses is a push that failed."""
+    git(tmp_path, "init", "--quiet", "--bare", "remote.git")
+    hook = repo / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho not on Sundays >&2\nexit 1\n")
+    hook.chmod(0o755)
+
+    assert "not on Sundays" in workspace.push(str(tmp_path / "remote.git")).error
