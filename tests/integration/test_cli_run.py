@@ -214,6 +214,34 @@ def test_a_git_run_ends_on_its_branch(home: Home, tmp_path: Path) -> None:
     assert "git-run" in again.stderr.splitlines()[-1]
 
 
+def test_a_stages_own_branch_and_repository_end_up_on_the_runs_branch(home: Home, tmp_path: Path) -> None:
+    """What is pushed and printed holds the work: of a stage that switched branches, and of one that made a repository."""
+
+    def git(folder: Path, *arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+    work, remote = tmp_path / "work", tmp_path / "remote.git"
+    work.mkdir()
+    git(tmp_path, "init", "-q", "--bare", str(remote))
+    git(work, "init", "-q", "-b", "main")
+    git(work, "commit", "-q", "--allow-empty", "-m", "first")
+    (work / ".git" / "hooks").mkdir(exist_ok=True)
+    for name in ("pre-commit", "post-checkout"):
+        (work / ".git" / "hooks" / name).write_text("#!/bin/sh\nexit 1\n")
+        (work / ".git" / "hooks" / name).chmod(0o755)
+    (tmp_path / "own.dot").write_text(
+        "digraph own { node [shape=parallelogram] start [shape=Mdiamond] done [shape=Msquare]"
+        ' a [tool_command="git switch -q -c feature/x; echo hi > new.txt"]'
+        ' b [tool_command="mkdir app; cd app; git init -q; echo code > main.py"] start -> a -> b -> done }'
+    )
+    done = home.kilroy("run", str(tmp_path / "own.dot"), "--run-id", "own", "--push-remote", str(remote), cwd=work)
+    assert done.code == 0, done.stderr
+    assert "branch feature/x" in done.stderr
+    assert done.facts["final_commit"] == git(remote, "rev-parse", "attractor/run/own")
+    assert git(remote, "ls-tree", "-r", "--name-only", "attractor/run/own").splitlines() == ["app/main.py", "new.txt"]
+
+
 def test_preflight_checks_everything_and_starts_nothing(home: Home) -> None:
     """``--preflight`` of a good run prints what it found; of a bad one the reason. Neither makes a run."""
     before = home.runs()
