@@ -145,6 +145,11 @@ def kill_git(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
+def readable(name: str) -> str:
+    """A file name as git told it, for people: bytes that are no UTF-8 are replaced."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def shown(command: Sequence[str]) -> str:
     """A command line for people, without credentials."""
     return _CREDENTIALS.sub("://***@", " ".join(command))

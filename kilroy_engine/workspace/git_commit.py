@@ -15,7 +15,7 @@ from kilroy_engine.errors import WorkInConflict, WorkspaceError
 from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.traversal.outcome import Status
 from kilroy_engine.workspace.base import StageCommit
-from kilroy_engine.workspace.git_command import GitAnswer, GitCall, call_git_patiently, run_git, run_git_patiently
+from kilroy_engine.workspace.git_command import GitAnswer, GitCall, call_git_patiently, readable, run_git, run_git_patiently
 from kilroy_engine.workspace.git_folder import GitFolder, IndexMark, common_folder, find_git_folder
 from kilroy_engine.workspace.git_objects import FALLBACK_IDENTITY, CommitText, Identity, write_commit
 from kilroy_engine.workspace.git_refs import RefWriter, ref_part
@@ -143,7 +143,7 @@ class StageCommitter:
             # A git of the stage's has been here.
             before = index_changes(self.place.worktree, self._known.sha)
             if before.unmerged and status != Status.FAIL:
-                raise WorkInConflict(before.unmerged)
+                raise WorkInConflict(tuple(readable(path) for path in before.unmerged))
         self.put_right(node_id)
         failpoint("commit", "before")
         changed = self._stage_files(before.links if before else ())
@@ -221,7 +221,7 @@ class StageCommitter:
         self._empty = (self._empty - nested) | empty
         for name in sorted(nested - empty - self._told):
             self._warnings.append(
-                f"{name} is a git repository of its own: its files are committed, its history is not. A worktree that is made "
+                f"{readable(name)} is a git repository of its own: its files are committed, its history is not. A worktree that is made "
                 "again, by a resume or for a branch, has the files alone"
             )
         self._told |= nested - empty

@@ -94,13 +94,14 @@ class GitFolder:
         Raises:
             WorkspaceError: Such a process holds one and does not let go of it.
         """
-        give_up = time.monotonic() + LOCK_PATIENCE_S
+        began = time.monotonic()
         while locks := list(self.path.glob("*.lock")):
+            watched_s = time.monotonic() - began
             if not at_work():
                 for lock in locks:
-                    if _age_s(lock) >= _YOUNG_S:
+                    if max(_age_s(lock), watched_s) >= _YOUNG_S:
                         lock.unlink(missing_ok=True)
-            elif time.monotonic() >= give_up:
+            elif watched_s >= LOCK_PATIENCE_S:
                 raise WorkspaceError(f"{locks[0]} is there, and a process that the stage has started is still at work")
             time.sleep(_POLL_S)
 

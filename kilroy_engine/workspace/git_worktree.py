@@ -22,7 +22,7 @@ from kilroy_engine.workspace.base import (
     WorkspaceFacts,
     nothing_at_work,
 )
-from kilroy_engine.workspace.git_command import GitCall, run_git, run_git_patiently
+from kilroy_engine.workspace.git_command import GitCall, readable, run_git, run_git_patiently
 from kilroy_engine.workspace.git_commit import CommitPlace, StageCommitter, commit_of, config_of, succeeds
 from kilroy_engine.workspace.git_folder import common_folder
 from kilroy_engine.workspace.submodules import check_submodules
@@ -247,7 +247,7 @@ class GitWorkspace:
             if not self._is_merging():
                 raise
             run_git_patiently(self.path, "merge", "--abort")
-            return tuple(name for name in conflicts if name)
+            return tuple(readable(name) for name in conflicts if name)
         self._committer.stands_at(self.head())
         return ()
 

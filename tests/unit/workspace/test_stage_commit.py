@@ -441,14 +441,24 @@ class TestLocks:
         lock.touch()
         return lock
 
+    @pytest.mark.parametrize("at", [1, 4_000_000_000], ids=["old", "of a clock ahead"])
     def test_one_of_a_killed_git_is_removed_when_nothing_of_the_stage_lives(
-        self, workspace: GitWorkspace, git: GitRunner
+        self, workspace: GitWorkspace, git: GitRunner, at: int
     ) -> None:
         """It would be there for ever, and every later stage would fail."""
         lock = self.lock(workspace, git, "index")
-        os.utime(lock, (1, 1))
+        os.utime(lock, (at, at))
 
         assert commit(workspace) == workspace.head()
+
+    def test_a_young_one_may_be_an_editors(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """Editors look at a worktree now and then; their git is left a moment to let go."""
+        lock = self.lock(workspace, git, "index")
+        release = threading.Timer(0.3, lock.unlink)  # fails where somebody else has removed it
+        release.start()
+
+        assert commit(workspace) == workspace.head()
+        release.join()
 
     def test_one_of_a_process_at_work_is_waited_for(self, workspace: GitWorkspace, git: GitRunner) -> None:
         """A git that the stage left in the background lets go of it in a moment."""
@@ -591,7 +601,8 @@ class TestRepositories:
         """Commit messages are UTF-8 and of one line; file names may hold anything."""
         for name in ("naïve ☃.txt", "tab\tnew\nline", "-dash"):
             (workspace.path / name).write_text("x")
+        (workspace.path / os.fsdecode(b"\xff.txt")).write_text("x")
         sha = commit(workspace, "bäuen", "doné\nwell")
 
         assert git(workspace.path, "log", "-1", "--format=%B", sha) == "attractor(R1): bäuen (doné well)"
-        assert len(content(git, workspace)) == 5
+        assert len(content(git, workspace)) == 6
