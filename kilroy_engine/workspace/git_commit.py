@@ -139,7 +139,7 @@ class StageCommitter:
         folder.require_own()
         folder.clear_locks(at_work)
         before: IndexChanges | None = None
-        if self._known.index is None or folder.index_mark() != self._known.index:
+        if folder.index_mark() != self._known.index:
             # A git of the stage's has been here.
             before = index_changes(self.place.worktree, self._known.sha)
             if before.unmerged and status != Status.FAIL:
@@ -221,8 +221,8 @@ class StageCommitter:
         self._empty = (self._empty - nested) | empty
         for name in sorted(nested - empty - self._told):
             self._warnings.append(
-                f"{readable(name)} is a git repository of its own: its files are committed, its history is not. A worktree that is made "
-                "again, by a resume or for a branch, has the files alone"
+                f"{readable(name)} is a git repository of its own: its files are committed, its history is not. A worktree "
+                "that is made again, by a resume or for a branch, has the files alone"
             )
         self._told |= nested - empty
         return True

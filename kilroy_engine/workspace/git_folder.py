@@ -81,11 +81,12 @@ class GitFolder:
                 return
             run_git_patiently(self.worktree, waiting[0], "--quit")
 
-    def index_mark(self) -> IndexMark | None:
+    def index_mark(self) -> IndexMark:
+        """What tells the index as it is now from any other; zeros where nothing was ever added."""
         try:
             found = (self.path / "index").stat()
         except OSError:
-            return None
+            return 0, 0, 0, 0
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def clear_locks(self, at_work: Callable[[], bool]) -> None:

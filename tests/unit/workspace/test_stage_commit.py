@@ -85,6 +85,19 @@ class TestProcesses:
         assert started(lambda: commit(workspace)) == ["add", "write-tree"]
         assert started(lambda: commit(workspace)) == ["add"]
 
+    def test_so_it_is_in_a_repository_without_files(
+        self, tmp_path: Path, git: GitRunner, started: Callable[[Callable[[], object]], list[str]]
+    ) -> None:
+        """There is no index then, and none comes about by looking."""
+        repo = tmp_path / "bare ground"
+        repo.mkdir()
+        git(repo, "init", "--quiet")
+        git(repo, "commit", "--quiet", "--allow-empty", "-m", "first")
+        workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+        commit(workspace)
+
+        assert started(lambda: commit(workspace, "check")) == ["add"]
+
     def test_the_process_that_stays_goes_with_the_workspace(
         self, workspace: GitWorkspace, started: Callable[[Callable[[], object]], list[str]]
     ) -> None:
