@@ -11,11 +11,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.rundir.checkpoint import load_checkpoint
 from kilroy_engine.rundir.events import CheckpointSaved, StageAttemptEnd, StageAttemptStart
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.progress import is_ended
 from kilroy_engine.rundir.reader import tail_events
-from kilroy_engine.rundir.records import FinalOutcome, Record
+from kilroy_engine.rundir.records import FinalOutcome, Manifest, Record
 from kilroy_engine.traversal.outcome import FinalStatus, Status
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus
 
@@ -71,6 +72,21 @@ def earlier_child(stage_dir: Path) -> RunDirectory | None:
     visits = ((int(match[1]), entry) for entry in stage_dir.iterdir() if (match := _VISIT.match(entry.name)))
     children = (child_directory(entry) for _, entry in sorted(visits, reverse=True))
     return next((child for child in children if child.supervisor.exists()), None)
+
+
+def last_commit(child: RunDirectory) -> str:
+    """The commit that holds what the child pipeline has on record: of its successful end, else of its latest checkpoint, else
+    the one that it began at. Empty in a plain run.
+
+    Raises:
+        CorruptRecord: A record is damaged.
+    """
+    final = FinalOutcome.find(child)
+    if final is not None and final.status is FinalStatus.SUCCESS:
+        return final.final_git_commit_sha
+    current = child.attempts()[0]
+    saved = load_checkpoint(current).git_commit_sha if current.checkpoint.exists() else ""
+    return saved or Manifest.read(child).base_sha
 
 
 def child_facts(child: RunDirectory) -> ChildFacts:

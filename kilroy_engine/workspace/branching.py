@@ -62,6 +62,13 @@ def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_byt
     return ""
 
 
+def holds_work(workspace: Workspace, branch_folder: Path, sha: str) -> bool:
+    """Whether the work that a branch has on record is still there: in a repository its commit, else its folder."""
+    if isinstance(workspace, GitWorkspace):
+        return not sha or bool(workspace.find_commit(sha))
+    return branch_folder.is_dir()
+
+
 def branch_name(parts: tuple[str, ...]) -> str:
     """The parts of a parallel branch's name, put together so that git accepts it."""
     return "/".join(ref_part(part) for part in parts)

@@ -159,6 +159,26 @@ class GitWorkspace:
         run_git_patiently(self.path, "clean", "--quiet", "-d", "--force", "--", *self._pathspec)
         failpoint("restore", "after")
 
+    def advance(self, sha: str) -> bool:
+        head, wanted = self.head(), self.find_commit(sha)
+        if not wanted or self._follows(head, wanted):
+            return bool(wanted)
+        if not self._follows(wanted, head):
+            return False
+        failpoint("advance", "before")
+        # Set-up commands may have changed files since the restore; what the recorded work made of them is what counts.
+        run_git_patiently(self.path, "checkout", "--quiet", "--force", "-B", self.branch, wanted)
+        failpoint("advance", "after")
+        return True
+
+    def find_commit(self, sha: str) -> str:
+        """Id of the commit that ``sha`` names, empty where the repository has no such commit."""
+        return _commit_of(self._repo_path, sha)
+
+    def _follows(self, sha: str, earlier: str) -> bool:
+        """Whether ``earlier`` is ``sha`` itself or one of its ancestors."""
+        return _succeeds(self._repo_path, "merge-base", "--is-ancestor", earlier, sha)
+
     def branch_off(self, folder: Path, name: str, sha: str) -> GitWorkspace:
         """A worktree at ``folder`` for a parallel branch, on git branch ``<prefix>/parallel/<run_id>/<name>`` from ``sha``.
 
