@@ -55,7 +55,8 @@ def _adopt(lane: Lane, node: Node, winner: BranchResult, max_bytes: int) -> None
     folder = Path(winner.worktree_dir)
     if folder == lane.workspace.path:
         return  # the branches have worked here
-    warning = adopt_branch(lane.workspace, folder, winner.head_sha, max_bytes=max_bytes)
+    message = _merge_message(lane, node, winner)
+    warning = adopt_branch(lane.workspace, folder, winner.head_sha, max_bytes=max_bytes, message=message)
     if not warning:
         return
     kind = FanInIgnoredFilesWarning if isinstance(lane.workspace, GitWorkspace) else FanInCopyWarning
@@ -69,8 +70,7 @@ def _merge_all(lane: Lane, node: Node, merged: list[BranchResult]) -> str:
         return f'node "{node.id}": merge=all needs a run on a git repository'
     before = workspace.head()
     for result in merged:
-        message = f"attractor({lane.run_id}): {node.id} merges {result.branch_key}"
-        conflicts = workspace.merge(result.head_sha, message)
+        conflicts = workspace.merge(result.head_sha, _merge_message(lane, node, result))
         if conflicts:
             workspace.restore(before)
             return (
@@ -78,6 +78,10 @@ def _merge_all(lane: Lane, node: Node, merged: list[BranchResult]) -> str:
                 f"merged before it; merge {result.branch_name} by hand, or let the branches change different files"
             )
     return ""
+
+
+def _merge_message(lane: Lane, node: Node, result: BranchResult) -> str:
+    return f"attractor({lane.run_id}): {node.id} merges {result.branch_key}"
 
 
 def _facts(effect: FanIn) -> dict[str, Json]:

@@ -161,9 +161,9 @@ class GitWorkspace:
 
     def advance(self, sha: str) -> bool:
         head, wanted = self.head(), self.find_commit(sha)
-        if not wanted or self._follows(head, wanted):
+        if not wanted or self.follows(head, wanted):
             return bool(wanted)
-        if not self._follows(wanted, head):
+        if not self.follows(wanted, head):
             return False
         failpoint("advance", "before")
         # Set-up commands may have changed files since the restore; what the recorded work made of them is what counts.
@@ -175,7 +175,7 @@ class GitWorkspace:
         """Id of the commit that ``sha`` names, empty where the repository has no such commit."""
         return _commit_of(self._repo_path, sha)
 
-    def _follows(self, sha: str, earlier: str) -> bool:
+    def follows(self, sha: str, earlier: str) -> bool:
         """Whether ``earlier`` is ``sha`` itself or one of its ancestors."""
         return _succeeds(self._repo_path, "merge-base", "--is-ancestor", earlier, sha)
 
@@ -221,6 +221,7 @@ class GitWorkspace:
 
     def merge(self, sha: str, message: str) -> tuple[str, ...]:
         """Merges commit ``sha``. Answers with the files in conflict; where there are any, nothing was changed."""
+        failpoint("merge", "before")
         try:
             run_git_patiently(self.path, *self._identity, "merge", "--quiet", "--no-ff", "-m", message, sha)
         except WorkspaceError as error:
@@ -233,6 +234,7 @@ class GitWorkspace:
                 raise
             run_git_patiently(self.path, "merge", "--abort")
             return tuple(name for name in conflicts if name)
+        failpoint("merge", "after")
         return ()
 
     def _is_merging(self) -> bool:
