@@ -26,7 +26,7 @@ PARENT = """digraph parent {
   a     [tool_command="echo a >> $SIDE; echo a >> a.txt"]
   sub   [CHILD]
   b     [tool_command="echo b >> $SIDE; cat *.txt"]
-  start -> a -> sub -> b -> done
+  start -> a -> sub  sub -> b [condition="outcome=success"]  b -> done
 }
 """
 CHILD = """digraph child {
@@ -78,8 +78,9 @@ def go_on(place: Place, *, code: int = 0) -> str:
 
 
 def git(place: Place, *arguments: str) -> str:
+    command, environment = ["git", *arguments], os.environ | place.environment
     done = subprocess.run(
-        ["git", *arguments], cwd=place.folder / "repository", env=os.environ | place.environment, capture_output=True, text=True
+        command, cwd=place.folder / "repository", env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -183,7 +184,7 @@ def test_a_run_that_failed_in_its_child_keeps_every_commit(place: Place) -> None
 
     assert Counter(place.executions("r")) == ONE_EACH
     assert git(place, "rev-list", "attractor/run/r").split()[-len(failed) :] == failed
-    assert files(place) == {"a.txt": "a", "x.txt": "x", "y.txt": "y"}
+    assert files(place).items() >= {"a.txt": "a", "x.txt": "x", "y.txt": "y"}.items()
 
 
 @pytest.mark.parametrize(
