@@ -150,7 +150,7 @@ def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branc
         branch=branch,
         directory=branch_directory(passed.directory, branch),
         path=(*lane.path, f"{ref_part(node.id)}.pass{passed.number}.{branch.key}"),
-        ref=(".".join((*lane.path, node.id)), f"pass{passed.number}", branch.key),
+        ref=(".".join((*lane.names, node.id)), f"pass{passed.number}", branch.key),
         base_sha=passed.base_sha,
         join_node_id=effect.plan.join_node_id,
         state=branch_state(state, node, branch),

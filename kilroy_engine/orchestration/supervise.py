@@ -29,6 +29,7 @@ from kilroy_engine.rundir.children import (
 from kilroy_engine.rundir.events import ManagerLoopCycle, ManagerLoopSteered, WarningGiven
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import current_owner
+from kilroy_engine.rundir.stage import begun_visits
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.state import RunState
@@ -105,8 +106,14 @@ def _child(lane: Lane, node: Node, file: Path, state: RunState, attempt: int) ->
     )
     if earlier is not None and resumes:
         earlier.path.rename(directory.path)
-    record = SupervisorRecord(run_id=lane.run_id, node_id=node.id, start=start, finished_visits=finished)
+    name = SupervisorRecord.read(directory).name if resumes else _child_name(lane, node, stage_dir, attempt)
+    record = SupervisorRecord(run_id=lane.run_id, node_id=node.id, start=start, finished_visits=finished, name=name)
     return ChildRun(lane, node, file, directory, state, record, resumes)
+
+
+def _child_name(lane: Lane, node: Node, stage_dir: Path, attempt: int) -> str:
+    """A name that no other child of the run has had: visits that were interrupted count too."""
+    return ".".join((*lane.names, node.id, f"visit{begun_visits(stage_dir)}", *([f"attempt{attempt}"] if attempt > 1 else [])))
 
 
 def _goes_on(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, node: Node, *, start: int) -> bool:

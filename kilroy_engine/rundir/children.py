@@ -38,6 +38,7 @@ class SupervisorRecord(Record):
     node_id: str = Field(description="the node that runs it")
     start: int = Field(default=1, ge=1, description="start of the run around it, the latest that worked on it")
     finished_visits: int = Field(default=0, ge=0, description="visits of the node that were over before it began")
+    name: str = Field(default="", description="what its fan-outs' git branches begin with; no other child of the run has it")
 
     @staticmethod
     def path_in(run: RunDirectory) -> Path:
