@@ -44,7 +44,7 @@ SAME_NAMES = rf"""digraph same {{ {HEAD} o [shape=component] oj [shape=tripleoct
 INNER = f"""digraph inner {{ {HEAD} p [shape=component] j [shape=tripleoctagon]
   a [tool_command="sleep 0.3; pwd > a-$$.txt"]  b [tool_command="sleep 0.3; pwd > b-$$.txt"]
   start -> p  p -> a -> j  p -> b -> j  j -> exit [condition="outcome=success"] }}"""
-"""In each of two branches a child pipeline with a fan-out p, then a fan-out p of the run itself, and that again in a restart."""
+"""In each of two branches a child pipeline with a fan-out p; then a fan-out p of the run itself, and again in a restart."""
 
 SLOW = "echo $$ > $KILROY_LOGS_ROOT/pid; sleep 300"
 ALONE = "mkdir $KILROY_LOGS_ROOT/../one; sleep 0.2; rmdir $KILROY_LOGS_ROOT/../one"
