@@ -47,7 +47,7 @@ bench: $(VENV)/.dev  ## cost per stage and per branch, written to docs/explanati
 	$(BIN)/python benchmarks/stage_cost.py
 	$(BIN)/python benchmarks/fan_out.py
 
-faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 12): takes long
+faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 6): takes long
 	KILROY_FAULT_POINTS=60 $(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults
 
 clean:

@@ -17,7 +17,7 @@ from kilroy_engine.orchestration.recorder import LaneRecorder
 from kilroy_engine.rundir.artifacts import require_artifacts
 from kilroy_engine.rundir.branches import BranchRecord
 from kilroy_engine.rundir.checkpoint import load_checkpoint
-from kilroy_engine.rundir.events import BranchProgress, Event
+from kilroy_engine.rundir.events import BranchProgress, Event, WarningGiven
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import owner_alive
 from kilroy_engine.rundir.progress import ProgressLog
@@ -32,7 +32,7 @@ from kilroy_engine.traversal.resume import resumed_state
 from kilroy_engine.traversal.state import Finish, RunState
 from kilroy_engine.traversal.walk import walk
 from kilroy_engine.workspace.base import Workspace
-from kilroy_engine.workspace.branching import branch_name, branch_place
+from kilroy_engine.workspace.branching import branch_name, branch_place, holds_work
 from kilroy_engine.workspace.git_worktree import GitWorkspace
 from kilroy_engine.workspace.plain import PlainWorkspace
 
@@ -112,6 +112,7 @@ def run_through(work: BranchWork) -> BranchResult:
     Raises:
         RunCanceled: The whole run is to stop; the branch can be gone on with.
     """
+    _forget_lost_work(work)
     if (known := work.found()) is not None:
         return known
     started = time.monotonic()
@@ -134,6 +135,25 @@ def run_through(work: BranchWork) -> BranchResult:
         **({"branch_failure_reason": reason} if reason else {}),
     )
     return result
+
+
+def _forget_lost_work(work: BranchWork) -> None:
+    """A branch whose commits, or whose copy of the folder, are gone begins anew, whatever it has on record.
+
+    Raises:
+        CorruptRecord: A record is damaged.
+    """
+    known = work.found()
+    checkpoint = load_checkpoint(work.directory) if work.directory.checkpoint.exists() else None
+    if work.shared or checkpoint is None:
+        return
+    sha = known.head_sha if known else checkpoint.git_commit_sha
+    if holds_work(work.lane.workspace, work.directory.worktree, sha):
+        return
+    lost = f"its commit {sha}" if sha else f"its folder {work.directory.worktree}"
+    work.lane.emit(WarningGiven(message=f"branch {work.branch.key}: {lost} is gone, so the branch begins anew"))
+    BranchRecord.path_in(work.directory).unlink(missing_ok=True)
+    work.directory.checkpoint.unlink()
 
 
 def _walked(work: BranchWork) -> BranchResult:

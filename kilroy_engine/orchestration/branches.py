@@ -18,7 +18,7 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from kilroy_engine.errors import RunCanceled, WorkspaceError
+from kilroy_engine.errors import RunCanceled
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanOut
 from kilroy_engine.orchestration.branch import RUN_ENDS, BranchWork, run_through
@@ -34,7 +34,7 @@ from kilroy_engine.rundir.branches import (
     shown_results,
     write_results,
 )
-from kilroy_engine.rundir.events import EarlyTermination
+from kilroy_engine.rundir.events import EarlyTermination, WarningGiven
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.branch import Branch, branch_state
 from kilroy_engine.traversal.failure import FailureClass
@@ -112,11 +112,11 @@ def _begin_pass(lane: Lane, node: Node, effect: FanOut, state: RunState, attempt
     """The pass that was interrupted, or a new one. Its commit is where the branches begin and what a winner follows from."""
     number, done = last_pass(lane.directory, node.id), state.completed.count(node.id)
     own = effect.workspace is BranchWorkspace.OWN
-    if number:
+    if number and attempt == 1:
         earlier = pass_directory(lane.directory, node.id, number)
         record = FanOutRecord.find(earlier)
         same = record is not None and (record.join_node_id, record.round) == (effect.plan.join_node_id, done)
-        if record is not None and same and attempt in (1, record.attempt) and _is_back_at(lane, record.base_sha):
+        if record is not None and same and _has_its_work(lane, node, record, own=own):
             return _Pass(earlier, number, record.base_sha)
     passed = pass_directory(lane.directory, node.id, number + 1)
     base_sha = commit_visit(lane, node.id, Status.SUCCESS) if own else ""
@@ -128,15 +128,22 @@ def _begin_pass(lane: Lane, node: Node, effect: FanOut, state: RunState, attempt
     return _Pass(passed, number + 1, base_sha)
 
 
-def _is_back_at(lane: Lane, sha: str) -> bool:
-    """Moves a resumed run's worktree on to the commit that the branches began at, where that is possible."""
-    if not isinstance(lane.workspace, GitWorkspace) or not sha:
+def _has_its_work(lane: Lane, node: Node, interrupted: FanOutRecord, *, own: bool) -> bool:
+    """Moves a resumed run's worktree on to the commit that the branches of the interrupted pass began at. Branches that worked
+    in the run's own worktree have committed nothing, and a resume has put that back."""
+    workspace = lane.workspace
+    if not isinstance(workspace, GitWorkspace):
         return True
-    try:
-        lane.workspace.fast_forward(sha)
-    except WorkspaceError:
-        return False
-    return lane.workspace.head() == sha
+    sha = interrupted.base_sha
+    if own and workspace.advance(sha) and workspace.head() == sha:
+        return True
+    why = (
+        f"the commit that its branches began at ({sha}) is gone or does not follow from {workspace.head()}"
+        if own
+        else "its branches worked in the run's worktree, which was put back to the last commit"
+    )
+    lane.emit(WarningGiven(message=f"node {node.id}: {why}, so they begin anew"))
+    return False
 
 
 def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branch, passed: _Pass) -> BranchWork:
@@ -145,7 +152,7 @@ def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branc
         branch=branch,
         directory=branch_directory(passed.directory, branch),
         path=(*lane.path, f"{ref_part(node.id)}.pass{passed.number}.{branch.key}"),
-        ref=(".".join((*lane.path, node.id)), f"pass{passed.number}", branch.key),
+        ref=(".".join((*lane.names, node.id)), f"pass{passed.number}", branch.key),
         base_sha=passed.base_sha,
         join_node_id=effect.plan.join_node_id,
         state=branch_state(state, node, branch),

@@ -155,6 +155,7 @@ def child_pipeline(graph: str, inputs: dict[str, str], options: Options) -> Any:
         child._refusal = str(refusal)  # pyright: ignore[reportPrivateUsage] - the flow's body is the thread's own work
         return Failed(message=str(refusal))
     run.cancellation, run.clock, run.handlers = child.cancellation, lane.clock, lane.handlers
+    run.within = (child.record.name,) if child.record.name else ()
     run.inherited = inherited_context(child.state.context)
     if not run.state.completed:
         run.state = replace(run.state, context={**run.inherited, **run.state.context})

@@ -9,9 +9,10 @@ from kilroy_engine.handlers.base import FanIn
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.rundir.events import FanInCopyWarning, FanInIgnoredFilesWarning
 from kilroy_engine.rundir.stage import encode_status
+from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fanin import BranchResult
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
-from kilroy_engine.workspace.branching import adopt_branch
+from kilroy_engine.workspace.branching import adopt_branch, holds_work
 from kilroy_engine.workspace.git_worktree import GitWorkspace
 
 
@@ -22,8 +23,11 @@ def fan_in(lane: Lane, node: Node, effect: FanIn) -> Outcome:
         WorkspaceError: git or the disk refused.
     """
     winner = effect.winner
+    merged = [result for result in effect.results if result.succeeded]
+    lost = _lost_work(lane, node, merged if effect.merge_all else [winner])
+    if lost:
+        return failure(lost, failure_class=FailureClass.DETERMINISTIC)
     if effect.merge_all:
-        merged = [result for result in effect.results if result.succeeded]
         conflict = _merge_all(lane, node, merged)
         if conflict:
             return failure(conflict)
@@ -33,11 +37,26 @@ def fan_in(lane: Lane, node: Node, effect: FanIn) -> Outcome:
     return success(effect.notes, **_facts(effect))
 
 
+def _lost_work(lane: Lane, node: Node, wanted: list[BranchResult]) -> str:
+    """Whose work is on record and gone, in a sentence; empty where all of it is there. The branches are not at hand any more:
+    the fan-out is over."""
+    for result in wanted:
+        if holds_work(lane.workspace, Path(result.worktree_dir), result.head_sha):
+            continue
+        lost = f"commit {result.head_sha}" if result.head_sha else f"folder {result.worktree_dir}"
+        return (
+            f'node "{node.id}": the work of branch {result.branch_key} is gone: there is no {lost} any more; put it back '
+            f"and resume run {lane.run_id}, or start a new run"
+        )
+    return ""
+
+
 def _adopt(lane: Lane, node: Node, winner: BranchResult, max_bytes: int) -> None:
     folder = Path(winner.worktree_dir)
     if folder == lane.workspace.path:
         return  # the branches have worked here
-    warning = adopt_branch(lane.workspace, folder, winner.head_sha, max_bytes=max_bytes)
+    message = _merge_message(lane, node, winner)
+    warning = adopt_branch(lane.workspace, folder, winner.head_sha, max_bytes=max_bytes, message=message)
     if not warning:
         return
     kind = FanInIgnoredFilesWarning if isinstance(lane.workspace, GitWorkspace) else FanInCopyWarning
@@ -51,8 +70,7 @@ def _merge_all(lane: Lane, node: Node, merged: list[BranchResult]) -> str:
         return f'node "{node.id}": merge=all needs a run on a git repository'
     before = workspace.head()
     for result in merged:
-        message = f"attractor({lane.run_id}): {node.id} merges {result.branch_key}"
-        conflicts = workspace.merge(result.head_sha, message)
+        conflicts = workspace.merge(result.head_sha, _merge_message(lane, node, result))
         if conflicts:
             workspace.restore(before)
             return (
@@ -60,6 +78,10 @@ def _merge_all(lane: Lane, node: Node, merged: list[BranchResult]) -> str:
                 f"merged before it; merge {result.branch_name} by hand, or let the branches change different files"
             )
     return ""
+
+
+def _merge_message(lane: Lane, node: Node, result: BranchResult) -> str:
+    return f"attractor({lane.run_id}): {node.id} merges {result.branch_key}"
 
 
 def _facts(effect: FanIn) -> dict[str, Json]:

@@ -30,6 +30,9 @@ class Lane:
     directory. ``base`` is the run directory itself, whichever lane it is. ``environment`` is for child processes. ``log`` and
     ``clock`` are the run's, too. ``path`` names the branches around the lane, outermost first; it is empty for the run's own.
 
+    ``within`` names the restart and the child pipelines that it lies in: the git branches of all fan-outs of a run live side by
+    side, whichever walk they belong to.
+
     ``folder`` is where files that the pipeline names are. ``pipelines`` are the files of the pipelines around it, outermost
     first, and its own; an empty text for one without a file.
 
@@ -50,9 +53,15 @@ class Lane:
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
     path: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     folder: Path = field(default_factory=Path.cwd)
     pipelines: tuple[str, ...] = ("",)
     pool: BranchPool = field(default_factory=ThreadBranchPool)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What tells it from all other walks of the run, restarts and child pipelines included; empty for the run's own."""
+        return (*self.within, *self.path)
 
     def emit(self, event: Event) -> None:
         """Appends an event to the lane's stream. One that comes after the end is left out; the stream logs that."""

@@ -76,6 +76,8 @@ class OpenRun:
     clock: ProgressClock = field(default_factory=ProgressClock)
     inherited: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What a child pipeline knows of the run around it, each time it begins."""
+    within: tuple[str, ...] = ()
+    """What tells a child pipeline from all other walks of the run around it."""
     ending: bool = False
 
     @property
@@ -114,6 +116,7 @@ class OpenRun:
             folder=self.prepared.folder,
             pipelines=self.prepared.pipelines,
             pool=self.prepared.pool,
+            within=self.within if self.current == self.directory else (*self.within, self.current.path.name),
         )
 
     @property

@@ -28,12 +28,13 @@ def bring_back(run: OpenRun) -> None:
     if run.restore_to is None:
         return
     run.end_processes()
+    if run.is_child:
+        return  # the folder is the outer run's: it was put back with that run, and moved on to what the child has done
     try:
         run.workspace.restore(run.restore_to)
     except WorkspaceError as error:
         raise SetupFailed(str(error)) from error
-    if not run.is_child:  # the folder is the outer run's
-        KilroyFolder(run.workspace.path).prepare(dict(run.prepared.inputs), run.directory.package)
+    KilroyFolder(run.workspace.path).prepare(dict(run.prepared.inputs), run.directory.package)
 
 
 def run_setup_commands(run: OpenRun) -> None:

@@ -22,12 +22,14 @@ from kilroy_engine.rundir.children import (
     child_directory,
     child_facts,
     earlier_child,
+    last_commit,
     set_aside,
     write_guidance,
 )
 from kilroy_engine.rundir.events import ManagerLoopCycle, ManagerLoopSteered, WarningGiven
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import current_owner
+from kilroy_engine.rundir.stage import begun_visits
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.state import RunState
@@ -99,11 +101,19 @@ def _child(lane: Lane, node: Node, file: Path, state: RunState, attempt: int) ->
     if attempt > 1:
         set_aside(stage_dir, attempt)
     earlier = earlier_child(stage_dir) if attempt == 1 else None
-    resumes = earlier is not None and _goes_on(lane, earlier, file, state, node, start=start)
+    resumes = (
+        earlier is not None and _goes_on(lane, earlier, file, state, node, start=start) and _has_its_work(lane, earlier, node)
+    )
     if earlier is not None and resumes:
         earlier.path.rename(directory.path)
-    record = SupervisorRecord(run_id=lane.run_id, node_id=node.id, start=start, finished_visits=finished)
+    name = SupervisorRecord.read(directory).name if resumes else _child_name(lane, node, stage_dir, attempt)
+    record = SupervisorRecord(run_id=lane.run_id, node_id=node.id, start=start, finished_visits=finished, name=name)
     return ChildRun(lane, node, file, directory, state, record, resumes)
+
+
+def _child_name(lane: Lane, node: Node, stage_dir: Path, attempt: int) -> str:
+    """A name that no other child of the run has had: visits that were interrupted count too."""
+    return ".".join((*lane.names, node.id, f"visit{begun_visits(stage_dir)}", *([f"attempt{attempt}"] if attempt > 1 else [])))
 
 
 def _goes_on(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, node: Node, *, start: int) -> bool:
@@ -121,6 +131,21 @@ def _goes_on(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, nod
     if not same:
         lane.emit(WarningGiven(message=f"node {node.id}: the child pipeline {file} has changed, so it begins anew"))
     return same
+
+
+def _has_its_work(lane: Lane, earlier: RunDirectory, node: Node) -> bool:
+    """Moves the place of work on to what the child has on record. The run was put back to its own checkpoint, which knows
+    nothing of the child's commits."""
+    sha = last_commit(earlier)
+    if lane.workspace.advance(sha):
+        return True
+    lane.emit(
+        WarningGiven(
+            message=f"node {node.id}: commit {sha or '(none)'} of its child pipeline is gone or does not follow from "
+            f"{lane.workspace.head()}, so the child pipeline begins anew"
+        )
+    )
+    return False
 
 
 @dataclass

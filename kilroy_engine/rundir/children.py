@@ -11,11 +11,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.rundir.checkpoint import load_checkpoint
 from kilroy_engine.rundir.events import CheckpointSaved, StageAttemptEnd, StageAttemptStart
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.progress import is_ended
 from kilroy_engine.rundir.reader import tail_events
-from kilroy_engine.rundir.records import FinalOutcome, Record
+from kilroy_engine.rundir.records import FinalOutcome, Manifest, Record
 from kilroy_engine.traversal.outcome import FinalStatus, Status
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus
 
@@ -37,6 +38,7 @@ class SupervisorRecord(Record):
     node_id: str = Field(description="the node that runs it")
     start: int = Field(default=1, ge=1, description="start of the run around it, the latest that worked on it")
     finished_visits: int = Field(default=0, ge=0, description="visits of the node that were over before it began")
+    name: str = Field(default="", description="what its fan-outs' git branches begin with; no other child of the run has it")
 
     @staticmethod
     def path_in(run: RunDirectory) -> Path:
@@ -71,6 +73,21 @@ def earlier_child(stage_dir: Path) -> RunDirectory | None:
     visits = ((int(match[1]), entry) for entry in stage_dir.iterdir() if (match := _VISIT.match(entry.name)))
     children = (child_directory(entry) for _, entry in sorted(visits, reverse=True))
     return next((child for child in children if child.supervisor.exists()), None)
+
+
+def last_commit(child: RunDirectory) -> str:
+    """The commit that holds what the child pipeline has on record: of its successful end, else of its latest checkpoint, else
+    the one that it began at. Empty in a plain run.
+
+    Raises:
+        CorruptRecord: A record is damaged.
+    """
+    final = FinalOutcome.find(child)
+    if final is not None and final.status is FinalStatus.SUCCESS:
+        return final.final_git_commit_sha
+    current = child.attempts()[0]
+    saved = load_checkpoint(current).git_commit_sha if current.checkpoint.exists() else ""
+    return saved or Manifest.read(child).base_sha
 
 
 def child_facts(child: RunDirectory) -> ChildFacts:

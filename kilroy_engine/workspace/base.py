@@ -115,6 +115,18 @@ class Workspace(Protocol):
         """
         ...
 
+    def advance(self, sha: str) -> bool:
+        """Makes sure that the folder holds the work on record at commit ``sha``, which may lie after the restored one: moves
+        branch and folder on to ``sha`` where it follows from theirs, and leaves both where they hold it already.
+
+        False where ``sha`` is gone or has gone another way; nothing was changed then. A plain folder is never put back, so it
+        holds all work that is on record.
+
+        Raises:
+            WorkspaceError: The commit is there, and its files cannot be written.
+        """
+        ...
+
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         """Sends the run's branch to ``remote``; never asks anybody for a password. A failure is a value."""
         ...

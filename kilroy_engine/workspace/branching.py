@@ -47,17 +47,32 @@ def branch_place(workspace: Workspace, folder: Path, *, name: tuple[str, ...], s
     return BranchPlace(PlainWorkspace(folder.resolve()))
 
 
-def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_bytes: int) -> str:
+def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_bytes: int, message: str) -> str:
     """Brings the work of the winning branch over. Answers with a warning about what stayed behind, empty where nothing did.
+
+    The run's branch is fast-forwarded. Where it has gone on since the branches began, as it has after a fan-in that failed and
+    was resumed, it gets a merge commit with this message.
 
     Raises:
         WorkspaceError: It cannot be done; the run's place of work is then as it was, but for a plain folder.
     """
     if isinstance(workspace, GitWorkspace):
-        workspace.fast_forward(sha)
+        if workspace.follows(sha, workspace.head()):
+            workspace.fast_forward(sha)
+        elif conflicts := workspace.merge(sha, message):
+            raise WorkspaceError(
+                f"the branch that won changes {', '.join(conflicts)}, and so does a stage that ran since: merge {sha} by hand"
+            )
         return _carry_ignored(branch_folder, workspace.path, max_bytes) if branch_folder.is_dir() else ""
     mirror_folder(branch_folder, workspace.path)
     return ""
+
+
+def holds_work(workspace: Workspace, branch_folder: Path, sha: str) -> bool:
+    """Whether the work that a branch has on record is still there: in a repository its commit, else its folder."""
+    if isinstance(workspace, GitWorkspace):
+        return not sha or bool(workspace.find_commit(sha))
+    return branch_folder.is_dir()
 
 
 def branch_name(parts: tuple[str, ...]) -> str:

@@ -189,6 +189,28 @@ class GitWorkspace:
         self.stands_at(sha)
         failpoint("restore", "after")
 
+    def advance(self, sha: str) -> bool:
+        head, wanted = self.head(), self.find_commit(sha)
+        if not wanted or self.follows(head, wanted):
+            return bool(wanted)
+        if not self.follows(wanted, head):
+            return False
+        failpoint("advance", "before")
+        # Set-up commands may have changed files since the restore; what the recorded work made of them is what counts.
+        self._committer.put_right("advance")
+        run_git_patiently(self.path, "checkout", "--quiet", "--force", "-B", self.branch, wanted)
+        self.stands_at(wanted)
+        failpoint("advance", "after")
+        return True
+
+    def find_commit(self, sha: str) -> str:
+        """Id of the commit that ``sha`` names, empty where the repository has no such commit."""
+        return commit_of(self._repo_path, sha)
+
+    def follows(self, sha: str, earlier: str) -> bool:
+        """Whether ``earlier`` is ``sha`` itself or one of its ancestors."""
+        return succeeds(self._repo_path, "merge-base", "--is-ancestor", earlier, sha)
+
     def branch_off(self, folder: Path, name: str, sha: str) -> GitWorkspace:
         """A worktree at ``folder`` for a parallel branch, on git branch ``<prefix>/parallel/<run_id>/<name>`` from ``sha``.
 
@@ -240,6 +262,7 @@ class GitWorkspace:
         self._committer.put_right("merge")
         options = ("--quiet", "--no-ff", "--no-verify-signatures", *(("-S",) if self._committer.place.sign else ()))
         identity = config_of(self._committer.repository().identity)
+        failpoint("merge", "before")
         try:
             run_git_patiently(self.path, *identity, "merge", *options, "-m", message, sha)
         except WorkspaceError:
@@ -248,6 +271,7 @@ class GitWorkspace:
                 raise
             run_git_patiently(self.path, "merge", "--abort")
             return tuple(readable(name) for name in conflicts if name)
+        failpoint("merge", "after")
         self._committer.stands_at(self.head())
         return ()
 

@@ -38,6 +38,9 @@ class PlainWorkspace:
     def restore(self, sha: str) -> None:
         _make(self.path)
 
+    def advance(self, sha: str) -> bool:
+        return True
+
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         return PushResult(remote, "", error="a plain folder has no branch to push")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 from real_prefect import Prefect
@@ -66,7 +64,7 @@ def test_a_killed_fan_out_is_resumed_and_no_finished_stage_runs_again(place: Pla
     run_id = re.sub("[^a-z0-9]", "-", point)
     done = place.run(run_id, KILROY_FAILPOINT=point)
     assert killed(done), f"was not killed but ended with {done.returncode}: {done.stderr[-400:]}"
-    before, finished = place.executions(run_id), finished_stages(place.directory(run_id))
+    before, finished = place.executions(run_id), place.finished(run_id).keys() & TOOLS
 
     resumed = place.resume(run_id)
 
@@ -81,16 +79,6 @@ def test_a_killed_fan_out_is_resumed_and_no_finished_stage_runs_again(place: Pla
         )
     assert_ended(place, run_id, torn=int("@torn" in point))
     assert commits_since_fan_out(place, run_id) == ["p", "a1", "a2", "j", "after", "exit"]
-
-
-def finished_stages(run: Path) -> set[str]:
-    """Tool nodes whose stage some checkpoint holds, in the run or in any branch."""
-    found: set[str] = set()
-    for folder, subfolders, names in os.walk(run):
-        subfolders[:] = [name for name in subfolders if name != "worktree"]
-        if "checkpoint.json" in names:
-            found.update(json.loads(Path(folder, "checkpoint.json").read_bytes())["completed_nodes"])
-    return found & TOOLS
 
 
 def assert_ended(place: Place, run_id: str, *, torn: int) -> None:

@@ -31,12 +31,28 @@ NESTED = f"""digraph nested {{ {HEAD} p [shape=component] j [shape=tripleoctagon
   start -> first -> p  p -> a1 -> a2 -> j  p -> q  q -> c1 -> r  q -> c2 -> r  r -> c3 -> j
   j -> exit [condition="outcome=success"] }}"""
 
+SAME_NAMES = rf"""digraph same {{ {HEAD} o [shape=component] oj [shape=tripleoctagon, merge=all]
+  s1 [shape=folder, dot_file="inner.dot"]  s2 [shape=folder, dot_file="inner.dot"]
+  start -> o  o -> s1 -> oj  o -> s2 -> oj  oj -> p [condition="outcome=success"]
+  p [shape=component] j [shape=tripleoctagon]  a [tool_command="echo > a.txt"]  b [tool_command="echo > b.txt"]
+  p -> a -> j  p -> b -> j  j -> lap [condition="outcome=success"]
+  lap [tool_command="test -e lap || {{ touch lap
+       printf '{{\"status\": \"fail\", \"failure_reason\": \"connection reset\"}}' > $KILROY_STAGE_LOGS_DIR/status.json
+       exit 1; }}"]
+  lap -> exit [condition="outcome=success"]
+  lap -> p [condition="outcome=fail && context.failure_class=transient_infra", loop_restart=true] }}"""
+INNER = f"""digraph inner {{ {HEAD} p [shape=component] j [shape=tripleoctagon]
+  a [tool_command="sleep 0.3; pwd > a-$$.txt"]  b [tool_command="sleep 0.3; pwd > b-$$.txt"]
+  start -> p  p -> a -> j  p -> b -> j  j -> exit [condition="outcome=success"] }}"""
+"""In each of two branches a child pipeline with a fan-out p; then a fan-out p of the run itself, and again in a restart."""
+
 SLOW = "echo $$ > $KILROY_LOGS_ROOT/pid; sleep 300"
 ALONE = "mkdir $KILROY_LOGS_ROOT/../one; sleep 0.2; rmdir $KILROY_LOGS_ROOT/../one"
 FIRST = """first [tool_command="echo x > before.txt; echo y > left.txt"] start -> first -> p"""
 RUNS = {
     "both_fail": two("exit 1", "exit 1"),
     "nested": NESTED,
+    "same_names": SAME_NAMES,
     "first_success": two("echo won > won.txt", SLOW, fan="join_policy=first_success"),
     "fail_fast": two("exit 3", SLOW, fan="error_policy=fail_fast"),
     "one_at_a_time": two(ALONE, ALONE, fan="max_parallel=1"),
@@ -56,6 +72,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = folder / "repository"
     repository.mkdir()
     (repository / ".gitignore").write_text("build/\n")
+    (repository / "inner.dot").write_text(INNER)
     for arguments in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message=one")):
         subprocess.run(["git", *arguments], cwd=repository, env={**os.environ, **IDENTITY}, check=True)
     return folder
@@ -130,6 +147,20 @@ def test_nested_branches_have_worktrees_and_git_branches_of_their_own(done: Mapp
         "attractor/run/parallel/nested/p/pass1/q",
     ]
     assert not list((base / "nested").rglob("worktree"))
+
+
+def test_every_fan_out_of_a_run_has_git_branches_of_its_own(done: Mapping[str, Answer], base: Path) -> None:
+    """Fan-outs of the same name in child pipelines, in branches and in restarts: the branch that a record names holds the
+    commit that it names, also of those that have not won."""
+    assert done["same_names"].exit_code == 0
+    records = [json.loads(path.read_bytes()) for path in (base / "same_names").rglob("result.json")]
+    assert len(records) == 2 + 2 * 2 + 2 + 2
+    names = [record["branch_name"] for record in records]
+    assert len(set(names)) == len(names)
+    assert git(base, "rev-parse", *names).split() == [record["head_sha"] for record in records]
+    for record in records:
+        listed = git(base, "diff", "--name-only", f"{record['head_sha']}~", record["head_sha"]).split()
+        assert len(listed) <= 1, "a branch has committed what another one made"
 
 
 def test_prefect_groups_the_task_runs_of_a_branch(done: Mapping[str, Answer], base: Path, prefect: Prefect) -> None:
