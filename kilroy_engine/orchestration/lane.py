@@ -14,6 +14,7 @@ from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool
 from kilroy_engine.orchestration.inputs import Inputs
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.orchestration.stall import ProgressClock
+from kilroy_engine.orchestration.tag_limits import TagLimits
 from kilroy_engine.rundir.events import Event
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.progress import ProgressLog
@@ -32,6 +33,8 @@ class Lane:
 
     ``folder`` is where files that the pipeline names are. ``pipelines`` are the files of the pipelines around it, outermost
     first, and its own; an empty text for one without a file.
+
+    ``tags`` are those of whoever called the flow, ``limits`` what is known of concurrency limits on tags.
 
     A lane can be sent to another process: what is open here is opened anew there.
     """
@@ -53,6 +56,8 @@ class Lane:
     folder: Path = field(default_factory=Path.cwd)
     pipelines: tuple[str, ...] = ("",)
     pool: BranchPool = field(default_factory=ThreadBranchPool)
+    tags: frozenset[str] = frozenset()
+    limits: TagLimits = field(default_factory=TagLimits)
 
     def emit(self, event: Event) -> None:
         """Appends an event to the lane's stream. One that comes after the end is left out; the stream logs that."""

@@ -28,6 +28,7 @@ from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
 from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
 from kilroy_engine.orchestration.stall import ProgressClock
+from kilroy_engine.orchestration.tag_limits import TagLimits
 from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
@@ -76,6 +77,9 @@ class OpenRun:
     clock: ProgressClock = field(default_factory=ProgressClock)
     inherited: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What a child pipeline knows of the run around it, each time it begins."""
+    limits: TagLimits = field(default_factory=TagLimits)
+    tags: frozenset[str] = frozenset()
+    """Of whoever called the flow."""
     ending: bool = False
 
     @property
@@ -114,6 +118,8 @@ class OpenRun:
             folder=self.prepared.folder,
             pipelines=self.prepared.pipelines,
             pool=self.prepared.pool,
+            tags=self.tags,
+            limits=self.limits,
         )
 
     @property
