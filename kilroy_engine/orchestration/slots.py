@@ -1,7 +1,7 @@
 """Slots of concurrency limits, held while a stage is at work.
 
-The engine takes them itself, as Prefect does for task runs: one slot of each limit, under a lease that is renewed, with the task
-run as the holder. But a stop ends its wait, and a server that is busy or away does not. All slots of a stage are taken in one
+The engine takes them itself, as Prefect does for task runs: one slot of each limit, under a lease that is renewed, held by the
+task run. But a stop ends its wait, and a server that is busy or away does not. All slots of a stage are taken in one
 request or none is, and nobody who holds one waits for another: no set of stages can wait for itself.
 """
 
