@@ -85,6 +85,7 @@ with tags("nightly"):
 """``engine_process``, whose runs are called inside tags of the caller."""
 
 
+@pytest.mark.versions
 def test_limits_of_one_hold_and_hang_nothing(prefect: Prefect, tmp_path: Path, limit: Callable[..., None]) -> None:
     """Two runs at once, each with a fan-out in a fan-out, a child pipeline and a manager in branches, inside a tag of the
     caller's, and a limit of 1 on every tag there is: both succeed, no two of their tools are at work at the same time."""
