@@ -37,14 +37,17 @@ def start(number: int, folder: Path, environment: Mapping[str, str]) -> subproce
 
 
 def row(number: int, folder: Path) -> str:
-    """How the run ended, how long it took, its longest silence, all in seconds, and what ended it."""
+    """How the run ended, how long it took, its longest silence, what it began with, and why the run failed. Times in s."""
     run = folder / f"run-{number}"
     lines = [json.loads(line) for line in (run / "progress.ndjson").read_text(encoding="utf-8").splitlines()]
     times = [datetime.fromisoformat(line["ts"][:26].rstrip("Z")).replace(tzinfo=UTC) for line in lines]
     silences = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+    longest = max(silences)
+    before = lines[silences.index(longest)]
     final = json.loads((run / "final.json").read_bytes()) if (run / "final.json").exists() else {"status": "no end"}
     took = (times[-1] - times[0]).total_seconds()
-    return f"| {number} | {final['status']} | {took:.1f} | {max(silences):.1f} | {final.get('failure_reason', '')[:80]} |"
+    after = f"{before['event']} {before.get('node_id', '')}".strip()
+    return f"| {number} | {final['status']} | {took:.1f} | {longest:.1f} | {after} | {final.get('failure_reason', '')[:80]} |"
 
 
 def main() -> None:
@@ -69,7 +72,7 @@ def main() -> None:
                 process.kill()
                 process.wait()
         print(f"{RUNS} runs of {WIDE} branches: {time.monotonic() - began:.1f} s; load {os.getloadavg()[0]:.1f}")
-        print("| run | status | s | longest silence, s | reason |\n|---|---|---|---|---|")
+        print("| run | status | s | longest silence, s | after | reason |\n|---|---|---|---|---|---|")
         print("\n".join(row(number, folder) for number in range(RUNS)))
         stop_server(folder / "server")
 
