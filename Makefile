@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+RANGE := 3.8.0 3.9.1
 FAST := --numprocesses logical tests/unit tests/contract tests/docs
 
-.PHONY: help setup demo test unit lint types layers docs bench faults clean
+.PHONY: help setup demo test unit lint types layers docs bench faults versions clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,5 +51,16 @@ bench: $(VENV)/.dev  ## cost per stage and per branch, written to docs/explanati
 faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 6): takes long
 	KILROY_FAULT_POINTS=60 $(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults
 
+versions: $(RANGE:%=$(VENV)-prefect-%/.dev)  ## what differs between Prefect versions, on the oldest and the newest supported
+	for version in $(RANGE); do $(VENV)-prefect-$$version/bin/python -m pytest -m versions tests/integration || exit 1; done
+
+# Tested versions of everything but Prefect and what that has another opinion about.
+$(VENV)-prefect-%/.dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep --extended-regexp --invert-match '^(prefect|packaging|certifi|python-slugify)==' constraints.txt > $(@D)/constraints.txt
+	echo "prefect==$*" >> $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(@D)/constraints.txt --editable ".[dev]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-prefect-* .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -269,7 +269,8 @@ def _watched(work: BranchWork) -> Generator[None]:
     thread = threading.Thread(target=watch, name="kilroy-branch-watch", daemon=True)
     thread.start()
     try:
-        yield
+        with work.lane.limits.watched():
+            yield
     finally:
         finished.set()
         thread.join()

@@ -208,9 +208,7 @@ class _Dispatch:
     def _submit(self, runner: Any, number: int) -> None:
         work = self.works[number]
         work.make_ready()
-        branch = run_branch.with_options(
-            name=f"{self.node.id}-branch", task_run_name=f"{self.node.id}: {work.branch.key}", tags=["branch"]
-        )
+        branch = run_branch.with_options(name=f"{self.node.id}-branch", task_run_name=f"{self.node.id}: {work.branch.key}")
         future = runner.submit(branch, parameters={"sealed": _Sealed(work)})
         self.running[number] = future
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefect import State, flow
+from prefect import State, flow, tags
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as current
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -95,7 +95,7 @@ class ChildRun:
         options = Options(resume_from=directory) if self.resumes else Options(logs_root=directory, run_id=lane.run_id)
         try:
             # The heartbeat of the flow run around it is enough, and the end of such a thread costs a second.
-            with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), tags(*lane.tags):
                 state: State = child_pipeline(
                     graph=str(self.file), inputs=dict(lane.inputs.shown), options=options, return_state=True
                 )
@@ -154,7 +154,7 @@ def child_pipeline(graph: str, inputs: dict[str, str], options: Options) -> Any:
     except KilroyError as refusal:
         child._refusal = str(refusal)  # pyright: ignore[reportPrivateUsage] - the flow's body is the thread's own work
         return Failed(message=str(refusal))
-    run.cancellation, run.clock, run.handlers = child.cancellation, lane.clock, lane.handlers
+    run.cancellation, run.clock, run.handlers, run.limits = child.cancellation, lane.clock, lane.handlers, lane.limits
     run.within = (child.record.name,) if child.record.name else ()
     run.inherited = inherited_context(child.state.context)
     if not run.state.completed:

@@ -116,6 +116,7 @@ def conduct(run: OpenRun) -> State:
             reconciling(runs_root(os.environ)),
             interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
             watching(run),
+            run.limits.watched(),
         ):
             relay(run)
             status, reason = walk_through(run)

@@ -14,6 +14,7 @@ from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool
 from kilroy_engine.orchestration.inputs import Inputs
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.orchestration.stall import ProgressClock
+from kilroy_engine.orchestration.tag_limits import TagLimits
 from kilroy_engine.rundir.events import Event
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.progress import ProgressLog
@@ -36,6 +37,8 @@ class Lane:
     ``folder`` is where files that the pipeline names are. ``pipelines`` are the files of the pipelines around it, outermost
     first, and its own; an empty text for one without a file.
 
+    ``tags`` are those of whoever called the flow, ``limits`` what is known of concurrency limits on tags.
+
     A lane can be sent to another process: what is open here is opened anew there.
     """
 
@@ -57,6 +60,8 @@ class Lane:
     folder: Path = field(default_factory=Path.cwd)
     pipelines: tuple[str, ...] = ("",)
     pool: BranchPool = field(default_factory=ThreadBranchPool)
+    tags: frozenset[str] = frozenset()
+    limits: TagLimits = field(default_factory=TagLimits)
 
     @property
     def names(self) -> tuple[str, ...]:

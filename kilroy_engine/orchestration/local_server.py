@@ -283,6 +283,8 @@ def _server_environment(caller: Mapping[str, str], home: Path, port: int) -> dic
         # One transaction for 50 events instead of one for each: a third of the server's time per task run. Whole seconds only.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # Who holds slots of concurrency limits is kept on disk: after a restart nothing in memory would ever free them.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     if block_types_are_shipped(
         version("prefect")

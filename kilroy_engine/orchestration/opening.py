@@ -28,6 +28,7 @@ from kilroy_engine.orchestration.preparation import PreparedRun
 from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resumption_of
 from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
 from kilroy_engine.orchestration.stall import ProgressClock
+from kilroy_engine.orchestration.tag_limits import TagLimits
 from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
 from kilroy_engine.rundir.events import Event, RunStarted
@@ -78,6 +79,9 @@ class OpenRun:
     """What a child pipeline knows of the run around it, each time it begins."""
     within: tuple[str, ...] = ()
     """What tells a child pipeline from all other walks of the run around it."""
+    limits: TagLimits = field(default_factory=TagLimits)
+    tags: frozenset[str] = frozenset()
+    """Of whoever called the flow."""
     ending: bool = False
 
     @property
@@ -117,6 +121,8 @@ class OpenRun:
             pipelines=self.prepared.pipelines,
             pool=self.prepared.pool,
             within=self.within if self.current == self.directory else (*self.within, self.current.path.name),
+            tags=self.tags,
+            limits=self.limits,
         )
 
     @property

@@ -33,6 +33,7 @@ def seed_database(paths: ServerPaths, prefect_version: str) -> None:
         if older := _newest_older_database(paths.directory, prefect_version):
             with closing(sqlite3.connect(older)) as source, closing(sqlite3.connect(draft)) as target:
                 source.backup(target)  # a consistent copy even while that version's server writes
+                _free_slots(target)
         elif template := _usable_template():
             draft.write_bytes(gzip.decompress(template.read_bytes()))
         else:
@@ -41,6 +42,14 @@ def seed_database(paths: ServerPaths, prefect_version: str) -> None:
         draft.replace(paths.database)  # under its own name only when it is whole
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _free_slots(database: sqlite3.Connection) -> None:
+    """Frees the slots of concurrency limits: whoever holds them does so at the other version's server."""
+    known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'concurrency_limit_v2'").fetchone()
+    if known:
+        with database:
+            database.execute("UPDATE concurrency_limit_v2 SET active_slots = 0, denied_slots = 0")
 
 
 def block_types_are_shipped(prefect_version: str) -> bool:

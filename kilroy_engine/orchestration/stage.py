@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TypeAlias, assert_never
 
 from kilroy_engine.errors import RunCanceled, WorkspaceError
@@ -47,6 +48,9 @@ FORWARDED_LINES = 1000
 CarryOut: TypeAlias = Callable[["StageVisit", FanOut | FanIn | CallPrefect | Supervise, int], Outcome]
 """Carries out what a handler asked for, in attempt number N of the visit."""
 
+Slots: TypeAlias = Callable[[], AbstractContextManager[object]]
+"""What a handler's work has to have while it lasts. Entering it waits until it is to be had."""
+
 
 class StageVisit:
     """The attempts of one visit. ``outcome`` is what the visit came to, once an attempt is settled."""
@@ -68,19 +72,25 @@ class StageVisit:
         begin_visit(self.directory)
         self._folder.begin_stage(self.node, self.state)
 
-    def attempt(self, number: int, log: Callable[[str], None]) -> Again | Settled:
-        """Carries out attempt ``number`` (from 1); later ones wait their delay first. ``log`` takes lines of output.
+    def attempt(self, number: int, log: Callable[[str], None], slots: Slots = nullcontext) -> Again | Settled:
+        """Carries out attempt ``number`` (from 1); later ones wait their delay first. ``log`` takes lines of output. ``slots``
+        are held while the handler is at work, not while others are on its behalf.
 
         Raises:
             RunCanceled: A stop was requested while it waited or worked; the stage's files say so.
         """
         if number > 1:
             self._wait(number - 1)
+        with ExitStack() as held:
+            held.enter_context(slots())
+            return self._attempt(number, log, held)
+
+    def _attempt(self, number: int, log: Callable[[str], None], held: ExitStack) -> Again | Settled:
         begin_attempt(self.directory, number)
         self.lane.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
         self.lane.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
         started = time.monotonic()
-        outcome = self._canceled_or(self._checked(number, self._answer(number, log)))
+        outcome = self._canceled_or(self._checked(number, self._answer(number, log, held)))
         outcome, verdict = self._judged(number, outcome)
         self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
         self.lane.cancellation.raise_if_requested()
@@ -124,13 +134,15 @@ class StageVisit:
             self.lane.cancellation.wait(delay)
         self.lane.cancellation.raise_if_requested()
 
-    def _answer(self, number: int, log: Callable[[str], None]) -> Outcome:
+    def _answer(self, number: int, log: Callable[[str], None], held: ExitStack) -> Outcome:
         """The handler's outcome, or the one that a ``status.json`` in the stage directory puts in its place (Kilroy)."""
         try:
             request = self._request(number, log)
             # A stage with a limit of its own may be silent until then; any other is ended by the stall watchdog.
-            with self.lane.clock.working(request.timeout_s):
-                outcome = self._settled(self.lane.handlers.resolve(self.node)(request), number)
+            with held, self.lane.clock.working(request.timeout_s):
+                result = self.lane.handlers.resolve(self.node)(request)
+            with self.lane.clock.containing(request.timeout_s):
+                outcome = self._settled(result, number)
         except RunCanceled:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the engine makes an outcome of it (Spec 4.12)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from kilroy_engine.handlers.go_text import duration_text
 from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning, Event, ManagerLoopCycle
@@ -22,6 +22,7 @@ class ProgressClock:
         self._lock = threading.Lock()
         self._last = time.monotonic()
         self._allowed: list[float] = []
+        self._now: Counter[str] = Counter()
 
     def __reduce__(self) -> tuple[type[ProgressClock], tuple[()]]:
         # In another process nobody looks at it: the fan-out's own process sees the branch's stream grow.
@@ -37,16 +38,16 @@ class ProgressClock:
         if not isinstance(event, BranchHeartbeat | BranchStaleWarning | ManagerLoopCycle):
             self.tick()
 
-    def working(self, limit_s: float | None) -> AbstractContextManager[None]:
-        """A stage at work. One with a limit of its own may be silent for that long."""
-        return self._allowing(limit_s + _MARGIN_S if limit_s else 0.0)
-
-    def expecting_silence(self) -> AbstractContextManager[None]:
-        """A wait of the engine's own, however long: for a person's answer, for the next attempt."""
-        return self._allowing(math.inf)
+    @contextmanager
+    def working(self, limit_s: float | None) -> Generator[None]:
+        """A handler at work. One with a limit of its own may be silent for that long."""
+        with self._counted("at work"), self.containing(limit_s):
+            yield
 
     @contextmanager
-    def _allowing(self, allowed: float) -> Generator[None]:
+    def containing(self, limit_s: float | None) -> Generator[None]:
+        """A stage whose work others do: branches, a child pipeline, a callee. With a limit of its own it may be silent too."""
+        allowed = limit_s + _MARGIN_S if limit_s else 0.0
         with self._lock:
             self._allowed.append(allowed)
         try:
@@ -56,9 +57,29 @@ class ProgressClock:
             with self._lock:
                 self._allowed.remove(allowed)
 
+    @contextmanager
+    def expecting_silence(self) -> Generator[None]:
+        """A wait of the engine's own, however long: for the next attempt, for a slot of a concurrency limit. It excuses nobody
+        who is at work meanwhile: a branch that hangs may hold the very slot that another one waits for."""
+        with self._counted("waiting"):
+            yield
+
+    @contextmanager
+    def _counted(self, what: str) -> Generator[None]:
+        with self._lock:
+            self._now[what] += 1
+        try:
+            yield
+        finally:
+            self.tick()
+            with self._lock:
+                self._now[what] -= 1
+
     def stalled_for(self, limit_s: float) -> float | None:
         """Seconds since the last progress when they are more than ``limit_s`` and than what is allowed; else None."""
         with self._lock:
+            if self._now["waiting"] and not self._now["at work"]:
+                return None
             limit_s = max(limit_s, *self._allowed) if self._allowed else limit_s
         idle_s = time.monotonic() - self._last
         return idle_s if idle_s >= limit_s else None

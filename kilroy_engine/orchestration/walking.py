@@ -7,6 +7,7 @@ from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.orchestration.recorder import tell_opened
 from kilroy_engine.orchestration.restarts import walk_run
 from kilroy_engine.orchestration.setup import SetupFailed, bring_back, run_setup_commands
+from kilroy_engine.orchestration.tags import tags_set_aside
 from kilroy_engine.traversal.outcome import FinalStatus
 
 
@@ -16,7 +17,8 @@ def walk_through(run: OpenRun) -> tuple[FinalStatus, str]:
     try:
         bring_back(run)
         run_setup_commands(run)
-        finish = walk_run(run)
+        with tags_set_aside() as run.tags:
+            finish = walk_run(run)
     except RunCanceled as canceled:
         return FinalStatus.FAIL if run.cancellation.failed else FinalStatus.CANCELED, str(canceled)
     except SetupFailed as failed:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psutil
 import pytest
 from websockets.sync.client import connect
@@ -346,3 +347,21 @@ def test_a_configured_api_is_checked_and_never_replaced(server: LocalServer, tmp
     assert serves == "serves"
     assert refused.startswith(f"{nobody} The configured Prefect API at {nobody} cannot be used")
     assert misled.startswith(f"{no_api} The configured Prefect API at {no_api} answered with HTTP 404")
+
+
+def test_slots_of_concurrency_limits_outlast_a_restart(tmp_path: Path) -> None:
+    """Whoever holds a slot renews it at the next server, and gives it back there. Kept in memory it would be taken for ever."""
+    state_dir = tmp_path / "server"
+    with stopped_afterwards(state_dir):
+        first = ensure_server(state_dir=state_dir, on_status=silent)
+        with httpx.Client(base_url=first.api_url, timeout=30) as http:
+            http.post("/concurrency_limits/", json={"tag": "model:opus", "concurrency_limit": 1}).raise_for_status()
+            wanted = {"names": ["tag:model:opus"], "slots": 1, "lease_duration": 600}
+            lease = http.post("/v2/concurrency_limits/increment-with-lease", json=wanted).json()["lease_id"]
+        stop_server(state_dir)
+        second = ensure_server(state_dir=state_dir, on_status=silent)
+        with httpx.Client(base_url=second.api_url, timeout=30) as http:
+            renewed = http.post(f"/v2/concurrency_limits/leases/{lease}/renew", json={"lease_duration": 60})
+            assert renewed.status_code == httpx.codes.NO_CONTENT
+            http.post("/v2/concurrency_limits/decrement-with-lease", json={"lease_id": lease}).raise_for_status()
+            assert http.get("/v2/concurrency_limits/tag:model:opus").json()["active_slots"] == 0

@@ -89,6 +89,19 @@ def test_the_history_of_the_newest_older_version_is_carried_over(tmp_path: Path)
     assert rows(paths_in_use, "SELECT text FROM history") == [("3.8.10",)]
 
 
+def test_slots_that_are_held_at_the_older_server_are_free_in_the_copy(tmp_path: Path) -> None:
+    """Their leases are not carried over, so nobody would ever give them back: every later run would wait."""
+    older = paths_for(tmp_path, "3.8.2")
+    seed_database(older, "3.8.2")
+    limit = 'INSERT INTO concurrency_limit_v2 (active, name, "limit", active_slots, denied_slots, slot_decay_per_second, '
+    with closing(sqlite3.connect(older.database)) as connection, connection:
+        connection.execute(f"{limit} avg_slot_occupancy_seconds) VALUES (1, 'tag:handler:tool', 1, 1, 5, 0, 2)")
+    paths = paths_for(tmp_path, "3.8.11")
+    seed_database(paths, "3.8.11")
+    assert rows(paths.database, 'SELECT name, "limit", active_slots FROM concurrency_limit_v2') == [("tag:handler:tool", 1, 0)]
+    assert rows(older.database, "SELECT active_slots FROM concurrency_limit_v2") == [(1,)]
+
+
 def test_a_template_with_an_unknown_schema_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older Prefect cannot go on from a newer schema: its own migrations then build the database."""
     monkeypatch.setattr(server_database, "_migration_is_installed", lambda revision: False)

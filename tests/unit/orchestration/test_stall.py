@@ -38,6 +38,19 @@ def test_a_stage_may_be_silent_until_its_own_limit(clock: ProgressClock) -> None
         assert clock.stalled_for(60) is not None
 
 
+def test_a_wait_excuses_nobody_who_is_at_work(clock: ProgressClock) -> None:
+    """One branch waits for a slot that another one holds, which hangs: a stall. The fan-out around both is no work."""
+    with clock.containing(None), clock.expecting_silence():
+        assert clock.stalled_for(60) is None
+        with clock.working(None):
+            assert clock.stalled_for(60) is not None
+        clock._last -= 100  # pyright: ignore[reportPrivateUsage]
+        with clock.working(500):
+            assert clock.stalled_for(60) is None, "until its own limit"
+        clock._last -= 100  # pyright: ignore[reportPrivateUsage]
+        assert clock.stalled_for(60) is None
+
+
 def test_waiting_for_a_person_or_a_retry_is_no_stall(clock: ProgressClock) -> None:
     """However long the engine itself waits, the run is not stalled; afterwards the clock begins anew."""
     with clock.expecting_silence():
