@@ -30,7 +30,7 @@ from kilroy_engine.orchestration.settings import RunSettings, run_config, run_di
 from kilroy_engine.orchestration.stall import ProgressClock
 from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
-from kilroy_engine.rundir.events import Event, RunStarted
+from kilroy_engine.rundir.events import Event, RunStarted, WarningGiven
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
 from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
@@ -271,7 +271,8 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], host: Workspace | None)
         started = begin_start(lock, parts.opening(), run_id=run_id)
         workspace = open_place(plan, worktree=directory.worktree, exclude_globs=prepared.settings.checkpoint_exclude_globs)
         if host is None:  # else the run around it has done so
-            KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
+            folder = KilroyFolder(workspace.path, lambda message: started.progress.append(WarningGiven(message=message)))
+            folder.prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
         run = parts.assemble(started, workspace, state)
     except BaseException:

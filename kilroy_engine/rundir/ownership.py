@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError
 from kilroy_engine.rundir.encoding import indented
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.locks import is_held
+from kilroy_engine.rundir.locks import is_held, open_lock
 from kilroy_engine.rundir.machine import boot_id, host_name, process_start_time
 from kilroy_engine.rundir.records import RunLockRecord
 from kilroy_engine.rundir.times import now
@@ -52,7 +53,7 @@ class RunLock:
         Raises:
             RunAlreadyOwned: another process, or another flow run in this one, holds it.
         """
-        descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_lock(run.lock)
         try:
             # The file system of another machine may not know our lock: its record is fresh for as long as it is touched.
             taken = _lock_within(descriptor, fcntl.LOCK_EX, tries=_TRIES) and not _alive_elsewhere(run)
@@ -105,10 +106,7 @@ def find_record(run: RunDirectory) -> RunLockRecord | None:
         CorruptRecord: the file holds something else.
     """
     for _ in range(_TRIES):
-        try:
-            content = run.lock.read_bytes().strip()
-        except FileNotFoundError:
-            return None
+        content = (read_file(run.lock) or b"").strip()
         if not content:
             return None
         try:
@@ -150,7 +148,7 @@ def _alive_elsewhere(run: RunDirectory) -> bool:
     if record is None or record.host == host_name():
         return False
     try:
-        return time.time() - run.lock.stat().st_mtime < STALE_AFTER_S
+        return time.time() - run.lock.lstat().st_mtime < STALE_AFTER_S
     except FileNotFoundError:
         return False
 
