@@ -30,6 +30,8 @@ EventListener: TypeAlias = Callable[[Event], None]
 """Called with each event after it was appended, in the appending thread, outside of all locks."""
 
 _TAIL_BYTES = 1 << 16
+_TORN_LINES = 1000
+"""After so many lines that begin like an event and are none, the last event is not looked for any further."""
 _log = logging.getLogger(__name__)
 
 
@@ -217,6 +219,8 @@ def parse_line(line: bytes) -> dict[str, object] | None:
 
     ``event`` is a text in every event, and ``status`` of a terminal one is a :class:`FinalStatus`. All else may be missing.
     """
+    if not line.lstrip().startswith(b"{"):
+        return None
     try:
         value = from_json(line)
     except ValueError:
@@ -247,14 +251,26 @@ def read_last_line(descriptor: int, size_bytes: int) -> bytes:
 
 def read_last_event(descriptor: int, size_bytes: int) -> bytes:
     """The end of a file from its last line that is an event; :data:`LINE_BYTES` of it where that is not among them."""
-    end, oldest = size_bytes, max(0, size_bytes - LINE_BYTES)
-    while end > oldest:
-        line = read_last_line(descriptor, end)
-        end -= len(line)
-        if parse_line(line) is not None:
-            break
-    begin = max(end, oldest)
-    return os.pread(descriptor, size_bytes - begin, begin)
+    window = _TAIL_BYTES
+    while True:
+        begin = max(0, size_bytes - window)
+        tail = os.pread(descriptor, size_bytes - begin, begin)
+        place, tries = len(tail), 0
+        while tries < _TORN_LINES and (place := _line_before(tail, place, whole=begin == 0)) >= 0:
+            tries += 1
+            if parse_line(tail[place:].partition(b"\n")[0]) is not None:
+                return tail[place:]
+        if begin == 0 or window >= LINE_BYTES or tries == _TORN_LINES:
+            return tail
+        window *= 4
+
+
+def _line_before(tail: bytes, place: int, *, whole: bool) -> int:
+    """Where the last line before ``place`` begins that may be an object; -1 for nowhere. ``whole``: the file begins here."""
+    found = tail.rfind(b"\n{", 0, place)
+    if found >= 0:
+        return found + 1
+    return 0 if whole and place > 0 and tail.startswith(b"{") else -1
 
 
 def read_events(path: Path) -> Iterator[dict[str, object]]:

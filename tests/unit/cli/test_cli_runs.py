@@ -95,7 +95,8 @@ def test_a_damaged_record_is_named_with_what_to_do(kilroy: Kilroy, writer: Write
     assert "final.json is damaged" in kilroy("status", "02BAD").stderr
     listed = kilroy("runs", "list")
     assert listed.returncode == 0
-    assert [line.split()[:2] for line in listed.stdout.splitlines()] == [["RUN", "STATE"], ["01GOOD", "success"], ["02BAD", "damaged"]]
+    rows = [line.split()[:2] for line in listed.stdout.splitlines()]
+    assert rows == [["RUN", "STATE"], ["01GOOD", "success"], ["02BAD", "damaged"]]
     assert "final.json is damaged" in listed.stdout
     (record,) = json.loads(kilroy("runs", "list", "--status", "damaged", "--json").stdout)
     assert (record["run_id"], record["status"]) == ("02BAD", "damaged")
