@@ -145,6 +145,7 @@ class OpenRun:
     def conclude(self, status: FinalStatus, reason: str) -> Conclusion:
         """Stages what the walk came to, for the state hook to commit. Child processes are gone before it."""
         self.end_processes()
+        self.started.lock.restore()
         if status is FinalStatus.CANCELED:
             request_cancel(self.directory, self.cancellation.source)
         conclusion = Conclusion(status=status, reason=reason, sha=self.workspace.head(), start=self.started.owner.start)
@@ -158,6 +159,7 @@ class OpenRun:
         """
         try:
             self.end_processes()
+            self.started.lock.restore()
             if self.cancellation.failed:
                 self.conclude(FinalStatus.FAIL, self.cancellation.reason)
             elif self.cancellation.requested:

@@ -90,8 +90,9 @@ class Watcher:
 
     def _touch(self) -> None:
         try:
+            self._run.started.lock.restore()
             self._run.started.lock.touch()
-        except OSError:
+        except (RunDirectoryError, OSError):
             pass  # a disk that refuses this for a moment must not take the watch over everything else away
 
     def _stop_requested(self) -> str:
