@@ -81,7 +81,7 @@ class Board:
         return () if name in _SAME_VISIT else self._take_ended()
 
     def _attempt_started(self, event: Event, node_id: str, moment: datetime) -> tuple[Row, ...]:
-        attempt, limit = event.get("attempt") or 1, event.get("max") or 1
+        attempt, limit = (value if isinstance(value := event.get(key), int) else 1 for key in ("attempt", "max"))
         row = self._rows.get(node_id)
         if row is not None and attempt > 1:
             self._rows[node_id] = replace(row, attempt=attempt, max_attempts=limit, status="running", detail="")

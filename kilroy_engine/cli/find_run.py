@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -27,8 +28,14 @@ def all_runs(root: Path) -> list[RunDirectory]:
 
 
 def is_run(run: RunDirectory) -> bool:
-    """Whether the folder is a run directory; one that has just been opened may hold its lock only."""
-    return any(file.is_file() for file in (run.manifest, run.progress, run.lock))
+    """Whether the folder is a run directory, damaged or not; one that has just been opened may hold its lock only."""
+    try:
+        names = {entry.name for entry in os.scandir(run.path)}
+    except NotADirectoryError:
+        return False
+    except OSError as error:
+        return error.errno == errno.EACCES  # who reads it says why it cannot be read
+    return not names.isdisjoint(file.name for file in (run.manifest, run.progress, run.lock))
 
 
 def find_run(reference: str, root: Path) -> RunDirectory:
@@ -82,7 +89,7 @@ def _opened_at(run: RunDirectory) -> float:
     """When the latest start began: ``run.pid`` is written once per start; the folder's own time is the fallback."""
     for file in (run.pid, run.manifest, run.path):
         try:
-            return file.stat().st_mtime
+            return file.lstat().st_mtime
         except OSError:
             continue  # not there, or just removed by a prune
     return 0.0

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kilroy_engine.cli.find_run import all_runs
-from kilroy_engine.errors import CorruptRecord, RunDirectoryError
+from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.reader import RunSummary, read_run
 from kilroy_engine.rundir.times import rfc3339
 
+DAMAGED = "damaged"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which runs are wanted; what is empty asks for nothing."""
+    """Which runs are wanted; what is empty asks for nothing. Nobody knows labels and pipeline of a damaged run."""
 
     labels: Mapping[str, str]
     status: str = ""
@@ -32,18 +34,37 @@ class Selection:
             and all(labels.get(name) == value for name, value in self.labels.items())
         )
 
+    @property
+    def takes_damaged(self) -> bool:
+        """Whether damaged runs are wanted."""
+        return self.status == DAMAGED or not (self.status or self.graph or self.labels)
 
-def read_runs(root: Path) -> tuple[list[RunSummary], list[CorruptRecord]]:
-    """Every run below ``root``, the newest first, and what is damaged. A run that is being removed is passed over."""
+
+@dataclass(frozen=True)
+class DamagedRun:
+    """A run whose directory cannot be read; ``problem`` says what is wrong with it."""
+
+    path: Path
+    problem: str
+
+    @property
+    def run_id(self) -> str:
+        """The name of its directory."""
+        return self.path.name
+
+
+def read_runs(root: Path) -> tuple[list[RunSummary], list[DamagedRun]]:
+    """Every run below ``root``, the newest first, and those that are damaged. A run that is being removed is passed over."""
     found: list[RunSummary] = []
-    damaged: list[CorruptRecord] = []
+    damaged: list[DamagedRun] = []
     for run in all_runs(root):
         try:
             found.append(read_run(run.path))
-        except CorruptRecord as error:
-            damaged.append(error)
-        except RunDirectoryError:
-            continue  # gone since the folder was read
+        except (RunDirectoryError, OSError) as error:
+            if os.path.lexists(run.path):  # else gone since the folder was read
+                damaged.append(DamagedRun(run.path, str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever is in one run directory, the others are listed
+            damaged.append(DamagedRun(run.path, f"{type(error).__name__}: {error}"))
     return sorted(found, key=lambda run: run.started_at or _LONG_AGO, reverse=True), damaged
 
 
@@ -73,3 +94,9 @@ def record_of(run: RunSummary) -> dict[str, object]:
         "duration": "" if seconds is None else f"{round(seconds * 1000)}ms",
     }
     return {key: value for key, value in record.items() if value or key in ("run_id", "graph_name", "started_at", "status")}
+
+
+def record_of_damaged(run: DamagedRun) -> dict[str, object]:
+    """The record of a run that cannot be read: Kilroy's keys as far as they are known, and ``problem``."""
+    known = {"run_id": run.run_id, "graph_name": "", "started_at": "", "logs_root": str(run.path)}
+    return {**known, "status": DAMAGED, "problem": run.problem}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from kilroy_engine.cli.streams import say
-from kilroy_engine.errors import CorruptRecord
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.files import read_part
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.reader import tail_events
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
@@ -37,7 +38,7 @@ def print_failure(run: RunDirectory, final: FinalOutcome) -> None:
 def _print_facts(run: RunDirectory, final: FinalOutcome, stream: TextIO) -> None:
     try:
         manifest = Manifest.find(run)
-    except CorruptRecord as damaged:
+    except RunDirectoryError as damaged:
         say(f"kilroy: {damaged}")
         manifest = None
     worktree = manifest.worktree if manifest and Path(manifest.worktree).is_dir() else ""
@@ -54,7 +55,10 @@ def _print_facts(run: RunDirectory, final: FinalOutcome, stream: TextIO) -> None
 
 def failed_stage(run: RunDirectory) -> Path | None:
     """Folder of the last stage that failed; None where none did."""
-    failed = [visit for visit in read_visits(tail_events(run.path)) if visit.status in ("fail", "retry")]
+    try:
+        failed = [visit for visit in read_visits(tail_events(run.path)) if visit.status in ("fail", "retry")]
+    except RunDirectoryError:
+        return None  # the reason of the failure is told all the same
     folder = failed[-1].stage_dir(run) if failed else None
     return folder if folder and folder.is_dir() else None
 
@@ -62,13 +66,7 @@ def failed_stage(run: RunDirectory) -> Path | None:
 def last_lines(stage: Path) -> list[str]:
     """The end of what the stage's process wrote: its error output, else its output."""
     for name in ("stderr.log", "stdout.log"):
-        try:
-            with (stage / name).open("rb") as file:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - _TAIL_BYTES))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            continue  # a stage without a process has no such file
+        text = read_part(stage / name, _TAIL_BYTES, end=True).decode("utf-8", "replace")
         if text.strip():
             printable = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines())
             return [line for line in printable if line][-_OUTPUT_LINES:]

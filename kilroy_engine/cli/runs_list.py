@@ -23,8 +23,8 @@ def list_runs(
         list[str], Parameter(validator=check_labels, metavar="NAME=VALUE", help="Only runs with this label. May be repeated.")
     ] = (),  # type: ignore[assignment]
     status: Annotated[
-        Literal["running", "success", "fail", "canceled", "unknown"] | None,
-        Parameter(help="Only runs in this state; `unknown` has neither a process nor an end."),
+        Literal["running", "success", "fail", "canceled", "unknown", "damaged"] | None,
+        Parameter(help="Only runs in this state; `unknown` has neither a process nor an end, `damaged` cannot be read."),
     ] = None,
     graph: Annotated[str, Parameter(metavar="TEXT", help="Only runs whose pipeline's name contains this text.")] = "",
     limit: Annotated[int, Parameter(help="At most so many; 0 for all.")] = 0,
@@ -33,23 +33,24 @@ def list_runs(
 ) -> int:
     """List runs, the newest first.
 
-    Runs whose directory was placed elsewhere with `--logs-root` are not listed.
+    Runs whose directory was placed elsewhere with `--logs-root` are not listed. Runs whose directory is damaged come last, with
+    what is wrong; `--limit` does not count them.
     """
-    from kilroy_engine.cli.listing import Selection, read_runs, record_of
+    from kilroy_engine.cli.listing import DAMAGED, Selection, read_runs, record_of, record_of_damaged
 
     root = root_of_runs(runs_root)
     found, damaged = read_runs(root)
-    for error in damaged:
-        say(f"kilroy: {error}")
     wanted = Selection(read_pairs(label), status or "", graph)
     shown = [run for run in found if wanted.fits(run)]
     shown = shown[:limit] if limit > 0 else shown
+    broken = damaged if wanted.takes_damaged else []
     if json:
-        print(json_module.dumps([record_of(run) for run in shown], indent=2))
-    elif shown:
-        print_table(("RUN", "STATE", "PIPELINE", "STARTED", "TOOK", "REASON"), [_cells(run) for run in shown])
+        print(json_module.dumps([*map(record_of, shown), *map(record_of_damaged, broken)], indent=2))
+    elif shown or broken:
+        rows = [*map(_cells, shown), *((run.run_id, DAMAGED, "", "", "", run.problem) for run in broken)]
+        print_table(("RUN", "STATE", "PIPELINE", "STARTED", "TOOK", "REASON"), rows)
     else:
-        say(f"no runs{' match' if found else ''} in {root}")
+        say(f"no runs{' match' if found or damaged else ''} in {root}")
     return 0
 
 

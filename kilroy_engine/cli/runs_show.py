@@ -12,6 +12,9 @@ from cyclopts import Parameter
 from kilroy_engine.cli.event_text import duration, one_line
 from kilroy_engine.cli.find_run import find_run, root_of_runs
 from kilroy_engine.cli.streams import console, print_table, style_of
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.encoding import from_json
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 
 if TYPE_CHECKING:
@@ -105,10 +108,11 @@ def _visit_cells(visit: VisitRecord) -> tuple[str, ...]:
 
 def _outputs(path: Path) -> list[dict[str, object]]:
     try:
-        content: object = json_module.loads(RunDirectory(path).outputs_index.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []  # none declared, or the end is not written yet
-    return cast("list[dict[str, object]]", content) if isinstance(content, list) else []
+        content = from_json(read_file(RunDirectory(path).outputs_index) or b"[]")
+    except (RunDirectoryError, ValueError):
+        return []  # damaged: the rest can be shown all the same
+    entries = cast("list[object]", content) if isinstance(content, list) else []
+    return [cast("dict[str, object]", entry) for entry in entries if isinstance(entry, dict)]
 
 
 def _output_cells(output: Mapping[str, object]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from kilroy_engine.cli.errors import ExitCode
 from kilroy_engine.cli.find_run import find_run, root_of_runs
 from kilroy_engine.cli.streams import say
-from kilroy_engine.errors import InvalidInput
+from kilroy_engine.errors import CorruptRecord, InvalidInput
 from kilroy_engine.graph.attributes import read_duration_s
 
 
@@ -35,21 +35,26 @@ def stop(
     if grace_s is None or grace_s < 0:
         raise InvalidInput(f"--grace {grace}: a time such as 10s or 2m is expected", name="grace")
     directory = find_run(run, root_of_runs(runs_root))
-    summary = read_run(directory.path)
-    if summary.complete:
-        reason = f": {summary.failure_reason}" if summary.failure_reason else ""
-        say(f"kilroy: run {summary.run_id} has ended already, with {summary.status}{reason}; there is nothing to stop")
-        return ExitCode.FAIL
+    try:
+        summary = read_run(directory.path)
+    except CorruptRecord as damaged:
+        say(f"kilroy: {damaged}")  # a run at work can be stopped all the same
+    else:
+        if summary.complete:
+            reason = f": {summary.failure_reason}" if summary.failure_reason else ""
+            say(f"kilroy: run {summary.run_id} has ended already, with {summary.status}{reason}; there is nothing to stop")
+            return ExitCode.FAIL
     Connection(say).enter_if_reachable()
 
-    from kilroy_engine.orchestration.stop import stop_run
+    from kilroy_engine.orchestration.stop import owner_pid, stop_run
 
     stopped = stop_run(directory, grace_s=grace_s, force=force)
     if stopped is None:
         more = "" if force else "; --force kills its process"
-        say(f"kilroy: run {summary.run_id} (pid {summary.pid}) was asked to stop and has not ended within {grace}{more}")
+        which = f"{directory.path.name} (pid {owner_pid(directory)})"
+        say(f"kilroy: run {which} was asked to stop and has not ended within {grace}{more}")
         return ExitCode.FAIL
     print(f"pid={stopped.pid}")
     print(f"stopped={'forced' if stopped.forced else 'graceful'}")
-    say(f"run {summary.run_id}: {stopped.final.status}: {stopped.final.failure_reason}")
+    say(f"run {stopped.final.run_id}: {stopped.final.status}: {stopped.final.failure_reason}")
     return ExitCode.SUCCESS

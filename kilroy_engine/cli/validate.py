@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -82,11 +83,9 @@ def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
     from kilroy_engine.graph.child_validation import with_children_checked
     from kilroy_engine.graph.transforms import prepare
     from kilroy_engine.orchestration.extensions import findings_with_plugins, with_plugin_transforms
-    from kilroy_engine.orchestration.pipeline_file import child_reader
+    from kilroy_engine.orchestration.pipeline_file import child_reader, read_prompt
 
-    def read_text(name: str) -> str:
-        return (source.folder / name).read_text(encoding="utf-8")
-
+    read_text = partial(read_prompt, source.folder)
     graph = with_plugin_transforms(prepare(graph, inputs=source.inputs, read_text=read_text))
     file = str((source.folder / Path(source.name).name).resolve()) if source.name != STANDARD_INPUT_NAME else ""
     reader = child_reader(source.folder)

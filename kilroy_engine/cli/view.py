@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from kilroy_engine.cli.board import Board, Event, Row
 from kilroy_engine.cli.event_text import Narrator, duration, local_time
 from kilroy_engine.cli.streams import console, say, style_of
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.files import read_part
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.reader import tail_events
 
@@ -77,7 +79,8 @@ class LiveView:
     def show(self, event: Event) -> None:
         text = self._narrator.text(event)
         if event.get("event") == "loop_restart":
-            self._current = self._run.restart(event["restart_count"])
+            number = event.get("restart_count")
+            self._current = self._run.restart(number) if isinstance(number, int) else self._run
         for row in self._board.apply(event):
             self._console.print(self._finished(row))
         if text is not None and event.get("event") not in _ON_THE_BOARD:
@@ -133,19 +136,14 @@ def last_output_line(stage_dir: Path) -> str:
     newest = max((file for name in ("stdout.log", "stderr.log") if (file := _stat(stage_dir / name))), default=None)
     if newest is None:
         return ""
-    try:
-        with newest[1].open("rb") as file:
-            file.seek(max(0, newest[2] - _TAIL_BYTES))
-            tail = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""  # moved away: the next attempt has begun
+    tail = read_part(newest[1], _TAIL_BYTES, end=True).decode("utf-8", "replace")
     lines = [line for line in re.split(r"[\r\n]+", _ANSI.sub("", tail)) if line.strip()]
     return "".join(c if c.isprintable() else " " for c in lines[-1]).strip() if lines else ""
 
 
 def _stat(file: Path) -> tuple[float, Path, int] | None:
     try:
-        found = file.stat()
+        found = file.lstat()
     except OSError:
         return None
     return (found.st_mtime, file, found.st_size) if found.st_size else None
@@ -177,6 +175,9 @@ class Follower:
             self._view.close()
         except (BrokenPipeError, ValueError):
             pass  # nobody reads standard error any more (or it is closed): the run goes on unseen
+        except RunDirectoryError as error:
+            self._view.close()
+            say(f"kilroy: the run goes on unseen: {error}")
 
     def _idle(self) -> bool:
         """Called when there is nothing new to show, and before every pause."""

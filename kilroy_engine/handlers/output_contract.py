@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kilroy_engine.graph.model import Node
+from kilroy_engine.rundir.inside import path_inside
 
 
 def missing_outputs(node: Node, work_dir: Path) -> tuple[str, ...]:
@@ -13,10 +14,9 @@ def missing_outputs(node: Node, work_dir: Path) -> tuple[str, ...]:
     A path that leads out of ``work_dir`` counts as missing.
     """
     declared = (part.strip() for part in node.text("outputs").split(","))
-    root = work_dir.resolve()
-    return tuple(path for path in declared if path and not _is_there(root, path))
+    return tuple(path for path in declared if path and not _is_there(work_dir, path))
 
 
 def _is_there(root: Path, path: str) -> bool:
-    target = (root / path).resolve()
-    return target.is_relative_to(root) and target.exists()
+    target = path_inside(root, path)
+    return target is not None and (target.is_file() or target.is_dir())

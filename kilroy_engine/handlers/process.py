@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from kilroy_engine.handlers.base import Cancellation, OutputSink, discard_output
+from kilroy_engine.rundir.files import open_for_writing
 from kilroy_engine.rundir.processes import end_group, record_process
 
 _CHUNK_BYTES = 1 << 16
@@ -75,7 +76,7 @@ def run_command(command: Command, *, cancellation: Cancellation, output: OutputS
     started = time.monotonic()
     _require_program(command)
     with ExitStack() as stack:
-        logs = [stack.enter_context((command.stage_dir / f"{name}.log").open("wb", buffering=0)) for name in _STREAMS]
+        logs = [stack.enter_context(_new_log(command.stage_dir / f"{name}.log")) for name in _STREAMS]
         process = subprocess.Popen(
             (*_WHEN_RECORDED, *command.argv),
             cwd=command.work_dir,
@@ -109,6 +110,10 @@ def run_command(command: Command, *, cancellation: Cancellation, output: OutputS
 
 
 _STREAMS = ("stdout", "stderr")
+
+
+def _new_log(path: Path) -> IO[bytes]:
+    return os.fdopen(open_for_writing(path, os.O_WRONLY | os.O_TRUNC), "wb", buffering=0)
 
 
 def _require_program(command: Command) -> None:

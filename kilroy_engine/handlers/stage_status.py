@@ -6,12 +6,16 @@ there decides (:func:`with_stage_status`), for tools too.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilroy_engine.errors import CorruptRecord
+from kilroy_engine.errors import CorruptRecord, RunDirectoryError
 from kilroy_engine.rundir.atomic import write_bytes
+from kilroy_engine.rundir.files import is_real_folder, read_file
+from kilroy_engine.rundir.inside import goes_through_folders
+from kilroy_engine.rundir.limits import STATUS_BYTES
 from kilroy_engine.rundir.stage import STATUS_FILE, decode_status, read_status
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Json, Outcome
@@ -27,6 +31,11 @@ class StatusContract:
     fallback: Path
 
     @property
+    def root(self) -> Path:
+        """The work folder."""
+        return self.primary.parent
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables that tell the agent."""
         return {
@@ -36,8 +45,9 @@ class StatusContract:
 
     def clear(self) -> None:
         """Removes what an earlier stage left: an old verdict must not pass for a new one."""
-        self.primary.unlink(missing_ok=True)
-        self.fallback.unlink(missing_ok=True)
+        for path in (self.primary, self.fallback):
+            if goes_through_folders(self.root, path.relative_to(self.root)) and not is_real_folder(path):
+                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +81,11 @@ def status_contract(run_id: str, work_dir: Path) -> StatusContract:
 def ingest_status(contract: StatusContract, stage_dir: Path) -> Ingestion:
     """Moves the agent's verdict into the stage directory, byte for byte. The first valid one counts."""
     target = stage_dir / STATUS_FILE
-    if target.exists():
+    if os.path.lexists(target):
         return Ingestion("canonical")
     rejected: list[str] = []
     for source, path in (("worktree", contract.primary), ("dot_ai", contract.fallback)):
-        content, problem = _valid_content(path)
+        content, problem = _valid_content(contract.root, path)
         if not problem:
             write_bytes(target, content)
             path.unlink(missing_ok=True)
@@ -102,16 +112,22 @@ def with_stage_status(outcome: Outcome, stage_dir: Path) -> Outcome:
     )
 
 
-def _valid_content(path: Path) -> tuple[bytes, str]:
-    """Content of a verdict, or what is wrong with it. A file that is cut short is looked at twice more: it may still grow."""
+def _valid_content(root: Path, path: Path) -> tuple[bytes, str]:
+    """Content of a verdict, or what is wrong with it. A file that is cut short is looked at twice more: it may still grow.
+
+    A verdict is a file of the work folder: neither it nor a folder on the way to it may be a link.
+    """
+    if not goes_through_folders(root, path.relative_to(root)):
+        return b"", "missing status artifact"
     for pause_s in (*_PAUSES_S, None):
         try:
-            content = path.read_bytes()
-            decode_status(content, path)
-        except (FileNotFoundError, NotADirectoryError):
-            return b"", "missing status artifact"
-        except OSError:
+            content = read_file(path, limit_bytes=STATUS_BYTES)
+        except RunDirectoryError:
             return b"", "unreadable status artifact"
+        if content is None:
+            return b"", "missing status artifact"
+        try:
+            decode_status(content, path)
         except CorruptRecord as error:
             if not isinstance(error.__cause__, ValueError):
                 return b"", "invalid status payload"  # whole JSON, but no verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kilroy_engine.handlers.go_text import duration_text, exit_text
 from kilroy_engine.handlers.process import Command, CommandEnd, Ending, run_command
 from kilroy_engine.handlers.stage_status import with_stage_status
 from kilroy_engine.rundir.atomic import write_json
+from kilroy_engine.rundir.files import read_part
 from kilroy_engine.traversal.failure import OUTPUT_DIGEST_KEY, FailureClass, output_digest
 from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, success
 
@@ -83,15 +83,12 @@ def _digest(stage_dir: Path, output: str) -> dict[str, Json]:
 
 
 def _tail_of(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - OUTPUT_LIMIT))
-        return file.read().decode(errors="replace")
+    return read_part(log, OUTPUT_LIMIT, end=True).decode(errors="replace")
 
 
 def _head_of(log: Path) -> str:
-    with log.open("rb") as file:
-        # No character takes more than four bytes, so this holds as many characters as can be used.
-        return file.read(4 * OUTPUT_LIMIT).decode(errors="replace")[:OUTPUT_LIMIT]
+    # No character takes more than four bytes, so this holds as many characters as can be used.
+    return read_part(log, 4 * OUTPUT_LIMIT).decode(errors="replace")[:OUTPUT_LIMIT]
 
 
 def _hint(command: str, stderr: str, work_dir: Path) -> str:

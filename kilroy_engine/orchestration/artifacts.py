@@ -16,10 +16,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun
 
-from kilroy_engine.errors import PipelineSourceError
+from kilroy_engine.errors import PipelineSourceError, RunDirectoryError
 from kilroy_engine.graph.dot import parse_dot
 from kilroy_engine.graph.render import to_dot, to_mermaid
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import TEXT_BYTES
 from kilroy_engine.rundir.reader import tail_events
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.visits import VisitRecord, last_statuses, read_visits, taken_edges
@@ -71,8 +73,9 @@ def summary(run: RunDirectory, final: FinalOutcome) -> str:
 
 def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
     try:
-        graph = parse_dot(run.graph_dot.read_text(encoding="utf-8"), "graph.dot")
-    except (OSError, PipelineSourceError):
+        content = read_file(run.graph_dot, limit_bytes=TEXT_BYTES)
+        graph = parse_dot((content or b"").decode("utf-8"), "graph.dot")
+    except (RunDirectoryError, UnicodeDecodeError, PipelineSourceError):
         return ""  # a picture is no reason to lose the summary
     statuses, taken = last_statuses(visits), taken_edges(visits)
     image = _svg(to_dot(graph, statuses=statuses, taken=taken))

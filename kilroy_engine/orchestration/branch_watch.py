@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.orchestration.branch import BranchWork
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.rundir.atomic import read_bytes
 from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning
+from kilroy_engine.rundir.files import read_file
+from kilroy_engine.rundir.progress import parse_line
 from kilroy_engine.rundir.times import now, read_rfc3339, rfc3339
 
 HEARTBEAT_S = 10.0
@@ -77,8 +78,8 @@ class BranchWatch:
 
 
 def _last_event(work: BranchWork) -> tuple[str, datetime] | None:
-    content = read_bytes(work.directory.live)
-    if content is None:
-        return None
-    event = json.loads(content)
-    return str(event["event"]), read_rfc3339(str(event["ts"]))
+    try:
+        event = parse_line(read_file(work.directory.live) or b"")
+        return (str(event["event"]), read_rfc3339(str(event.get("ts")))) if event is not None else None
+    except (RunDirectoryError, ValueError):
+        return None  # damaged by a stage: the next event replaces it

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from kilroy_engine.errors import KilroyError
-from kilroy_engine.rundir.atomic import write_bytes
+from kilroy_engine.rundir.atomic import write_bytes, write_text
 from kilroy_engine.rundir.encoding import indented
 from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
@@ -47,7 +47,7 @@ def outcome_of_state(state: State, *, what: str, node_id: str, stage_dir: Path) 
 def outcome_of_error(error: Exception, stage_dir: Path) -> Outcome:
     """The failure that an exception of the callee stands for; its traceback goes to ``panic.txt``."""
     text = f"{error}\n\n{''.join(traceback.format_exception(error))}"
-    (stage_dir / "panic.txt").write_text(text, encoding="utf-8")
+    write_text(stage_dir / "panic.txt", text)
     outcome = failure_of_exception(error).with_updates(notes="the call raised; see panic.txt")
     if isinstance(error, KilroyError):
         return outcome

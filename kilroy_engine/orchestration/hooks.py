@@ -20,7 +20,7 @@ from prefect.exceptions import PrefectException
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from kilroy_engine.errors import RunDirectoryError, RunSuperseded
+from kilroy_engine.errors import CorruptRecord, RunDirectoryError, RunSuperseded
 from kilroy_engine.orchestration.artifacts import publish_summary
 from kilroy_engine.orchestration.interrupts import BY_SIGNAL
 from kilroy_engine.orchestration.locate import locate
@@ -28,10 +28,9 @@ from kilroy_engine.orchestration.opening import OpenRun, live_run
 from kilroy_engine.orchestration.prefect_events import announce_end
 from kilroy_engine.orchestration.settle import settle_children, settle_task_runs
 from kilroy_engine.orchestration.states import agrees, end_state, final_status_of, state_message
-from kilroy_engine.rundir.events import TERMINAL_EVENTS
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.locks import is_held
-from kilroy_engine.rundir.progress import last_event
+from kilroy_engine.rundir.progress import is_ended
 from kilroy_engine.rundir.records import FinalOutcome
 from kilroy_engine.rundir.terminal import HURRIED, Limits, Owner, end_of, finalize_run
 from kilroy_engine.traversal.outcome import FinalStatus
@@ -51,11 +50,13 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     owns no directory, so there is nothing to write.
     """
     logger = flow_run_logger(flow_run, flow)
-    run = locate(flow_run, os.environ)
+    live = live_run(flow_run.id)
+    if live is not None:
+        live.started.lock.restore()
+    run = live.directory if live is not None else locate(flow_run, os.environ)
     if run is None:
         logger.info("No run directory belongs to this flow run, so there is no end to write.")
         return
-    live = live_run(flow_run.id)
     if live is None and is_held(run.lock):
         logger.info("The run is at work in another process, which will write its end.")
         return
@@ -96,8 +97,10 @@ def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: OpenRun | Non
 
 def is_over(run: RunDirectory) -> bool:
     """Whether the terminal line is the last one."""
-    line = last_event(run.progress)
-    return line is not None and line.get("event") in TERMINAL_EVENTS
+    try:
+        return is_ended(run.progress)
+    except CorruptRecord:
+        return False  # whatever a stage has left there is no end
 
 
 def _told_by(state: State, *, by_this_start: bool) -> tuple[FinalStatus | None, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.graph.loops import Loop, loop_at
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.rundir.inside import read_inside
+from kilroy_engine.rundir.limits import TEXT_BYTES
 from kilroy_engine.traversal.loops import FILE_SEEN_KEY
 from kilroy_engine.traversal.outcome import Outcome
 
@@ -27,11 +30,11 @@ def file_ends(loop: Loop, work_dir: Path) -> bool:
     if loop.until_file and (work_dir / loop.until_file).exists():
         return True
     path, wanted = loop.until_contains
-    return bool(path) and wanted.encode() in _content(work_dir / path)
+    return bool(path) and wanted.encode() in _content(work_dir, path)
 
 
-def _content(path: Path) -> bytes:
+def _content(work_dir: Path, path: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
-        return b""  # not written yet, or no file: it ends nothing
+        return read_inside(work_dir, path, limit_bytes=TEXT_BYTES) or b""
+    except RunDirectoryError:
+        return b""  # no file, or none of the place of work: it ends nothing

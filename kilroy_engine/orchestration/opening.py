@@ -31,7 +31,7 @@ from kilroy_engine.orchestration.stall import ProgressClock
 from kilroy_engine.orchestration.tag_limits import TagLimits
 from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
-from kilroy_engine.rundir.events import Event, RunStarted
+from kilroy_engine.rundir.events import Event, RunStarted, WarningGiven
 from kilroy_engine.rundir.layout import RunDirectory, check_run_id
 from kilroy_engine.rundir.ownership import RunLock
 from kilroy_engine.rundir.processes import end_process_groups
@@ -154,6 +154,7 @@ class OpenRun:
     def conclude(self, status: FinalStatus, reason: str) -> Conclusion:
         """Stages what the walk came to, for the state hook to commit. Child processes are gone before it."""
         self.end_processes()
+        self.started.lock.restore()
         if status is FinalStatus.CANCELED:
             request_cancel(self.directory, self.cancellation.source)
         conclusion = Conclusion(status=status, reason=reason, sha=self.workspace.head(), start=self.started.owner.start)
@@ -167,6 +168,7 @@ class OpenRun:
         """
         try:
             self.end_processes()
+            self.started.lock.restore()
             if self.cancellation.failed:
                 self.conclude(FinalStatus.FAIL, self.cancellation.reason)
             elif self.cancellation.requested:
@@ -283,7 +285,8 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], host: Workspace | None)
             plan, worktree=directory.worktree, exclude_globs=settings.checkpoint_exclude_globs, sign=settings.sign
         )
         if host is None:  # else the run around it has done so
-            KilroyFolder(workspace.path).prepare(dict(prepared.inputs), directory.package)
+            folder = KilroyFolder(workspace.path, lambda message: started.progress.append(WarningGiven(message=message)))
+            folder.prepare(dict(prepared.inputs), directory.package)
         state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
         run = parts.assemble(started, workspace, state)
     except BaseException:

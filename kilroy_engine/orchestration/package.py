@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,10 @@ from kilroy_engine.errors import InvalidInput, PackageSyntaxError, RunDirectoryE
 from kilroy_engine.graph.inputs import DeclaredInput
 from kilroy_engine.graph.source import excerpt
 from kilroy_engine.orchestration.pipeline_file import PACKAGE_FILE, is_folder
+from kilroy_engine.rundir.copies import copy_file, copy_tree
+from kilroy_engine.rundir.files import is_real_folder
+from kilroy_engine.rundir.inside import path_inside, read_inside
+from kilroy_engine.rundir.limits import TEXT_BYTES
 
 PACKAGE_FOLDERS = ("scripts", "prompts")
 """Folders of a package that every place of work gets, in ``.kilroy/package/``."""
@@ -127,15 +132,18 @@ def read_package(folder: Path) -> WorkflowPackage:
 
     Raises:
         PackageSyntaxError: With file, line and column.
+        InvalidInput: A link in the package leads out of it.
     """
     path = folder / PACKAGE_FILE
+    _require_own_files(folder)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return WorkflowPackage(folder, PackageManifest())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        content = read_inside(folder, PACKAGE_FILE, limit_bytes=TEXT_BYTES)
+        text = content.decode("utf-8") if content is not None else None
+    except (RunDirectoryError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, RunDirectoryError) else "it is not UTF-8 text"
         raise PackageSyntaxError(f"cannot be read: {reason}", filename=str(path)) from error
+    if text is None:
+        return WorkflowPackage(folder, PackageManifest())
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -159,12 +167,33 @@ def keep_package(package: WorkflowPackage, kept: Path) -> None:
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
         for name in PACKAGE_FOLDERS:
-            if (package.folder / name).is_dir():
-                shutil.copytree(package.folder / name, kept / name)
-        if (package.folder / PACKAGE_FILE).is_file():
-            shutil.copy2(package.folder / PACKAGE_FILE, kept / PACKAGE_FILE)
-    except (OSError, shutil.Error) as error:
+            if is_real_folder(package.folder / name):
+                copy_tree(package.folder / name, kept / name)
+        if os.path.lexists(package.folder / PACKAGE_FILE):
+            copy_file(package.folder / PACKAGE_FILE, kept / PACKAGE_FILE)
+    except OSError as error:
         raise RunDirectoryError(f"cannot copy the package {package.folder} to {kept}: {error}", path=kept) from error
+
+
+def _require_own_files(folder: Path) -> None:
+    """A package is copied with its links as they are. One that leads out, or in a circle, would lead nowhere in the copy."""
+    for name in (*PACKAGE_FOLDERS, PACKAGE_FILE):
+        for link in _links_at(folder / name):
+            target = link.readlink()
+            if link == folder / name or target.is_absolute() or path_inside(folder, link.relative_to(folder)) is None:
+                raise InvalidInput(
+                    f"{link} is a link to {target}; what a workflow package hands on lies in the package itself, so put a copy "
+                    "there, or a relative link to a file of its scripts and prompts",
+                    name="graph",
+                )
+
+
+def _links_at(place: Path) -> Iterator[Path]:
+    if place.is_symlink():
+        yield place
+        return
+    for parent, folders, names in os.walk(place):
+        yield from (path for name in (*folders, *names) if (path := Path(parent, name)).is_symlink())
 
 
 def _no_toml(error: tomllib.TOMLDecodeError, text: str, path: Path) -> PackageSyntaxError:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from functools import partial
 from pathlib import Path
 
-from kilroy_engine.errors import PipelineNotFound
+from kilroy_engine.errors import PipelineNotFound, RunDirectoryError
 from kilroy_engine.graph.child_validation import ChildText, ReadChild
+from kilroy_engine.rundir.files import kind_at
+from kilroy_engine.rundir.inside import path_inside, read_inside
+from kilroy_engine.rundir.limits import TEXT_BYTES, megabytes
 
-SIZE_LIMIT_BYTES = 16 * 1024 * 1024
 INLINE = "<inline>"
 PACKAGE_GRAPH = "graph.dot"
 PACKAGE_FILE = "workflow.toml"
@@ -50,11 +55,12 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
         path = _pipeline_in(path, graph)
         graph = str(Path(graph) / path.name)
     try:
-        if path.stat().st_size > SIZE_LIMIT_BYTES:
-            raise PipelineNotFound(f"{graph} is larger than {SIZE_LIMIT_BYTES >> 20} MB; that is no pipeline", path=path)
-        raw = path.read_bytes()
+        with path.open("rb") as stream:  # what a person names may be a pipe: `kilroy run <(generate)`
+            raw = stream.read(TEXT_BYTES + 1)
     except OSError as error:
         raise PipelineNotFound(f"pipeline file {graph} cannot be read: {error.strerror}", path=path) from error
+    if len(raw) > TEXT_BYTES:
+        raise PipelineNotFound(f"{graph} is larger than {megabytes(TEXT_BYTES)}; that is no pipeline", path=path)
     try:
         return raw.decode("utf-8"), graph
     except UnicodeDecodeError as error:
@@ -64,16 +70,36 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
         ) from error
 
 
+def read_prompt(folder: Path, name: str) -> str:
+    """The text of a prompt file, which lies in the folder of the pipeline that names it, or below.
+
+    Raises:
+        FileNotFoundError: None is there.
+        ValueError: It leads out of the folder, is no file, too large, or no UTF-8 text.
+    """
+    if path_inside(folder, name) is None:
+        raise ValueError(f"it leads out of {folder}; a prompt file lies in the pipeline's folder or below")
+    try:
+        content = read_inside(folder, name, limit_bytes=TEXT_BYTES)
+    except RunDirectoryError as error:
+        raise ValueError(str(error)) from error
+    if content is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / name))
+    return content.decode("utf-8")
+
+
 def find_child(name: str, *folders: Path) -> Path | None:
     """The file of a child pipeline: ``name`` in the first folder that has it; None where none does.
 
     Raises:
-        PipelineNotFound: It is a folder.
+        PipelineNotFound: It is a folder, a pipe or the like.
     """
     candidates = (folder / Path(name).expanduser() for folder in folders)
     found = next((path.absolute() for path in candidates if path.exists()), None)
     if found is not None and found.is_dir():
         raise PipelineNotFound(f"the child pipeline {name} is a folder; name the DOT file in it", path=found)
+    if found is not None and not found.is_file():
+        raise PipelineNotFound(f"the child pipeline {name} is {kind_at(found.resolve())}, and a file is expected", path=found)
     return found
 
 
@@ -85,7 +111,7 @@ def child_reader(folder: Path) -> ReadChild:
         if path is None:
             return None
         text, _ = read_pipeline(str(path))
-        return ChildText(text, str(path.resolve()), lambda other: (path.parent / other).read_text(encoding="utf-8"))
+        return ChildText(text, str(path.resolve()), partial(read_prompt, path.parent))
 
     return read
 

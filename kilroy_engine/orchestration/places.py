@@ -10,6 +10,7 @@ from kilroy_engine.errors import InvalidInput, WorkspaceError
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.workspace.base import Submodules, Workspace, WorkspaceFacts
 from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitPlan, GitWorkspace, find_repository, plan_git
+from kilroy_engine.workspace.kilroy_folder import require_usable
 from kilroy_engine.workspace.plain import open_in_place, open_scratch
 from kilroy_engine.workspace.reopen import reopen_workspace
 
@@ -46,6 +47,7 @@ def plan_workspace(settings: RunSettings, *, run_id: str, base: Path) -> Workspa
         workdir = base / Path(settings.workdir).expanduser()
         if not workdir.is_dir():
             raise WorkspaceError(f"work folder {workdir} is not a folder; make it first or name another one")
+        require_usable(workdir.resolve())
         return PlainPlan(workdir.resolve())
     if settings.workspace == "plain":
         if settings.repo:

@@ -29,6 +29,7 @@ from kilroy_engine.orchestration.callee import Callee, find_callee, find_deploym
 from kilroy_engine.orchestration.threaded import End, ThreadedCall
 from kilroy_engine.orchestration.told import asking_prefect
 from kilroy_engine.rundir.atomic import write_json
+from kilroy_engine.rundir.files import remove
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 
@@ -82,7 +83,7 @@ class _Record:
         self._began = time.monotonic()
         self._facts: dict[str, Any] = {"type": call.node_type, "ref": str(call.target), "parameters": dict(call.parameters)}
         self.run: FlowRun | TaskRun | None = None
-        (stage_dir / RESULT_FILE).unlink(missing_ok=True)  # an earlier attempt's
+        remove(stage_dir / RESULT_FILE)  # an earlier attempt's
         self.write()
 
     def note(self, run: FlowRun | TaskRun) -> None:

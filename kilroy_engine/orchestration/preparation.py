@@ -5,6 +5,7 @@ Nothing here writes. A run that is refused leaves nothing behind.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +26,7 @@ from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool
 from kilroy_engine.orchestration.extensions import findings_with_plugins, handler_findings, plugin_rules, with_plugin_transforms
 from kilroy_engine.orchestration.inputs import check_inputs, with_defaults
 from kilroy_engine.orchestration.package import WorkflowPackage, package_at, read_package
-from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline
+from kilroy_engine.orchestration.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline, read_prompt
 from kilroy_engine.orchestration.places import GitPlan, PlainPlan, WorkspacePlan, plan_workspace
 from kilroy_engine.orchestration.resume import (
     EarlierRun,
@@ -279,8 +280,7 @@ def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None
 
 def _read_prompt(folders: tuple[Path, ...], name: str) -> str:
     """Text of a prompt file, from the first of the folders that has it."""
-    found = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
-    return found.read_text(encoding="utf-8")
+    return read_prompt(next((folder for folder in folders if os.path.lexists(folder / name)), folders[-1]), name)
 
 
 def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, tuple[Path, ...]]:

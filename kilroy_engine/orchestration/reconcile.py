@@ -23,7 +23,7 @@ import httpx
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 
-from kilroy_engine.errors import KilroyError, RunAlreadyOwned, RunDirectoryError
+from kilroy_engine.errors import KilroyError, RunAlreadyOwned
 from kilroy_engine.orchestration.locate import RUN_DIRECTORY_LABEL, directory_of
 from kilroy_engine.orchestration.lost import (
     DEFAULT_PATIENCE,
@@ -39,6 +39,7 @@ from kilroy_engine.orchestration.lost import (
 )
 from kilroy_engine.orchestration.states import end_state
 from kilroy_engine.orchestration.told import Prefect, asking_prefect
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.liveness import examine, run_directories
 from kilroy_engine.rundir.ownership import RunLock, current_owner
@@ -148,7 +149,7 @@ def reconciling(root: Path) -> Generator[None]:
 def _is_lost(run: RunDirectory) -> bool:
     try:
         found = examine(run)
-    except (RunDirectoryError, OSError):
+    except Exception:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
         return False  # `kilroy reconcile` tells about it
     return found is not None and found.silent_s >= DEFAULT_PATIENCE.grace_s
 
@@ -176,8 +177,8 @@ class _Reconciler:
                     yield Finding(run, Action.END, final.failure_reason or "its end is complete now", final.status)
         except RunAlreadyOwned:
             yield Finding(run, Action.LEAVE, "another process took it just now")
-        except (KilroyError, OSError) as error:
-            yield Finding(run, Action.ERROR, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
+            yield _failed(run, error)
 
     def settle(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
         """Tells Prefect of an end that is on disk for as long as the grace, and that it does not know of."""
@@ -188,8 +189,8 @@ class _Reconciler:
             before = flow_run.state.name if flow_run.state else "no state"
             if not self._dry_run:
                 tell_prefect(run, flow_run, final, self._prefect, announce=False)
-        except (KilroyError, OSError) as error:
-            yield Finding(run, Action.ERROR, str(error))
+        except Exception as error:  # noqa: BLE001 - the same
+            yield _failed(run, error)
         else:
             verb = "would be set" if self._dry_run else "set"
             yield Finding(run, Action.STATE, f"flow run {verb} from {before} to {end_state(final).name}", final.status)
@@ -209,13 +210,13 @@ class _Reconciler:
 
     def tidy(self, run: RunDirectory) -> Iterator[Finding]:
         """Removes a worktree that is past its age."""
-        worktree = stale_worktree(run, now())
-        if worktree is None or not is_ended(run.progress):
-            return
-        if self._dry_run:
-            yield Finding(run, Action.WORKTREE, f"worktree would be removed: {worktree}")
-            return
         try:
+            worktree = stale_worktree(run, now())
+            if worktree is None or not is_ended(run.progress):
+                return
+            if self._dry_run:
+                yield Finding(run, Action.WORKTREE, f"worktree would be removed: {worktree}")
+                return
             lock = RunLock.acquire(run)
             try:
                 removed = discard_worktree(run)
@@ -223,11 +224,18 @@ class _Reconciler:
                 lock.release()
         except RunAlreadyOwned:
             return  # somebody resumes it
-        except (KilroyError, OSError) as error:
-            yield Finding(run, Action.ERROR, f"worktree not removed: {error}")
+        except Exception as error:  # noqa: BLE001 - the same
+            yield _failed(run, error, "worktree not removed: ")
         else:
             if removed:
                 yield Finding(run, Action.WORKTREE, f"worktree removed: {worktree}; its branch stays")
+
+
+def _failed(run: RunDirectory, error: Exception, what: str = "") -> Finding:
+    if not isinstance(error, KilroyError | OSError):
+        _log.error("%s could not be reconciled", run.path, exc_info=error)
+        return Finding(run, Action.ERROR, f"{what}{type(error).__name__}: {error}")
+    return Finding(run, Action.ERROR, f"{what}{error}")
 
 
 def _end_of_flow_run(run: RunDirectory, flow_run_id: str) -> FinalOutcome | None:
@@ -237,7 +245,8 @@ def _end_of_flow_run(run: RunDirectory, flow_run_id: str) -> FinalOutcome | None
         final = FinalOutcome.find(run)
         return final if final is not None and final.start == owner.start and is_ended(run.progress) else None
     for path in run.path.glob("final*.json"):
-        final = FinalOutcome.parse(path.read_bytes(), path)
-        if final.flow_run_id == flow_run_id:
+        content = read_file(path)
+        final = FinalOutcome.parse(content, path) if content is not None else None
+        if final is not None and final.flow_run_id == flow_run_id:
             return final
     return None

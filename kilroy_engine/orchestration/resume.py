@@ -15,7 +15,9 @@ from kilroy_engine.graph.model import Graph
 from kilroy_engine.orchestration.settings import Options, saved_settings
 from kilroy_engine.rundir.artifacts import require_artifacts
 from kilroy_engine.rundir.checkpoint import Checkpoint, load_checkpoint
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import TEXT_BYTES
 from kilroy_engine.rundir.ownership import RunLock, owner_alive
 from kilroy_engine.rundir.progress import is_ended
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
@@ -79,12 +81,14 @@ def read_earlier(path: Path) -> EarlierRun:
         )
     refuse_success(run)
     try:
-        source = run.graph_dot.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        content = read_file(run.graph_dot, limit_bytes=TEXT_BYTES)
+        source = content.decode("utf-8") if content is not None else None
+    except UnicodeDecodeError:
+        source = None
+    if source is None:
         raise RunDirectoryError(
-            f"{run.graph_dot} cannot be read: {reason}; restore it from run.tgz or start anew", path=path
-        ) from error
+            f"{run.graph_dot} is missing or is not UTF-8 text; restore it from run.tgz or start anew", path=path
+        )
     return EarlierRun(run, manifest, saved_settings(run), source)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
@@ -11,7 +10,8 @@ from typing import cast
 import yaml
 
 from kilroy_engine.errors import CorruptRecord, InvalidInput, RunDirectoryError
-from kilroy_engine.rundir.atomic import read_bytes
+from kilroy_engine.rundir.encoding import from_json
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 
 KILROY_KEYS_WITHOUT_MEANING = frozenset(
@@ -53,13 +53,13 @@ def read_run_config(run: RunDirectory, known: Collection[str]) -> Mapping[str, o
         RunDirectoryError: There is no such file.
         CorruptRecord: It holds something else.
     """
-    content = read_bytes(run.run_config)
+    content = read_file(run.run_config)
     if content is None:
         raise RunDirectoryError(
             f"{run.run_config} does not exist; without its settings the run cannot be resumed", path=run.path
         )
     try:
-        found: object = json.loads(content)
+        found = from_json(content)
     except ValueError as error:
         raise _damaged(run, f"it is not JSON: {error}") from error
     if not isinstance(found, dict):

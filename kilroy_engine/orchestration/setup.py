@@ -8,7 +8,8 @@ import time
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.handlers.process import Command, Ending, run_command
 from kilroy_engine.orchestration.opening import OpenRun
-from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart
+from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart, WarningGiven
+from kilroy_engine.rundir.files import read_part
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
 SETUP_DIRECTORY = "run.setup"
@@ -34,7 +35,8 @@ def bring_back(run: OpenRun) -> None:
         run.workspace.restore(run.restore_to)
     except WorkspaceError as error:
         raise SetupFailed(str(error)) from error
-    KilroyFolder(run.workspace.path).prepare(dict(run.prepared.inputs), run.directory.package)
+    folder = KilroyFolder(run.workspace.path, lambda message: run.emit(WarningGiven(message=message)))
+    folder.prepare(dict(run.prepared.inputs), run.directory.package)
 
 
 def run_setup_commands(run: OpenRun) -> None:
@@ -61,7 +63,7 @@ def run_setup_commands(run: OpenRun) -> None:
         )
         run.cancellation.raise_if_requested()
         stdout, stderr = (
-            (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip()[-4000:]
+            read_part(folder / f"{name}.log", 16000, end=True).decode("utf-8", "replace").strip()[-4000:]
             for name in ("stdout", "stderr")
         )
         if end.ending is Ending.EXITED and end.exit_code == 0:

@@ -18,6 +18,7 @@ from kilroy_engine.orchestration.commits import commit_failure, commit_visit, re
 from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.updates import settle_updates
+from kilroy_engine.rundir.atomic import write_text
 from kilroy_engine.rundir.children import read_guidance
 from kilroy_engine.rundir.events import (
     HumanGateAnswered,
@@ -65,7 +66,7 @@ class StageVisit:
         self.outcome: Outcome | None = None
         self.state = state
         self.directory = lane.directory.stage(self.node.id)
-        self._folder = KilroyFolder(lane.workspace.path)
+        self._folder = KilroyFolder(lane.workspace.path, lambda message: lane.emit(WarningGiven(message=message)))
 
     def begin(self) -> None:
         """Makes the stage directory, keeps an earlier visit's files aside, tells the stage its task in files."""
@@ -173,7 +174,7 @@ class StageVisit:
 
     def _outcome_of(self, error: Exception) -> Outcome:
         text = f"{error}\n\n{traceback.format_exc()}"
-        (self.directory / "panic.txt").write_text(text, encoding="utf-8")
+        write_text(self.directory / "panic.txt", text)
         return failure_of_exception(error).with_updates(notes="the handler raised; see panic.txt")
 
     def _reported(self, outcome: Outcome) -> Outcome:

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelling
 
-from kilroy_engine.errors import RunAlreadyOwned, RunDirectoryError, RunEnded
+from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError, RunEnded
 from kilroy_engine.orchestration.lost import End, end_lost_run
 from kilroy_engine.orchestration.told import Prefect, asking_prefect
 from kilroy_engine.rundir.cancel import request_cancel
@@ -50,10 +50,9 @@ def stop_run(run: RunDirectory, *, grace_s: float, force: bool) -> Stopped | Non
         RunEnded: There is nothing to stop.
         RunDirectoryError: The run cannot be ended from this machine, or the disk refuses.
     """
-    if is_ended(run.progress):
+    if _has_ended(run):
         raise RunEnded(f"run {run.path.name} has ended already", path=run.path)
-    record = find_record(run)
-    pid = record.pid if record else 0
+    pid = owner_pid(run)
     request_cancel(run, SOURCE)
     with asking_prefect() as prefect:
         flow_run = _cancel_in_prefect(run, prefect)
@@ -65,6 +64,22 @@ def stop_run(run: RunDirectory, *, grace_s: float, force: bool) -> Stopped | Non
         _kill_owner(run)
         final = _wait_for_end(run, flow_run, prefect, grace_s=_KILL_WAIT_S + LOST_AFTER_S)
         return Stopped(final, pid, forced=True) if final is not None else None
+
+
+def owner_pid(run: RunDirectory) -> int:
+    """Process id of the run's owner, 0 where it is not known."""
+    try:
+        record = find_record(run)
+    except CorruptRecord:
+        return 0
+    return record.pid if record else 0
+
+
+def _has_ended(run: RunDirectory) -> bool:
+    try:
+        return is_ended(run.progress)
+    except CorruptRecord:
+        return False  # whatever is there is no end
 
 
 def _cancel_in_prefect(run: RunDirectory, prefect: Prefect) -> FlowRun | None:
@@ -85,10 +100,15 @@ def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: Prefect,
     deadline = time.monotonic() + grace_s
     lost_since: float | None = None
     while True:
-        final = FinalOutcome.find(run)
-        if final is not None and is_ended(run.progress):
-            return final
-        found = examine(run)
+        try:
+            final = FinalOutcome.find(run)
+            if final is not None and is_ended(run.progress):
+                return final
+            found = examine(run)
+        except CorruptRecord:
+            found = None  # left by a stage; whoever writes the end of the run puts it right
+            if time.monotonic() >= deadline:
+                raise
         lost_since = (lost_since or time.monotonic()) if found is not None and found.place is Place.HERE else None
         if found is not None and lost_since is not None and time.monotonic() - lost_since >= min(LOST_AFTER_S, grace_s):
             try:

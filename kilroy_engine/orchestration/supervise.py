@@ -27,7 +27,9 @@ from kilroy_engine.rundir.children import (
     write_guidance,
 )
 from kilroy_engine.rundir.events import ManagerLoopCycle, ManagerLoopSteered, WarningGiven
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import TEXT_BYTES
 from kilroy_engine.rundir.ownership import current_owner
 from kilroy_engine.rundir.stage import begun_visits
 from kilroy_engine.traversal.failure import FailureClass
@@ -125,7 +127,7 @@ def _goes_on(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, nod
     if record.start >= start or not (interrupted or failed_there) or not earlier.manifest.exists():
         return False
     try:
-        same = earlier.graph_dot.read_bytes() == file.read_bytes()
+        same = read_file(earlier.graph_dot, limit_bytes=TEXT_BYTES) == file.read_bytes()
     except OSError as error:
         raise PipelineNotFound(f"child pipeline {file} cannot be read: {error.strerror}", path=file) from error
     if not same:

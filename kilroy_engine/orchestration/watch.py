@@ -72,9 +72,7 @@ class Watcher:
         cancellation = self._run.cancellation
         if self._deadline is not None and now >= self._deadline:
             cancellation.request(f"{DEADLINE}{self._run.settings.run_timeout_s:g}s")
-        if now >= self._next_touch:
-            self._next_touch = now + TOUCH_INTERVAL_S
-            self._touch()
+        self._keep_lock(now)
         if source := self._stop_requested():
             self._request(source, now)
         if now >= self._next_poll and not cancellation.requested:
@@ -88,10 +86,13 @@ class Watcher:
         if now - since >= self._patience_s:
             self._run.cancellation.request(source)
 
-    def _touch(self) -> None:
+    def _keep_lock(self, now: float) -> None:
         try:
-            self._run.started.lock.touch()
-        except OSError:
+            self._run.started.lock.restore()  # some microseconds where nothing was done to it
+            if now >= self._next_touch:
+                self._next_touch = now + TOUCH_INTERVAL_S
+                self._run.started.lock.touch()
+        except (RunDirectoryError, OSError):
             pass  # a disk that refuses this for a moment must not take the watch over everything else away
 
     def _stop_requested(self) -> str:

@@ -31,6 +31,6 @@ class Abandoned:
 def _age_s(file: Path) -> float:
     """Seconds since the file was written last; 0 where there is none yet."""
     try:
-        return max(0.0, time.time() - file.stat().st_mtime)
-    except FileNotFoundError:
+        return max(0.0, time.time() - file.lstat().st_mtime)
+    except OSError:
         return 0.0

@@ -10,10 +10,12 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.errors import CorruptRecord, RunDirectoryError
 from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import make_way, open_file, remove
 from kilroy_engine.rundir.layout import RunDirectory
 
 _LEFT_OUT = frozenset({"run.tgz", "run.lock.json", "commit.lock", "end.lock"})
@@ -33,14 +35,16 @@ def write_archive(run: RunDirectory, *, limit_s: float) -> bool:
     temporary = run.path / f"{TEMPORARY_PREFIX}{os.getpid()}-run.tgz"
     failpoint("run.tgz", "before")
     try:
+        remove(temporary)
         with (
-            temporary.open("wb") as raw,
+            temporary.open("xb") as raw,
             gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, compresslevel=6) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
             for path in _members(run.path):
                 _add(archive, path, path.relative_to(run.path).as_posix(), deadline)
         failpoint("run.tgz", "rename")
+        make_way(run.archive)
         temporary.replace(run.archive)
     except TimeoutError:
         return False
@@ -83,13 +87,15 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, deadline: float) -> No
         if stat.S_IFMT(path.lstat().st_mode) not in _KEPT_KINDS:
             return
         member = archive.gettarinfo(path, name)
-        stream = path.open("rb") if member.isreg() else None
-    except FileNotFoundError:
-        return  # it was removed meanwhile
+        stream = open_file(path) if member.isreg() else None
+    except (FileNotFoundError, CorruptRecord):
+        return  # it was removed or replaced meanwhile
     member.uid = member.gid = 0
     member.uname = member.gname = ""
-    if stream is None:
+    if not member.isreg():
         archive.addfile(member)
+        return
+    if stream is None:
         return
     with stream:
         member.size = os.fstat(stream.fileno()).st_size
@@ -99,7 +105,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, deadline: float) -> No
 class _Bounded(io.RawIOBase):
     """Exactly ``size_bytes`` of a file that may grow or shrink while it is read; watches the deadline."""
 
-    def __init__(self, stream: io.BufferedReader, size_bytes: int, deadline: float) -> None:
+    def __init__(self, stream: BinaryIO, size_bytes: int, deadline: float) -> None:
         self._stream = stream
         self._left = size_bytes
         self._deadline = deadline

@@ -7,16 +7,17 @@ and branches are in the run directory too, below the path of the directory that 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.atomic import read_bytes, write_bytes
-from kilroy_engine.rundir.encoding import compact, utf8
+from kilroy_engine.rundir.atomic import write_bytes
+from kilroy_engine.rundir.encoding import compact, from_json, utf8
+from kilroy_engine.rundir.files import make_folder, read_file
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import ARTIFACT_BYTES
 from kilroy_engine.traversal.artifact import ArtifactReference, read_reference
 from kilroy_engine.traversal.outcome import Json
 
@@ -49,7 +50,9 @@ def keep_artifact(run: RunDirectory, scope: str, name: str, value: Json) -> Arti
     content = encoded(value)
     artifact_id = f"{scope}.{_file_name(name)}"
     path = run.artifacts / f"{artifact_id}{_TEXT if isinstance(value, str) else '.json'}"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent.relative_to(run.path)
+    for part in (*reversed(folder.parents[:-1]), folder):
+        make_folder(run.path / part)
     write_bytes(path, content, durable=True)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return ArtifactReference(artifact_id, name, str(path), len(content), digest)
@@ -65,11 +68,11 @@ def whole_value(value: Json) -> Json:
     if reference is None:
         return value
     path = Path(reference.path)
-    content = read_bytes(path)
+    content = read_file(path, limit_bytes=ARTIFACT_BYTES)
     if content is None:
         raise CorruptRecord(f"the context value {reference.name!r} is gone with its file {path}", path=path)
     try:
-        return content.decode("utf-8") if path.suffix == _TEXT else cast("Json", json.loads(content))
+        return content.decode("utf-8") if path.suffix == _TEXT else cast("Json", from_json(content))
     except ValueError as error:
         raise CorruptRecord(
             f"the context value {reference.name!r} is damaged in its file {path}: {error}", path=path

@@ -11,7 +11,6 @@ All get the mode that the umask allows (Kilroy's atomic files are 0600): group t
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import secrets
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.encoding import indented, utf8
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import make_way, open_for_writing
 
 TEMPORARY_PREFIX = ".tmp-"
 """Files with this prefix are half-written or left behind by a crash; nobody reads them."""
@@ -102,16 +102,25 @@ def replace_quickly(temporary: Path, path: Path) -> None:
     if _renameat2 is not None and _renameat2(
         _AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE
     ) == 0:  # fmt: skip
-        temporary.unlink()
+        _drop_replaced(temporary, path)
         return
     # No old file yet, or a file system without exchange (ENOENT, EINVAL): the plain rename does it, or says what is wrong.
+    make_way(path)
     temporary.replace(path)
+
+
+def _drop_replaced(temporary: Path, path: Path) -> None:
+    """Removes what was in the place of ``path``; a folder stays under a name that tells where it was."""
+    try:
+        temporary.unlink()
+    except (IsADirectoryError, PermissionError):
+        temporary.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(3)}"))
 
 
 def append_whole(path: Path, content: bytes) -> None:
     """Appends ``content`` by one write on an ``O_APPEND`` descriptor; for logs that nothing depends on."""
     failpoint(path.name, "before")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    descriptor = open_for_writing(path, os.O_WRONLY | os.O_APPEND)
     try:
         write_all(descriptor, content)
     finally:
@@ -121,13 +130,3 @@ def append_whole(path: Path, content: bytes) -> None:
 def is_temporary(path: Path) -> bool:
     """Whether the file is half-written or left behind by a crash."""
     return path.name.startswith(TEMPORARY_PREFIX)
-
-
-def read_bytes(path: Path) -> bytes | None:
-    """The file's content, None where there is no such file."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-            return None
-        raise RunDirectoryError(f"cannot read {path}: {error.strerror}", path=path) from error

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 
 from kilroy_engine.rundir.atomic import write_json
 from kilroy_engine.rundir.encoding import compact
+from kilroy_engine.rundir.inside import real_folders
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import Record
 from kilroy_engine.rundir.stage import decode_status, encode_status
@@ -100,12 +101,12 @@ def last_pass(run: RunDirectory, node_id: str) -> int:
 
 def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
     """Directories of all branches in a run directory, those inside restarts, child pipelines and other branches included."""
-    for folder in sorted(run.path.glob("parallel/*/pass*/*/")):
+    for folder in real_folders(run.path, "parallel/*/pass*/*"):
         inner = RunDirectory(folder)
         yield from all_branches(inner)
         yield inner
     for pattern in ("restart-*/", *_CHILDREN):
-        for folder in sorted(run.path.glob(pattern)):
+        for folder in real_folders(run.path, pattern):
             yield from all_branches(RunDirectory(folder))
 
 

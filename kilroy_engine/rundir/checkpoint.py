@@ -15,8 +15,11 @@ from typing import Any, cast
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError
-from kilroy_engine.rundir.atomic import read_bytes, write_json
+from kilroy_engine.rundir.atomic import write_json
+from kilroy_engine.rundir.encoding import require_shallow
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import CHECKPOINT_BYTES
 from kilroy_engine.rundir.times import now, rfc3339
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState
@@ -98,15 +101,18 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         CorruptRecord: the file holds something else; the message says what to do.
     """
     path = run.checkpoint
-    content = read_bytes(path)
+    content = read_file(path, limit_bytes=CHECKPOINT_BYTES)
     if content is None:
         raise RunDirectoryError(f"{path} does not exist: the run has completed no stage", path=path)
     try:
+        require_shallow(content)
         saved = _SavedCheckpoint.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise _damaged(path, f"{place}: {first['msg']}" if place else str(first["msg"])) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
     own = saved.extra
     state = RunState(
         run_id=own.run_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -10,16 +11,20 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.atomic import write_text
 from kilroy_engine.rundir.checkpoint import load_checkpoint
 from kilroy_engine.rundir.events import CheckpointSaved, StageAttemptEnd, StageAttemptStart
+from kilroy_engine.rundir.files import is_real_folder, make_folder, read_file
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import TEXT_BYTES
 from kilroy_engine.rundir.progress import is_ended
 from kilroy_engine.rundir.reader import tail_events
 from kilroy_engine.rundir.records import FinalOutcome, Manifest, Record
 from kilroy_engine.traversal.outcome import FinalStatus, Status
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus
 
+_log = logging.getLogger(__name__)
 _VISIT = re.compile(r"visit_(\d+)\Z")
 _SKIPPED_FOLDERS = frozenset({"worktree", "artifacts", "outputs", "input_snapshot"})
 _STATUSES = {
@@ -62,9 +67,9 @@ def child_directories(run: RunDirectory) -> Iterator[RunDirectory]:
 def set_aside(stage_dir: Path, attempt: int) -> None:
     """Before attempt ``attempt`` of a visit: keeps the child of the attempt before in ``attempt_<n-1>/``."""
     child = child_directory(stage_dir).path
-    if child.exists():
+    if os.path.lexists(child):
         kept = stage_dir / f"attempt_{attempt - 1}"
-        kept.mkdir(exist_ok=True)
+        make_folder(kept)
         child.rename(kept / child.name)
 
 
@@ -72,7 +77,7 @@ def earlier_child(stage_dir: Path) -> RunDirectory | None:
     """The child pipeline of the latest of the earlier visits that had one; None where none had."""
     visits = ((int(match[1]), entry) for entry in stage_dir.iterdir() if (match := _VISIT.match(entry.name)))
     children = (child_directory(entry) for _, entry in sorted(visits, reverse=True))
-    return next((child for child in children if child.supervisor.exists()), None)
+    return next((child for child in children if is_real_folder(child.path) and child.supervisor.exists()), None)
 
 
 def last_commit(child: RunDirectory) -> str:
@@ -118,6 +123,7 @@ def write_guidance(child: RunDirectory, text: str) -> None:
 def read_guidance(run: RunDirectory) -> str:
     """What the manager around this run has to say to its agents; empty where it says nothing."""
     try:
-        return run.guidance.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return (read_file(run.guidance, limit_bytes=TEXT_BYTES) or b"").decode("utf-8", "replace")
+    except RunDirectoryError as error:
+        _log.warning("no guidance: %s", error)  # a help, which must not fail the stage
         return ""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.atomic import write_json
+from kilroy_engine.rundir.encoding import from_json
+from kilroy_engine.rundir.files import read_file, read_part
+from kilroy_engine.rundir.inside import make_folders
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.times import now, rfc3339
 from kilroy_engine.traversal.outcome import Outcome
@@ -113,14 +117,15 @@ def write_dossier(run: RunDirectory, failed: FailedStage, *, run_id: str, work_d
         work_dir=work_dir or run.worktree,
         snapshot_dir=run.path / "input_snapshot" / "files",
         generated_at=rfc3339(now()),
-        exists=Path.exists,
+        exists=os.path.exists,
     )
     summary = str(dossier["summary"])
     write_json(run.dossier, dossier, durable=False)
     if work_dir is None or not work_dir.is_dir():
         return WrittenDossier(str(run.dossier), summary)
     relative = Path(".ai", "runs", run_id, run.dossier.name)
-    (work_dir / relative).parent.mkdir(parents=True, exist_ok=True)
+    if not make_folders(work_dir, relative.parent):
+        return WrittenDossier(str(run.dossier), summary)  # a link there may lead anywhere
     write_json(work_dir / relative, dossier, durable=False)
     return WrittenDossier(relative.as_posix(), summary)
 
@@ -173,15 +178,11 @@ def _summary(failed: FailedStage, *, missing_paths: int, missing_tools: int) -> 
 
 def _read_map(path: Path) -> dict[str, object]:
     try:
-        value: object = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        value = from_json(read_file(path) or b"")
+    except (RunDirectoryError, ValueError):
         return {}  # the dossier is a help, a missing fact must not fail the run
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _read_start(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(_STDERR_CHARACTERS)
-    except OSError:
-        return ""  # the same
+    return read_part(path, 4 * _STDERR_CHARACTERS).decode("utf-8", "replace")[:_STDERR_CHARACTERS]

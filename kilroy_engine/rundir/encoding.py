@@ -1,4 +1,4 @@
-"""Values to JSON bytes: UTF-8, no HTML escapes, no NaN.
+"""Values to JSON bytes, UTF-8, no HTML escapes, no NaN; and JSON bytes of others to values, of bounded depth.
 
 A lone surrogate (half of a character, from an escape in some tool's JSON) becomes U+FFFD, as Go does: every line and every
 file is valid for every reader.
@@ -7,10 +7,13 @@ file is valid for every reader.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import orjson
+
+from kilroy_engine.rundir.limits import JSON_DEPTH
 
 
 def _plain(value: object) -> object:
@@ -61,3 +64,42 @@ def utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text).encode()
+
+
+def from_json(content: bytes, *, constant: Callable[[str], object] | None = None) -> object:
+    """The value of JSON that somebody else may have written. ``constant`` takes ``NaN`` and the like, as in :mod:`json`.
+
+    Raises:
+        ValueError: It is no JSON, or lists and objects lie deeper in one another than :data:`JSON_DEPTH`.
+    """
+    try:
+        value: object = json.loads(content, parse_constant=constant)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if content.count(b"[") + content.count(b"{") > JSON_DEPTH and _is_deep(value):
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def require_shallow(content: bytes) -> None:
+    """For readers that have a parser of their own. Raises as :func:`from_json` does, where it is JSON that is too deep."""
+    if content.count(b"[") + content.count(b"{") > JSON_DEPTH:
+        from_json(content)
+
+
+_TOO_DEEP = f"lists and objects lie more than {JSON_DEPTH} deep in one another"
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(JSON_DEPTH):
+        level = [inner for outer in level for inner in _inner(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _inner(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(cast("dict[str, object]", value).values())
+    return cast("list[object]", value) if isinstance(value, list) else []

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.rundir.inside import real_folders
 
 RUN_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
@@ -169,7 +170,7 @@ class RunDirectory:
 
     def restarts(self) -> int:
         """Number of the latest ``restart-N``; 0 where there is none."""
-        found = (m for entry in self.path.glob("restart-*") if (m := _RESTART.match(entry.name)) and entry.is_dir())
+        found = (m for folder in real_folders(self.path, "restart-*") if (m := _RESTART.match(folder.name)))
         return max((int(m[1]) for m in found), default=0)
 
     def attempts(self) -> tuple[RunDirectory, ...]:

@@ -53,9 +53,14 @@ class UnendedRun:
 
 def run_directories(root: Path, *, limit: int | None = None) -> list[RunDirectory]:
     """Run directories below ``root``, the latest changed first, ``limit`` of them at most. A missing root holds none."""
+    folders: list[tuple[float, str]] = []
     try:
         with os.scandir(root) as entries:
-            folders = [(entry.stat().st_mtime, entry.path) for entry in entries if _may_be_a_run(entry)]
+            for entry in filter(_may_be_a_run, entries):
+                try:
+                    folders.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
+                except OSError:
+                    continue  # removed just now
     except OSError:
         return []
     return [RunDirectory(Path(path)) for _, path in sorted(folders, reverse=True)[:limit]]
@@ -69,7 +74,7 @@ def examine(run: RunDirectory) -> UnendedRun | None:
     """What is known of a run that nobody holds and that has not ended; None for any other.
 
     Raises:
-        CorruptRecord: the lock's record or ``final.json`` is damaged.
+        RunDirectoryError: the stream, the lock's record or ``final.json`` is damaged or cannot be read.
     """
     line, record = last_event(run.progress), find_record(run)
     if record is None and line is None:
@@ -104,7 +109,7 @@ def _times(run: RunDirectory, files: tuple[Path, ...] = ()) -> Iterator[float]:
     attempt = run.attempts()[0]
     for file in files or (run.path, run.lock, run.progress, run.conclusion, run.final, run.checkpoint, attempt.progress):
         try:
-            yield file.stat().st_mtime
+            yield file.lstat().st_mtime
         except OSError:
             continue  # not written yet
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.files import open_file, open_for_writing
 
 _POLL_S = 0.02
 
@@ -49,7 +50,7 @@ class FileLock:
     def _open(self) -> int:
         # A forked child shares its parent's lock through the inherited descriptor, so it needs one of its own.
         if self._descriptor < 0 or self._pid != os.getpid():
-            self._descriptor = _open(self._path)
+            self._descriptor = open_lock(self._path)
             self._pid = os.getpid()
         return self._descriptor
 
@@ -57,7 +58,7 @@ class FileLock:
 @contextmanager
 def turn(path: Path, *, wait_s: float) -> Generator[bool]:
     """Holds the lock on ``path``, waiting up to ``wait_s`` seconds for it; yields whether it was got."""
-    descriptor = _open(path)
+    descriptor = open_lock(path)
     try:
         yield _try_until(descriptor, time.monotonic() + wait_s)
     finally:
@@ -67,9 +68,12 @@ def turn(path: Path, *, wait_s: float) -> Generator[bool]:
 def is_held(path: Path) -> bool:
     """Whether somebody holds the lock on ``path`` now. Looking makes no file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False  # nobody can hold what is not there
+        stream = open_file(path)
+    except RunDirectoryError:
+        return False  # nobody of us holds what is no file
+    if stream is None:
+        return False
+    descriptor = stream.fileno()
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -77,12 +81,17 @@ def is_held(path: Path) -> bool:
     else:
         return False
     finally:
-        os.close(descriptor)
+        stream.close()
 
 
-def _open(path: Path) -> int:
+def open_lock(path: Path) -> int:
+    """A descriptor of the lock's file, made where it is missing.
+
+    Raises:
+        RunDirectoryError: the disk refused.
+    """
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return open_for_writing(path, os.O_RDWR)
     except OSError as error:
         raise RunDirectoryError(f"cannot open {path}: {error.strerror}", path=path) from error
 

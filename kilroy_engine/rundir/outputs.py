@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, write_json
+from kilroy_engine.rundir.copies import copy_file, copy_tree
+from kilroy_engine.rundir.files import make_way
+from kilroy_engine.rundir.inside import path_inside
 from kilroy_engine.rundir.layout import RunDirectory
 
 
@@ -34,7 +38,7 @@ def declared_outputs(text: str) -> tuple[str, ...]:
 def collect_outputs(run: RunDirectory, names: Sequence[str], work_dir: Path) -> tuple[Output, ...]:
     """Copies the declared files and folders to ``outputs/`` and writes ``outputs.json``; nothing when none is declared.
 
-    A name that leads out of the work folder, by ``..`` or by a link, counts as not found.
+    A name that leads out of the work folder, by ``..`` or by a link, counts as not found, and so does a pipe or socket.
     """
     if not names:
         return ()
@@ -45,25 +49,25 @@ def collect_outputs(run: RunDirectory, names: Sequence[str], work_dir: Path) -> 
 
 def _collect(run: RunDirectory, name: str, work_dir: Path) -> Output:
     relative = PurePosixPath(name)
-    source = work_dir / relative
-    if relative.is_absolute() or ".." in relative.parts or not source.exists():
-        return Output(name)
-    if not source.resolve().is_relative_to(work_dir.resolve()):
+    source = path_inside(work_dir, name)
+    if relative.is_absolute() or ".." in relative.parts or source is None or not (source.is_dir() or source.is_file()):
         return Output(name)
     target = run.outputs / relative
+    make_way(run.outputs)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
     if source.is_dir():
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary, symlinks=True)
+        copy_tree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
     else:
-        shutil.copyfile(source, temporary)
+        copy_file(source, temporary)
     temporary.rename(target)
     return Output(name, str(target), found=True, size_bytes=_size(target))
 
 
 def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
-    return path.stat().st_size
+    if not path.is_dir():
+        return path.lstat().st_size
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in files if not file.is_symlink())

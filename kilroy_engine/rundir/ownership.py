@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError
 from kilroy_engine.rundir.encoding import indented
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.locks import is_held
+from kilroy_engine.rundir.locks import is_held, open_lock
 from kilroy_engine.rundir.machine import boot_id, host_name, process_start_time
 from kilroy_engine.rundir.records import RunLockRecord
 from kilroy_engine.rundir.times import now
@@ -22,6 +24,7 @@ TOUCH_INTERVAL_S = 10.0
 STALE_AFTER_S = 60.0
 """A lock of another machine that was not touched for so long has lost its owner."""
 
+_log = logging.getLogger(__name__)
 _TRIES = 20
 _PAUSE_S = 0.025
 
@@ -43,6 +46,7 @@ class RunLock:
     def __init__(self, run: RunDirectory, descriptor: int, previous: RunLockRecord | None) -> None:
         self.run = run
         self._descriptor = descriptor
+        self._content = b""
         self.previous = previous
 
     @classmethod
@@ -52,7 +56,7 @@ class RunLock:
         Raises:
             RunAlreadyOwned: another process, or another flow run in this one, holds it.
         """
-        descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_lock(run.lock)
         try:
             # The file system of another machine may not know our lock: its record is fresh for as long as it is touched.
             taken = _lock_within(descriptor, fcntl.LOCK_EX, tries=_TRIES) and not _alive_elsewhere(run)
@@ -80,12 +84,45 @@ class RunLock:
         )
         # Padded to the old length, one write replaces the record whole: a reader or a crash never meets half of it.
         content = indented(record.to_json()) + b"\n"
-        content = content.ljust(os.fstat(self._descriptor).st_size)
+        self._content = content.ljust(os.fstat(self._descriptor).st_size)
         failpoint("run.lock.json", "before")
-        os.pwrite(self._descriptor, content, 0)
-        os.fsync(self._descriptor)
+        self._write()
         failpoint("run.lock.json", "after")
         return record
+
+    def restore(self) -> None:
+        """Puts the record back where a stage has removed, replaced or overwritten it: without it the run has no end.
+
+        A run directory that is gone stays gone.
+
+        Raises:
+            RunDirectoryError, OSError: The disk refused.
+        """
+        if self._descriptor < 0 or not self._content or self._is_in_place() or not self.run.path.is_dir():
+            return
+        _log.warning("%s was removed, replaced or overwritten while the run was at work; it is written again", self.run.lock)
+        descriptor = open_lock(self.run.lock)
+        if os.path.sameopenfile(descriptor, self._descriptor):
+            os.close(descriptor)
+        else:
+            _lock_within(descriptor, fcntl.LOCK_EX, tries=_TRIES)
+            os.close(self._descriptor)
+            self._descriptor = descriptor
+        os.ftruncate(self._descriptor, len(self._content))
+        self._write()
+
+    def _write(self) -> None:
+        os.pwrite(self._descriptor, self._content, 0)
+        os.fsync(self._descriptor)
+
+    def _is_in_place(self) -> bool:
+        """Whether readers find the locked file, with what was written to it."""
+        try:
+            found, held = self.run.lock.lstat(), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        same = (found.st_dev, found.st_ino, found.st_size) == (held.st_dev, held.st_ino, len(self._content))
+        return same and os.pread(self._descriptor, len(self._content), 0) == self._content
 
     def touch(self) -> None:
         """Tells readers on other machines that the owner lives; call it every :data:`TOUCH_INTERVAL_S`."""
@@ -105,10 +142,7 @@ def find_record(run: RunDirectory) -> RunLockRecord | None:
         CorruptRecord: the file holds something else.
     """
     for _ in range(_TRIES):
-        try:
-            content = run.lock.read_bytes().strip()
-        except FileNotFoundError:
-            return None
+        content = (read_file(run.lock) or b"").strip()
         if not content:
             return None
         try:
@@ -150,7 +184,7 @@ def _alive_elsewhere(run: RunDirectory) -> bool:
     if record is None or record.host == host_name():
         return False
     try:
-        return time.time() - run.lock.stat().st_mtime < STALE_AFTER_S
+        return time.time() - run.lock.lstat().st_mtime < STALE_AFTER_S
     except FileNotFoundError:
         return False
 

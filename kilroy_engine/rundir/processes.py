@@ -18,7 +18,9 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.atomic import write_json
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.machine import boot_id, host_name, process_start_time
 from kilroy_engine.rundir.times import now, rfc3339
@@ -110,8 +112,8 @@ def _records_below(path: Path) -> Iterator[ProcessRecord]:
 
 def _read(path: Path) -> ProcessRecord | None:
     try:
-        return ProcessRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return ProcessRecord.model_validate_json(read_file(path) or b"")
+    except (RunDirectoryError, ValidationError):
         return None  # a damaged record must not keep the others' processes alive
 
 

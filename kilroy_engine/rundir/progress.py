@@ -7,25 +7,31 @@ newline by the next writer and never edited.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import BinaryIO, TypeAlias, cast
 
 from kilroy_engine.errors import RunDirectoryError, RunEnded
 from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, replace_quickly, write_all
+from kilroy_engine.rundir.encoding import from_json
 from kilroy_engine.rundir.events import TERMINAL_EVENTS, Event, RunResumed, to_line
 from kilroy_engine.rundir.failpoints import die, failpoint, reached
+from kilroy_engine.rundir.files import open_file, open_for_writing
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import LINE_BYTES, STREAM_BYTES
 from kilroy_engine.rundir.locks import FileLock
+from kilroy_engine.traversal.outcome import FinalStatus
 
 EventListener: TypeAlias = Callable[[Event], None]
 """Called with each event after it was appended, in the appending thread, outside of all locks."""
 
 _TAIL_BYTES = 1 << 16
+_TORN_LINES = 1000
+"""After so many lines that begin like an event and are none, the last event is not looked for any further."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +51,7 @@ class ProgressLog:
         self._listeners: list[EventListener] = []
         self._descriptor = -1
         self._pid = 0
+        self._file = (0, 0)
         self._seen_bytes = -1
         self._known_bytes = _size_bytes(run.progress)
         self._ended = False
@@ -128,7 +135,7 @@ class ProgressLog:
 
     def _show(self, line: bytes) -> None:
         # One name is enough under the lock; a file left by a crash is overwritten.
-        descriptor = os.open(self._next_live, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = open_for_writing(self._next_live, os.O_WRONLY | os.O_TRUNC)
         try:
             write_all(descriptor, line)
         finally:
@@ -136,14 +143,9 @@ class ProgressLog:
         replace_quickly(self._next_live, self._live)
 
     def _catch_up(self) -> None:
-        """Looks at what others have appended; costs one ``fstat`` when nobody did."""
-        if self._descriptor < 0 or self._pid != os.getpid():
-            try:
-                self._descriptor = os.open(self._run.progress, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise RunDirectoryError(f"cannot open {self._run.progress}: {error.strerror}", path=self._run.path) from error
-            self._pid = os.getpid()
-            self._seen_bytes = -1
+        """Looks at what others have appended; costs two looks at the file when nobody did."""
+        if self._descriptor < 0 or self._pid != os.getpid() or not self._is_in_place():
+            self._open()
         size = os.fstat(self._descriptor).st_size
         if size == self._seen_bytes:
             return
@@ -156,6 +158,33 @@ class ProgressLog:
         self._seen_bytes = self._known_bytes = size
         if _has_ended(before, news):
             self._ended = True
+
+    def _is_in_place(self) -> bool:
+        """Whether the open file is still the one that readers find; a stage may have removed or replaced it."""
+        return _identity(self._run.progress) == self._file
+
+    def _open(self) -> None:
+        if self._descriptor >= 0 and self._pid == os.getpid():
+            _log.warning("%s was removed or replaced while the run was at work; it begins anew", self._run.progress)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._known_bytes = 0
+        try:
+            self._descriptor = open_for_writing(self._run.progress, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot open {self._run.progress}: {error.strerror}", path=self._run.path) from error
+        opened = os.fstat(self._descriptor)
+        self._file = (opened.st_dev, opened.st_ino)
+        self._pid = os.getpid()
+        self._seen_bytes = -1
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = path.lstat()
+    except OSError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
 
 
 def _has_ended(before: bytes, news: bytes) -> bool:
@@ -171,9 +200,10 @@ def _has_ended(before: bytes, news: bytes) -> bool:
 
 def _size_bytes(path: Path) -> int:
     try:
-        return path.stat().st_size
+        found = path.lstat()
     except OSError:
         return 0  # not there yet, or the first append says why it cannot be read
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def terminal_event(line: bytes) -> Mapping[str, object] | None:
@@ -181,72 +211,117 @@ def terminal_event(line: bytes) -> Mapping[str, object] | None:
     if b'"run_completed"' not in line and b'"run_failed"' not in line:
         return None
     event = parse_line(line)
-    return event if event is not None and event.get("event") in TERMINAL_EVENTS else None
+    return event if event is not None and event["event"] in TERMINAL_EVENTS else None
 
 
 def parse_line(line: bytes) -> dict[str, object] | None:
-    """The event of a line, None where the line is torn or blank."""
+    """The event of a line; None where the line is blank, torn or no event: a stage may have written it.
+
+    ``event`` is a text in every event, and ``status`` of a terminal one is a :class:`FinalStatus`. All else may be missing.
+    """
+    if not line.lstrip().startswith(b"{"):
+        return None
     try:
-        value: object = json.loads(line)
+        value = from_json(line)
     except ValueError:
         return None
-    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    event = cast("dict[str, object]", value)
+    name = event.get("event")
+    if not isinstance(name, str) or (name in TERMINAL_EVENTS and event.get("status") not in _FINAL_STATUSES):
+        return None
+    return event
+
+
+_FINAL_STATUSES = tuple(FinalStatus)
 
 
 def read_last_line(descriptor: int, size_bytes: int) -> bytes:
-    """The last line of a file of ``size_bytes``, with its newline if it has one."""
+    """The last line of a file of ``size_bytes``, with its newline if it has one. Of one longer than any event only its end."""
     window = _TAIL_BYTES
     while True:
         begin = max(0, size_bytes - window)
         tail = os.pread(descriptor, size_bytes - begin, begin)
         newline = tail.rfind(b"\n", 0, len(tail) - 1)
-        if newline >= 0 or begin == 0:
+        if newline >= 0 or begin == 0 or window >= LINE_BYTES:
             return tail[newline + 1 :]
         window *= 2
 
 
 def read_last_event(descriptor: int, size_bytes: int) -> bytes:
-    """The end of a file from its last line that is no torn one; all of it where every line is torn."""
-    tail = b""
-    while len(tail) < size_bytes:
-        line = read_last_line(descriptor, size_bytes - len(tail))
-        tail = line + tail
-        if parse_line(line) is not None:
-            break
-    return tail
+    """The end of a file from its last line that is an event; :data:`LINE_BYTES` of it where that is not among them."""
+    window = _TAIL_BYTES
+    while True:
+        begin = max(0, size_bytes - window)
+        tail = os.pread(descriptor, size_bytes - begin, begin)
+        place, tries = len(tail), 0
+        while tries < _TORN_LINES and (place := _line_before(tail, place, whole=begin == 0)) >= 0:
+            tries += 1
+            if parse_line(tail[place:].partition(b"\n")[0]) is not None:
+                return tail[place:]
+        if begin == 0 or window >= LINE_BYTES or tries == _TORN_LINES:
+            return tail
+        window *= 4
+
+
+def _line_before(tail: bytes, place: int, *, whole: bool) -> int:
+    """Where the last line before ``place`` begins that may be an object; -1 for nowhere. ``whole``: the file begins here."""
+    found = tail.rfind(b"\n{", 0, place)
+    if found >= 0:
+        return found + 1
+    return 0 if whole and place > 0 and tail.startswith(b"{") else -1
 
 
 def read_events(path: Path) -> Iterator[dict[str, object]]:
-    """Events of a ``progress.ndjson``, oldest first. Torn lines are skipped; a missing file has none."""
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
+    """Events of a ``progress.ndjson``, oldest first. Torn lines are skipped; a missing file has none.
+
+    Raises:
+        CorruptRecord: it is no file, or larger than any stream.
+    """
+    stream = open_file(path, limit_bytes=STREAM_BYTES)
+    if stream is None:
         return
     with stream:
-        for line in stream:
-            # A line without its newline may still be growing.
-            event = parse_line(line) if line.endswith(b"\n") else None
+        for line, _ in whole_lines(stream):
+            event = parse_line(line)
             if event is not None:
                 yield event
 
 
+def whole_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Lines with their newline from where ``stream`` stands, each with the bytes up to the end of it.
+
+    A last line without its newline may still be growing and is left out; one of more than :data:`LINE_BYTES` comes as an empty
+    one, with its bytes.
+    """
+    passed = read_bytes = 0
+    while part := stream.readline(LINE_BYTES):
+        read_bytes += len(part)
+        if part.endswith(b"\n"):
+            yield (b"\n" if read_bytes - passed > LINE_BYTES else part), read_bytes
+            passed = read_bytes
+
+
 def last_event(path: Path) -> dict[str, object] | None:
-    """The last event of a ``progress.ndjson``, None where there is none. A torn last line is passed over."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    """The last event of a ``progress.ndjson``, None where there is none. A torn last line is passed over.
+
+    Raises:
+        CorruptRecord: it is no file.
+    """
+    stream = open_file(path)
+    if stream is None:
         return None
-    try:
+    with stream:
+        descriptor = stream.fileno()
         size = os.fstat(descriptor).st_size
         last = read_last_line(descriptor, size)
         if not last.endswith(b"\n"):
             size -= len(last)  # it may still be growing
         return parse_line(read_last_event(descriptor, size).partition(b"\n")[0])
-    finally:
-        os.close(descriptor)
 
 
 def is_ended(path: Path) -> bool:
     """Whether the last event of a ``progress.ndjson`` is a terminal one."""
     event = last_event(path)
-    return event is not None and event.get("event") in TERMINAL_EVENTS
+    return event is not None and event["event"] in TERMINAL_EVENTS

@@ -12,9 +12,12 @@ from typing import Literal, TypeAlias
 
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.events import TERMINAL_EVENTS, RunResumed
+from kilroy_engine.rundir.files import open_file
+from kilroy_engine.rundir.inside import real_folders
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import STREAM_BYTES
 from kilroy_engine.rundir.ownership import find_record, owner_alive
-from kilroy_engine.rundir.progress import last_event, parse_line, read_events
+from kilroy_engine.rundir.progress import last_event, parse_line, read_events, whole_lines
 from kilroy_engine.rundir.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.times import read_rfc3339
 
@@ -109,6 +112,9 @@ def tail_events(
     With ``follow`` it goes on as events come, looking every ``poll_s`` seconds, and returns after the terminal line, or when
     there is nothing new and ``stop`` says so. The terminal line is yielded once, last. With ``start`` it begins at the line
     ``run_resumed`` of that start, which may be still to come.
+
+    Raises:
+        CorruptRecord: A stream is no file, or larger than any stream.
     """
     run = RunDirectory(Path(path))
     tails: dict[Path, _Tail] = {}
@@ -139,7 +145,7 @@ def tail_events(
 
 def _new_events(run: RunDirectory, tails: dict[Path, _Tail]) -> Iterator[tuple[bool, dict[str, object]]]:
     """Events since the last look in the order of their times, each with whether it is the run directory's own."""
-    for path in (run.progress, *run.path.glob(f"restart-*/{run.progress.name}")):
+    for path in (run.progress, *(folder / run.progress.name for folder in real_folders(run.path, "restart-*"))):
         tails.setdefault(path, _Tail(path, own=path == run.progress))
     streams = [tail.read() for tail in tails.values()]
     # Without its Z a time sorts before the same time with a longer fraction.
@@ -159,30 +165,28 @@ class _Tail:
         self._offset = 0
 
     def read(self) -> Iterator[tuple[bool, dict[str, object]]]:
-        try:
-            stream = self._path.open("rb")
-        except FileNotFoundError:
+        stream = open_file(self._path, limit_bytes=STREAM_BYTES)
+        if stream is None:
             return
         with stream:
-            stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
+            begin = self._offset
+            stream.seek(begin)
+            for line, size_bytes in whole_lines(stream):
+                self._offset = begin + size_bytes
                 event = parse_line(line)
-                if event is not None and (self._own or event.get("event") not in _REPEATED):
+                if event is not None and (self._own or event["event"] not in _REPEATED):
                     yield self._own, event
 
 
 def _latest_stage(path: Path) -> Mapping[str, object] | None:
-    found = b""
-    try:
-        with path.open("rb") as stream:
-            for line in stream:
-                if b'"stage_attempt_start"' in line and line.endswith(b"\n"):
-                    found = line
-    except FileNotFoundError:
+    stream = open_file(path, limit_bytes=STREAM_BYTES)
+    if stream is None:
         return None
+    found = b""
+    with stream:
+        for line, _ in whole_lines(stream):
+            if b'"stage_attempt_start"' in line:
+                found = line
     return parse_line(found)
 
 

@@ -13,7 +13,9 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError
-from kilroy_engine.rundir.atomic import read_bytes, write_json
+from kilroy_engine.rundir.atomic import write_json
+from kilroy_engine.rundir.encoding import require_shallow
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.times import rfc3339
 from kilroy_engine.traversal.outcome import FinalStatus
@@ -48,7 +50,7 @@ class Record(BaseModel):
             CorruptRecord: the file holds something else.
         """
         path = cls.path_in(run)
-        content = read_bytes(path)
+        content = read_file(path)
         return None if content is None else cls.parse(content, path)
 
     @classmethod
@@ -72,12 +74,15 @@ class Record(BaseModel):
             CorruptRecord: ``content`` is something else.
         """
         try:
+            require_shallow(content)
             return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             what = f"{place}: {first['msg']}" if place else str(first["msg"])
             raise CorruptRecord(f"{path} is damaged ({what}). {cls.mend}", path=path) from error
+        except ValueError as error:
+            raise CorruptRecord(f"{path} is damaged ({error}). {cls.mend}", path=path) from error
 
     def to_json(self) -> dict[str, Any]:
         """What is written: keys in contract order, optional ones left out when empty."""

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel
 from kilroy_engine.rundir.children import SupervisorRecord
 from kilroy_engine.rundir.events import CATALOG, OWN_EVENTS, Event
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.limits import TABLE
 from kilroy_engine.rundir.processes import ProcessRecord
 from kilroy_engine.rundir.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
 
@@ -57,9 +58,14 @@ def event_parts() -> dict[str, str]:
 
 
 def directory_parts() -> dict[str, str]:
-    """Parts of ``run-directory.md``: the files, and the keys of the records."""
+    """Parts of ``run-directory.md``: the files, how much of them is read, and the keys of the records."""
     files = "\n".join(f"| {name} | {text} |" for name, text in _files())
-    return {"files": f"| file | what it is |\n|---|---|\n{files}", "records": "\n\n".join(_record(kind) for kind in _RECORDS)}
+    limits = "\n".join(f"| {what} | {limit} |" for what, limit in TABLE)
+    return {
+        "files": f"| file | what it is |\n|---|---|\n{files}",
+        "limits": f"| of | at most |\n|---|---|\n{limits}",
+        "records": "\n\n".join(_record(kind) for kind in _RECORDS),
+    }
 
 
 def _files() -> Iterable[tuple[str, str]]:

@@ -10,9 +10,10 @@ import shutil
 from pathlib import Path
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, read_bytes, sync_folder, write_bytes
+from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, sync_folder, write_bytes
 from kilroy_engine.rundir.checkpoint import save_checkpoint
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import Manifest
 from kilroy_engine.rundir.times import now
@@ -61,6 +62,6 @@ def _write_records(run: RunDirectory, restart: RunDirectory, *, into: RunDirecto
 
 
 def _copy(source: Path, target: Path) -> None:
-    content = read_bytes(source)
+    content = read_file(source)
     if content is not None:
         write_bytes(target, content)

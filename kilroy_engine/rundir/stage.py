@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,9 +11,11 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, read_bytes, write_json
-from kilroy_engine.rundir.encoding import compact
+from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, write_json
+from kilroy_engine.rundir.encoding import compact, from_json
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import make_folder, read_file, remove
+from kilroy_engine.rundir.limits import STATUS_BYTES
 from kilroy_engine.traversal.outcome import Json, Outcome, Status
 from kilroy_engine.traversal.outcome import read_status as read_status_word
 
@@ -30,11 +31,11 @@ def begin_visit(stage_dir: Path) -> None:
     The folder has a temporary name until it is complete; a move that was interrupted is completed by the next call.
     """
     failpoint("visit", "before")
-    stage_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(stage_dir)
     earlier = _of_current_visit(stage_dir)
     if earlier:
         kept = stage_dir / _MOVING
-        kept.mkdir(exist_ok=True)
+        make_folder(kept)
         for entry in earlier:
             if entry != kept:
                 entry.rename(kept / entry.name)
@@ -63,11 +64,11 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
     failpoint("attempt", "before")
     if attempt > 1:
         kept = stage_dir / f"attempt_{attempt - 1}"
-        kept.mkdir(exist_ok=True)
+        make_folder(kept)
         for entry in stage_dir.iterdir():
             if entry.is_file() and not entry.is_symlink() and not entry.name.startswith(TEMPORARY_PREFIX):
                 shutil.copy2(entry, kept / entry.name)
-    (stage_dir / STATUS_FILE).unlink(missing_ok=True)
+    remove(stage_dir / STATUS_FILE)
     failpoint("attempt", "after")
 
 
@@ -102,11 +103,9 @@ def encode_status(outcome: Outcome) -> dict[str, object]:
 def read_status(stage_dir: Path) -> Outcome | None:
     """The outcome in the directory's ``status.json``; None where there is none that can be read (Kilroy ignores those)."""
     path = stage_dir / STATUS_FILE
-    content = read_bytes(path)
-    if content is None:
-        return None
     try:
-        return decode_status(content, path)
+        content = read_file(path, limit_bytes=STATUS_BYTES)
+        return None if content is None else decode_status(content, path)
     except CorruptRecord:
         return None
 
@@ -114,8 +113,8 @@ def read_status(stage_dir: Path) -> Outcome | None:
 def status_problem(stage_dir: Path) -> str:
     """Why the directory's ``status.json`` is passed over; empty where it is not, or where there is none."""
     path = stage_dir / STATUS_FILE
-    content = read_bytes(path)
     try:
+        content = read_file(path, limit_bytes=STATUS_BYTES)
         if content is not None:
             decode_status(content, path)
     except CorruptRecord as error:
@@ -132,12 +131,12 @@ def decode_status(content: bytes, path: Path) -> Outcome:
         CorruptRecord: it is neither; the message says why.
     """
     try:
-        value: object = json.loads(content, parse_constant=_refuse_constant)
+        value = from_json(content, constant=_refuse_constant)
     except ValueError as error:
         raise CorruptRecord(f"{path} is not JSON: {error}", path=path) from error
     if not isinstance(value, dict):
         raise CorruptRecord(f"{path} is no JSON object", path=path)
-    fields = cast("dict[str, Any]", json.loads(compact(value)))  # a lone surrogate becomes U+FFFD here
+    fields = cast("dict[str, Any]", from_json(compact(value)))  # a lone surrogate becomes U+FFFD here
     problem = ""
     for shape, key in ((_Canonical, "status"), (_Legacy, "outcome")):
         try:

@@ -22,6 +22,7 @@ from kilroy_engine.rundir.children import child_directories
 from kilroy_engine.rundir.ending import Evidence, which_end_wins
 from kilroy_engine.rundir.events import Event, RunCompleted, RunFailed, RunResumed, WarningGiven
 from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files import remove, set_aside
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.locks import turn
 from kilroy_engine.rundir.outputs import collect_outputs
@@ -111,7 +112,7 @@ def end_of(
     """
     owner = current_owner(run)
     evidence = Evidence(
-        final=FinalOutcome.find(run),
+        final=_if_whole(FinalOutcome, run),
         cancel=_if_whole(CancelRequest, run),
         conclusion=_if_whole(Conclusion, run),
         observed=observed,
@@ -192,12 +193,14 @@ class Finalizer:
         """
         with self._base.exclusive():
             self._require_ownership()
-            return FinalOutcome.find(self._run) if self._terminal_line(self._run) else None
+            return _if_whole(FinalOutcome, self._run) if self._terminal_line(self._run) else None
 
     def commit_final(self, final: FinalOutcome) -> FinalOutcome:
         """Writes ``final.json`` where this start has none; the first one written stands. Returns that one."""
         with self._base.exclusive():
             self._require_ownership()
+            for directory in self._logs:
+                _set_damaged_aside(directory)
             final = self._standing(final)
             for directory, log in self._logs.items():
                 make_room(directory, log, start=self._owner.start)
@@ -302,12 +305,13 @@ def make_room(directory: RunDirectory, log: ProgressLog, *, start: int, from_nod
     log's lock.
     """
     line = _last_end(directory, log)
+    _set_damaged_aside(directory)
     if line is not None and _start_of(line) < start:
         log.append(RunResumed(start=start, from_node=from_node, previous_status=str(line.get("status", ""))))
     old = FinalOutcome.find(directory)
     if old is not None and old.start < start:
-        directory.archive.unlink(missing_ok=True)
-        directory.outputs_index.unlink(missing_ok=True)
+        remove(directory.archive)
+        remove(directory.outputs_index)
         failpoint("final.json", "aside")
         directory.final.replace(directory.final_of_start(old.start))
 
@@ -337,6 +341,15 @@ def _if_whole(kind: type[_R], run: RunDirectory) -> _R | None:
         # The end must be written all the same, from what else is known.
         _log.warning("%s", error)
         return None
+
+
+def _set_damaged_aside(directory: RunDirectory) -> None:
+    """A ``final.json`` that says nothing, whoever left it, must not keep the run from its end."""
+    try:
+        FinalOutcome.find(directory)
+    except CorruptRecord as error:
+        kept = set_aside(directory.final)
+        _log.warning("%s It is kept as %s", error, kept.name)
 
 
 def _last_sha(run: RunDirectory) -> str:

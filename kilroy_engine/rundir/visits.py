@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kilroy_engine.rundir.events import TERMINAL_EVENTS, LoopRestart, RunResumed
 from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.times import read_rfc3339
 
 INTERRUPTED = "interrupted"
 _NOTHING_RUNS = TERMINAL_EVENTS | {RunResumed.event}
@@ -66,8 +67,9 @@ def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ..
             visits = [visit if visit.status else replace(visit, status=INTERRUPTED) for visit in visits]
         if name not in ("stage_attempt_start", "stage_attempt_end"):
             continue
-        node_id, attempt = str(event.get("node_id", "")), _whole(event.get("attempt"))
-        at = datetime.fromisoformat(str(event["ts"]))
+        node_id, attempt, at = event.get("node_id"), _whole(event.get("attempt")), _moment(event.get("ts"))
+        if not isinstance(node_id, str) or at is None:
+            continue  # not written by the engine
         if name == "stage_attempt_start" and (attempt == 1 or node_id not in newest):
             number = visits[newest[node_id]].number + 1 if node_id in newest else 1
             newest[node_id] = len(visits)
@@ -91,6 +93,13 @@ def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ..
 
 def _whole(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        return read_rfc3339(str(value))
+    except ValueError:
+        return None
 
 
 def last_statuses(visits: Iterable[VisitRecord]) -> dict[str, str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.errors import RunDirectoryError, WorkspaceError
+from kilroy_engine.rundir.copies import copy_file, copy_tree
+from kilroy_engine.rundir.inside import make_folders
 
 DEFAULT_COPY_MAX_BYTES = 1 << 30
-_FICLONE = 0x40049409
 
 
 def size_bytes(paths: Iterable[Path]) -> int:
@@ -39,15 +40,17 @@ def copy_folder(source: Path, target: Path, *, max_bytes: int) -> None:
             "raise that on the fan-out, set branch_workspace=shared, or run on a git repository"
         )
     try:
-        if target.exists():
+        if target.exists() and not target.is_symlink():
             shutil.rmtree(target)
-        shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)
-    except (OSError, shutil.Error) as error:
+        copy_tree(source, target)
+    except OSError as error:
         raise WorkspaceError(f"cannot copy {source} to {target}: {error}") from error
 
 
 def copy_entries(source: Path, target: Path, names: Iterable[str]) -> None:
     """Copies files and folders, given by names relative to ``source``, over those in ``target``.
+
+    What lies behind a link in ``target`` is left as it is.
 
     Raises:
         WorkspaceError: The disk refused.
@@ -55,12 +58,13 @@ def copy_entries(source: Path, target: Path, names: Iterable[str]) -> None:
     try:
         for name in names:
             here, there = source / name, target / name
+            if not os.path.lexists(here) or not make_folders(target, Path(name).parent):
+                continue
             if here.is_dir() and not here.is_symlink():
-                shutil.copytree(here, there, symlinks=True, copy_function=_copy_file, dirs_exist_ok=True)
-            elif here.exists() or here.is_symlink():
-                there.parent.mkdir(parents=True, exist_ok=True)
-                _copy_file(str(here), str(there))
-    except (OSError, shutil.Error) as error:
+                copy_tree(here, there)
+            else:
+                copy_file(here, there)
+    except (OSError, RunDirectoryError) as error:
         raise WorkspaceError(f"cannot copy from {source} to {target}: {error}") from error
 
 
@@ -72,7 +76,7 @@ def mirror_folder(source: Path, target: Path) -> None:
     """
     try:
         _mirror(source, target)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         raise WorkspaceError(f"cannot bring {source} over to {target}: {error}") from error
 
 
@@ -92,11 +96,11 @@ def _mirror(source: Path, target: Path) -> None:
             _mirror(Path(entry.path), there)
             shutil.copystat(entry.path, there)
         elif entry.is_symlink() or not _same_file(entry, there):
-            _copy_file(entry.path, str(there))
+            copy_file(Path(entry.path), there)
 
 
-def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    return entry.is_symlink(), entry.is_dir(follow_symlinks=False)
+def _kind(entry: os.DirEntry[str]) -> int:
+    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
 
 
 def _same_file(entry: os.DirEntry[str], there: Path) -> bool:
@@ -105,23 +109,6 @@ def _same_file(entry: os.DirEntry[str], there: Path) -> bool:
     except FileNotFoundError:
         return False
     return (before.st_size, before.st_mtime_ns, before.st_mode) == (after.st_size, after.st_mtime_ns, after.st_mode)
-
-
-def _copy_file(source: str, target: str) -> None:
-    """One file or link with its times and mode. A pipe or socket is left out: nothing could be read from it."""
-    given, made = Path(source), Path(target)
-    if made.is_symlink():
-        made.unlink()
-    if given.is_symlink():
-        made.unlink(missing_ok=True)
-        made.symlink_to(given.readlink())
-    elif given.is_file():
-        with given.open("rb") as read, made.open("wb") as written:
-            try:
-                fcntl.ioctl(written, _FICLONE, read.fileno())
-            except OSError:
-                shutil.copyfileobj(read, written, 1 << 20)
-        shutil.copystat(given, made)
 
 
 def _size(path: Path) -> int:

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.graph.model import Node
+from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.rundir.copies import copy_tree
+from kilroy_engine.rundir.files import is_real_folder, kind_at, make_folder, remove, set_aside
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState
 
 _SHELL_SCRIPTS = frozenset({".sh", ".bash"})
 
 
+def _unheard(message: str) -> None:
+    del message
+
+
 @dataclass(frozen=True, slots=True)
 class KilroyFolder:
-    """``.kilroy/`` in ``work_dir``. It hides itself from git, so no commit and no ``git status`` ever holds it."""
+    """``.kilroy/`` in ``work_dir``. It hides itself from git, so no commit and no ``git status`` ever holds it.
+
+    Nothing is written through a link. Where the repository or a stage has put a link, or anything else that does not belong
+    there, in the place of the folder or of a file in it, that gives way (a link is removed, never what it leads to), and
+    ``warn`` takes a sentence about it.
+    """
 
     work_dir: Path
+    warn: Callable[[str], None] = _unheard
 
     @property
     def path(self) -> Path:
-        return self.work_dir / ".kilroy"
+        return self.work_dir / _NAME
 
     @property
     def data(self) -> Path:
@@ -34,42 +49,89 @@ class KilroyFolder:
         """At the start of a run: makes the folder, writes ``INPUT.md`` and unpacks the workflow package, if there is one.
 
         ``package`` may be a folder that does not exist. Scripts for a shell can be run afterwards (Kilroy).
+
+        Raises:
+            RunDirectoryError, OSError: The disk refused.
         """
         self._make()
         self._write("INPUT.md", input_text(inputs))
         unpacked = self.path / "package"
+        self._give_way(unpacked, is_real_folder)
         shutil.rmtree(unpacked, ignore_errors=True)  # in place, an earlier run may have left another one
-        if package is None or not package.is_dir():
+        if package is None or not is_real_folder(package):
             return
-        shutil.copytree(package, unpacked)
-        for script in unpacked.rglob("*"):
-            if script.suffix in _SHELL_SCRIPTS and script.is_file():
-                script.chmod(0o755)
+        copy_tree(package, unpacked)
+        for folder, _, names in os.walk(unpacked):
+            for script in (Path(folder, name) for name in names):
+                if script.suffix in _SHELL_SCRIPTS and not script.is_symlink():
+                    script.chmod(0o755)
 
     def begin_stage(self, node: Node, state: RunState) -> None:
         """Before a visit: ``CONTEXT.md`` and ``TASK.md`` for this node, and no feedback from an earlier one."""
         self._write("CONTEXT.md", context_text(state, node))
         self._write("TASK.md", task_text(node))
-        (self.path / "FEEDBACK.md").unlink(missing_ok=True)
+        remove(self.path / "FEEDBACK.md")
 
     def write_feedback(self, node_id: str, *, attempt: int, reason: str, details: str = "") -> None:
         """After a failed attempt: why, for the next one."""
         self._write("FEEDBACK.md", feedback_text(node_id, attempt, reason, details))
 
     def _write(self, name: str, text: str) -> None:
-        target = self.path / name
-        try:
-            target.write_text(text, encoding="utf-8")
-        except FileNotFoundError:
-            # A stage has cleaned the folder away.
-            self._make()
-            target.write_text(text, encoding="utf-8")
+        if not is_real_folder(self.path):
+            self._make()  # a stage has cleaned the folder away, or a checkout has brought a link
+        self._give_way(self.path / name, _is_plain)
+        write_text(self.path / name, text)
 
     def _make(self) -> None:
-        self.data.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.data):
+            self._give_way(folder, is_real_folder)
+            make_folder(folder)
         ignore = self.path / ".gitignore"
+        self._give_way(ignore, _is_plain)
         if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+            write_text(ignore, "*\n")
+
+    def _give_way(self, path: Path, fits: Callable[[Path], bool]) -> None:
+        if not os.path.lexists(path) or fits(path):
+            return
+        what = kind_at(path) or "a file"
+        if path.is_symlink():
+            path.unlink()
+            done = "the link was removed, what it leads to is as it was"
+        else:
+            done = f"it is called {set_aside(path).name} now"
+        self.warn(f"{path} was {what}, where the engine writes for the stages: {done}")
+
+
+def require_usable(work_dir: Path) -> None:
+    """Checks that a folder of the user's has nothing in the place of ``.kilroy`` that would have to give way.
+
+    Raises:
+        WorkspaceError: With what is in the way.
+    """
+    folder = KilroyFolder(work_dir).path
+    for path, fits in ((folder, is_real_folder), *((folder / name, fits) for name, fits in _ENTRIES.items())):
+        if os.path.lexists(path) and not fits(path):
+            raise WorkspaceError(
+                f"{path} is {kind_at(path) or 'a file'}, and a run in {work_dir} writes there for its stages; "
+                "remove it, or name another work folder"
+            )
+
+
+def _is_plain(path: Path) -> bool:
+    return not kind_at(path)
+
+
+_NAME = ".kilroy"
+_ENTRIES: Mapping[str, Callable[[Path], bool]] = {
+    "data": is_real_folder,
+    "package": is_real_folder,
+    ".gitignore": _is_plain,
+    "INPUT.md": _is_plain,
+    "CONTEXT.md": _is_plain,
+    "TASK.md": _is_plain,
+    "FEEDBACK.md": _is_plain,
+}
 
 
 def input_text(inputs: Mapping[str, Json]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.atomic import read_bytes
 from kilroy_engine.rundir.branches import all_branches
+from kilroy_engine.rundir.encoding import require_shallow
+from kilroy_engine.rundir.files import read_file
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.records import Manifest
 from kilroy_engine.workspace.base import KeepWorktree, Workspace, WorkspaceFacts
@@ -54,13 +55,16 @@ def workspace_settings_of(run: RunDirectory) -> WorkspaceSettings:
     Raises:
         CorruptRecord: The file holds something else.
     """
-    content = read_bytes(run.run_config)
+    content = read_file(run.run_config)
     if content is None:
         return WorkspaceSettings()
     try:
+        require_shallow(content)
         return WorkspaceSettings.model_validate_json(content)
     except ValidationError as error:
         raise CorruptRecord(f"{run.run_config} is damaged: {error.errors()[0]['msg']}", path=run.run_config) from error
+    except ValueError as error:
+        raise CorruptRecord(f"{run.run_config} is damaged: {error}", path=run.run_config) from error
 
 
 def workspace_of(run: RunDirectory) -> Workspace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,14 @@ GRAPH = """digraph two {
 }
 """
 FLOW_RUN = "0c0cb5e2-0000-4000-8000-000000000001"
+
+
+@pytest.fixture(autouse=True)
+def own_state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is refused only by the flow has started a server: one of this test's own, which ends with it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    yield
+    main(["server", "stop"])
 
 
 @pytest.fixture

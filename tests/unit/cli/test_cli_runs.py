@@ -88,15 +88,20 @@ def test_a_run_without_an_end_runs_while_its_process_lives(kilroy: Kilroy, write
 
 
 def test_a_damaged_record_is_named_with_what_to_do(kilroy: Kilroy, writer: Writer) -> None:
-    """A run that cannot be read is an error of ``status`` and a message beside the list of the others."""
+    """A run that cannot be read is an error of ``status`` and a row of the list that says what is wrong with it."""
     writer("01GOOD").ended()
     damaged = writer("02BAD").ended()
     damaged.final.write_text("{")
     assert "final.json is damaged" in kilroy("status", "02BAD").stderr
     listed = kilroy("runs", "list")
     assert listed.returncode == 0
-    assert "final.json is damaged" in listed.stderr
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["RUN", "01GOOD"]
+    rows = [line.split()[:2] for line in listed.stdout.splitlines()]
+    assert rows == [["RUN", "STATE"], ["01GOOD", "success"], ["02BAD", "damaged"]]
+    assert "final.json is damaged" in listed.stdout
+    (record,) = json.loads(kilroy("runs", "list", "--status", "damaged", "--json").stdout)
+    assert (record["run_id"], record["status"]) == ("02BAD", "damaged")
+    assert "final.json is damaged" in record["problem"]
+    assert "02BAD" not in kilroy("runs", "list", "--status", "success").stdout
 
 
 def test_the_list_is_newest_first_and_can_be_narrowed(kilroy: Kilroy, writer: Writer) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -46,8 +48,6 @@ def writes_status(content: str, variable: str = "KILROY_STAGE_STATUS_PATH") -> C
     """An agent's work: to write its verdict where the variable says."""
 
     def work(request: AgentRequest) -> None:
-        from pathlib import Path
-
         target = Path(request.environment[variable])
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
@@ -298,3 +298,26 @@ def test_a_file_that_is_still_being_written_is_looked_at_again(request_for: Requ
     late.join()
 
     assert (ingestion.source, ingestion.copied) == ("worktree", True)
+
+
+@pytest.mark.parametrize("where", ["link to a file", "linked folder", "pipe", "folder"])
+def test_a_verdict_is_a_plain_file_of_the_work_folder(tmp_path: Path, where: str) -> None:
+    """What else is in its place is passed over, and nothing outside of the work folder is read, moved or removed."""
+    work, stage, outside = tmp_path / "work", tmp_path / "stage", tmp_path / "outside"
+    for folder in (work, stage, outside / "runs" / "r1"):
+        folder.mkdir(parents=True)
+    verdict = outside / "runs" / "r1" / "status.json"
+    verdict.write_text('{"status":"success"}')
+    contract = status_contract("r1", work)
+    match where:
+        case "link to a file":
+            contract.primary.symlink_to(verdict)
+        case "linked folder":
+            (work / ".ai").symlink_to(outside)
+        case "pipe":
+            os.mkfifo(contract.primary)
+        case _:
+            contract.primary.mkdir()
+    assert not ingest_status(contract, stage).found
+    contract.clear()
+    assert verdict.read_text() == '{"status":"success"}'

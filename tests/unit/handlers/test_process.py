@@ -290,3 +290,19 @@ def test_a_stage_costs_the_engine_less_than_two_milliseconds_beside_the_process(
     ours_s = min(round_s(lambda: bash("true")) for _ in range(5))
 
     assert ours_s - bare_s < 0.002
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_logs_are_files_whatever_an_earlier_attempt_left_in_their_place(bash: Runner, tmp_path: Path, kind: str) -> None:
+    """Opening a pipe for writing would wait for a reader, and a link would have its target overwritten."""
+    (tmp_path / "precious").write_text("1")
+    for name in ("stdout.log", "stderr.log"):
+        match kind:
+            case "pipe":
+                os.mkfifo(tmp_path / name)
+            case "link":
+                (tmp_path / name).symlink_to(tmp_path / "precious")
+            case _:
+                (tmp_path / name).mkdir()
+    assert bash("echo out; echo err >&2").exit_code == 0
+    assert [(tmp_path / name).read_text() for name in ("stdout.log", "stderr.log", "precious")] == ["out\n", "err\n", "1"]

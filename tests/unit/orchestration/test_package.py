@@ -184,3 +184,26 @@ def test_what_a_later_start_needs_is_kept(package: Path, tmp_path: Path) -> None
 
     files = sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file())
     assert files == ["prompts/ask.md", "scripts/run.sh", "workflow.toml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("scripts/x", "/etc/hostname"), ("scripts/x", "../../x"), ("prompts/x", "x"), ("scripts", "prompts")],
+)
+def test_a_link_that_leads_out_of_a_package_refuses_it(package: Path, name: str, target: str) -> None:
+    """It would lead nowhere in the copy that the stages get. A link inside does not, and is copied as it is."""
+    (package / "scripts" / "same.sh").symlink_to("run.sh")
+    read_package(package)
+    if name == "scripts":
+        (package / "scripts").rename(package / "moved")
+    (package / name).symlink_to(target)
+    with pytest.raises(InvalidInput, match=f"{package / name} is a link to {target}"):
+        read_package(package)
+
+
+def test_a_package_is_kept_with_links_inside_it_as_they_are(package: Path, tmp_path: Path) -> None:
+    """So the copy holds everything that it leads to."""
+    (package / "scripts" / "same.sh").symlink_to("run.sh")
+    keep_package(read_package(package), tmp_path / "kept")
+    assert (tmp_path / "kept" / "scripts" / "same.sh").readlink() == Path("run.sh")
+    assert (tmp_path / "kept" / "scripts" / "same.sh").read_text() == "#!/bin/sh\ntrue\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from kilroy_engine.errors import InvalidInput, InvalidPipeline, KilroyError, PipelineNotFound, WorkspaceError
+from kilroy_engine.orchestration.pipeline_file import read_prompt
 from kilroy_engine.orchestration.preparation import PreparedRun, RunParameters, prepare_run
 from kilroy_engine.orchestration.settings import Options
 
@@ -126,3 +128,25 @@ def test_a_node_of_an_unknown_type_runs_as_its_shape_says(tmp_path: Path) -> Non
 
     assert prepared.graph.nodes["a"].type == "tool"
     assert "type_known" in {diagnostic.rule for diagnostic in prepared.diagnostics}
+
+
+@pytest.mark.parametrize("kind", ["link out", "above", "absolute", "pipe"])
+def test_a_prompt_file_lies_with_the_pipeline(kind: str, tmp_path: Path) -> None:
+    """What leads out of the pipeline's folder, by name or by a link, is no prompt, and neither is what is no file."""
+    folder = tmp_path / "pipelines"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("key")
+    name = {"above": "../secret", "absolute": str(tmp_path / "secret")}.get(kind, "plan.md")
+    if kind == "link out":
+        (folder / name).symlink_to(tmp_path / "secret")
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    with pytest.raises((OSError, ValueError), match="named pipe" if kind == "pipe" else "leads out of"):
+        read_prompt(folder, name)
+
+
+def test_a_link_to_a_prompt_beside_the_pipeline_is_followed(tmp_path: Path) -> None:
+    """Several nodes may share a text."""
+    (tmp_path / "real.md").write_text("Plan it.")
+    (tmp_path / "plan.md").symlink_to("real.md")
+    assert read_prompt(tmp_path, "plan.md") == "Plan it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from kilroy_engine.rundir.layout import RunDirectory
@@ -27,6 +28,22 @@ def test_found_outputs_are_copied_and_missing_ones_listed(tmp_path: Path) -> Non
         *({"name": name, "found": False} for name in ("missing.txt", "../secret", "link", "/etc/hostname")),
     ]
     assert (run.outputs / "site" / "index.html").read_text() == "<p>"
+
+
+def test_a_pipe_is_no_output_and_one_in_a_folder_is_left_out(tmp_path: Path) -> None:
+    """The others are collected all the same, links stay links, and a link in a circle is not found."""
+    run, work = RunDirectory(tmp_path / "run"), tmp_path / "work"
+    (work / "d").mkdir(parents=True)
+    run.path.mkdir()
+    os.mkfifo(work / "pipe")
+    os.mkfifo(work / "d" / "pipe")
+    (work / "d" / "f").write_text("123")
+    (work / "d" / "up").symlink_to("..")
+    (work / "circle").symlink_to("circle")
+    collected = collect_outputs(run, ("pipe", "d", "circle"), work)
+    assert [(output.found, output.size_bytes) for output in collected] == [(False, 0), (True, 3), (False, 0)]
+    assert sorted(path.name for path in (run.outputs / "d").iterdir()) == ["f", "up"]
+    assert (run.outputs / "d" / "up").is_symlink()
 
 
 def test_a_pipeline_without_outputs_has_no_index(tmp_path: Path) -> None:

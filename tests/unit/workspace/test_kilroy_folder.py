@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+import pytest
+
+from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.graph.model import Attribute, Node, Position
 from kilroy_engine.traversal.outcome import failure, success
 from kilroy_engine.traversal.state import RunState
-from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+from kilroy_engine.workspace.copying import copy_entries
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder, require_usable
 
 PLACE = Position(1, 1)
 
@@ -112,3 +117,99 @@ def test_a_run_without_a_package_has_none_of_another_run(tmp_path: Path) -> None
     KilroyFolder(tmp_path).prepare({}, tmp_path / "absent")
 
     assert not (tmp_path / ".kilroy" / "package").exists()
+
+
+def test_a_link_in_the_place_of_the_folder_gives_way_and_its_target_stays(tmp_path: Path) -> None:
+    """A checkout brings a link to a folder of the user's: nothing is written or removed there, and a warning says so."""
+    victim, work, told = tmp_path / "victim", tmp_path / "work", list[str]()
+    (victim / "package").mkdir(parents=True)
+    (victim / "package" / "work.txt").write_text("precious")
+    work.mkdir()
+    (work / ".kilroy").symlink_to(victim)
+    folder = KilroyFolder(work, told.append)
+
+    folder.prepare({"a": "b"})
+    folder.begin_stage(node("fix"), RunState("R1"))
+
+    assert [path.relative_to(victim).as_posix() for path in victim.rglob("*")] == ["package", "package/work.txt"]
+    assert folder.path.is_dir()
+    assert not folder.path.is_symlink()
+    assert (folder.path / "TASK.md").is_file()
+    assert told == [f"{folder.path} was a link, where the engine writes for the stages: {GONE}"]
+
+
+GONE = "the link was removed, what it leads to is as it was"
+
+
+def test_links_pipes_and_folders_in_the_folder_give_way(tmp_path: Path) -> None:
+    """Each of the engine's own names may be taken by anything; only what is no link is kept, under another name."""
+    told = list[str]()
+    folder = KilroyFolder(tmp_path / "work", told.append)
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "rc").write_text("precious")
+    folder.path.mkdir(parents=True)
+    (folder.path / "TASK.md").symlink_to(victim / "rc")
+    (folder.path / "CONTEXT.md").mkdir()
+    (folder.path / "FEEDBACK.md").symlink_to(victim / "rc")
+    (folder.path / ".gitignore").symlink_to("nowhere")
+    (folder.path / "package").symlink_to(victim)
+    (folder.path / "data").write_text("a file")
+    os.mkfifo(folder.path / "INPUT.md")
+
+    folder.prepare({})
+    folder.begin_stage(node("fix"), RunState("R1"))
+
+    assert (victim / "rc").read_text() == "precious"
+    assert all((folder.path / name).is_file() for name in ("TASK.md", "CONTEXT.md", "INPUT.md", ".gitignore"))
+    assert folder.data.is_dir()
+    assert not (folder.path / "FEEDBACK.md").exists()
+    assert len(told) == 6
+
+
+def test_a_package_is_copied_with_its_links_and_without_pipes(tmp_path: Path) -> None:
+    """A link stays a link, also one that goes in a circle; what cannot be copied is left out."""
+    package, work = tmp_path / "package", tmp_path / "work"
+    (package / "scripts").mkdir(parents=True)
+    work.mkdir()
+    (package / "scripts" / "run.sh").write_text("true\n")
+    (package / "scripts" / "same.sh").symlink_to("run.sh")
+    (package / "scripts" / "up").symlink_to("..")
+    os.mkfifo(package / "scripts" / "pipe")
+
+    KilroyFolder(work).prepare({}, package)
+
+    scripts = work / ".kilroy" / "package" / "scripts"
+    assert sorted(path.name for path in scripts.iterdir()) == ["run.sh", "same.sh", "up"]
+    assert ((scripts / "same.sh").readlink(), (scripts / "up").readlink()) == (Path("run.sh"), Path(".."))
+    assert os.access(scripts / "run.sh", os.X_OK)
+
+
+@pytest.mark.parametrize("name", [".kilroy", ".kilroy/TASK.md", ".kilroy/package"])
+def test_a_folder_of_the_users_with_a_link_in_the_way_is_refused(name: str, tmp_path: Path) -> None:
+    """In place the link is no copy of anything, so it stays and the run does not begin."""
+    require_usable(tmp_path)
+    KilroyFolder(tmp_path).prepare({})
+    require_usable(tmp_path)  # what a run leaves does not refuse the next one
+    shutil.rmtree(tmp_path / ".kilroy")
+    link = tmp_path / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path)
+    with pytest.raises(WorkspaceError, match=r"is a link, and a run in .* writes there"):
+        require_usable(tmp_path)
+
+
+def test_nothing_is_copied_through_a_link_into_a_branchs_place(tmp_path: Path) -> None:
+    """A branch's worktree has the link of the repository where the run's place of work has a folder already."""
+    victim, run, branch = tmp_path / "victim", tmp_path / "run", tmp_path / "branch"
+    for folder in (victim, branch, run / ".kilroy" / "data", run / "cache"):
+        folder.mkdir(parents=True)
+    (run / ".kilroy" / "TASK.md").write_text("task")
+    (run / "cache" / "x").write_text("x")
+    (branch / ".kilroy").symlink_to(victim)
+    (branch / "cache").symlink_to(victim)
+
+    copy_entries(run, branch, [".kilroy/", "cache/x"])
+
+    assert list(victim.iterdir()) == []
+    assert (branch / ".kilroy" / "TASK.md").read_text() == "task"
