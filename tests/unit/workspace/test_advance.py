@@ -19,7 +19,7 @@ def workspace(repo: Path, tmp_path: Path) -> GitWorkspace:
 
 def commit(workspace: GitWorkspace, name: str) -> str:
     (workspace.path / name).write_text(name)
-    return workspace.commit_stage(name, "success")
+    return workspace.commit_stage(name, "success").sha
 
 
 def test_branch_and_folder_move_on_to_a_commit_that_follows(workspace: GitWorkspace, git: GitRunner) -> None:
