@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextvars
+import logging
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.urls import url_for
 
 from kilroy_engine.errors import CorruptRecord, InvalidInput
@@ -20,6 +26,10 @@ from kilroy_engine.rundir.records import Manifest
 
 RUN_DIRECTORY_LABEL = "kilroy.run_directory"
 RUN_ID_LABEL = "kilroy.run_id"
+_LABEL_LIMIT_S = 10.0
+_LABEL_PAUSES_S = (1.0, 2.0, *(5.0,) * 24)
+"""Between one try to label a flow run and the next: two minutes in all."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,30 @@ def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
 
 
 def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> None:
-    """Notes the run id and the directory at the flow run, for hooks, people and scripts that start from Prefect."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(flow_run_id, {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id})
+    """Notes the run id and the directory at the flow run, for hooks, people and scripts that start from Prefect.
+
+    A server that is busy or away gets them later: a thread tries on, and the run need not wait.
+    """
+    labels = {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id}
+
+    def try_on() -> None:
+        for pause_s in _LABEL_PAUSES_S:
+            time.sleep(pause_s)
+            if _labelled(flow_run_id, labels):
+                return
+        _log.warning("flow run %s has no label for its run directory %s: the server does not take it", flow_run_id, run.path)
+
+    if not _labelled(flow_run_id, labels):
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(try_on,), name="kilroy-labels", daemon=True).start()
+
+
+def _labelled(flow_run_id: UUID, labels: Mapping[str, str]) -> bool:
+    without_retries = temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+    try:
+        with without_retries, get_client(httpx_settings={"timeout": _LABEL_LIMIT_S}, sync_client=True) as client:
+            client.update_flow_run_labels(flow_run_id, dict(labels))
+    except httpx.HTTPError as error:
+        _log.debug("labels of flow run %s: %s", flow_run_id, error)
+        return False
+    return True

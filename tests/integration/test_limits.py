@@ -243,6 +243,18 @@ def test_a_server_in_trouble_fails_no_stage_that_wants_a_slot(
     assert taken(prefect, "handler:tool") == 0
 
 
+def test_a_server_that_takes_no_labels_yet_holds_up_no_run(prefect: Prefect, tmp_path: Path) -> None:
+    """It refuses the flow run's labels twice, as a busy one does: the run goes on, and the labels are there in the end."""
+    with relaying(prefect.api_url) as relay:
+        relay.refused_path, relay.refusals = "/labels", [500, AWAY]
+        environment = {**prefect.environment, "PREFECT_API_URL": relay.api_url}
+        asked = request(tmp_path, "run", ONE.replace("echo done", "sleep 5"))
+        (answer,) = answers([asked], environment=environment, folder=tmp_path, within_s=90)
+    assert (answer.exit_code, relay.refusals) == (0, [])
+    flow_run = prefect.flow_run(json.loads((tmp_path / "run" / "manifest.json").read_text())["flow_run_id"])
+    assert flow_run["labels"]["kilroy.run_directory"] == str(tmp_path / "run")
+
+
 def test_a_limit_of_zero_lets_no_stage_begin_until_it_is_raised(
     prefect: Prefect, tmp_path: Path, limit: Callable[..., None]
 ) -> None:
