@@ -38,9 +38,10 @@ def _wants_another_attempt(task: Any, task_run: TaskRun, state: State) -> bool:
 
 
 @task(name="node", persist_result=False, cache_policy=NO_CACHE, retry_condition_fn=_wants_another_attempt)
-def run_node(stage: StageVisit) -> State:
+def run_node(stage: StageVisit, before: ExitStack) -> State:
     """One attempt at a visit. Prefect calls it again for the next one; the delay between them is ours, because it can be
-    canceled and Prefect's own is a plain sleep."""
+    canceled and Prefect's own is a plain sleep. ``before`` is closed as soon as Prefect lets the stage begin."""
+    before.close()
     context = TaskRunContext.get()
     assert context is not None
     logger = get_run_logger(context)
@@ -125,7 +126,9 @@ class TaskPerformer:
             retries=max(1, stage.policy.max_attempts - 1),
         )
         links = [allow_failure(previous) for previous in self._previous]
-        task_state = node_task(quote(stage), return_state=True, wait_for=links)  # type: ignore[call-overload]
+        with ExitStack() as before:
+            before.enter_context(self._lane.clock.expecting_silence())  # what Prefect does first is no stage's work
+            task_state = node_task(quote(stage), quote(before), return_state=True, wait_for=links)  # type: ignore[call-overload]
         self._previous = [task_state]
         self._check_canceled()
         if stage.outcome is None:
