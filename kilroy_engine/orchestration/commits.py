@@ -23,6 +23,15 @@ def commit_visit(lane: Lane, node_id: str, status: str) -> str:
     return made.sha
 
 
+def clear_locks(lane: Lane, node_id: str) -> None:
+    """Between two attempts: what the git of the first left locked would fail every git of the next."""
+    stage_dir = lane.directory.stage(node_id)
+    try:
+        lane.workspace.clear_locks(lambda: any_alive(stage_dir))
+    except WorkspaceError as error:
+        lane.emit(WarningGiven(message=f"{node_id}: {error}"))
+
+
 def refused(outcome: Outcome, error: WorkspaceError) -> Outcome:
     """What a stage has come to whose work could not be committed. Its wishes were those of a success."""
     # git may do it at the next attempt. Files in conflict stay so until somebody resolves them.

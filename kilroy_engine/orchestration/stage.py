@@ -14,7 +14,7 @@ from kilroy_engine.handlers.environment import StagePlace, stage_environment
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.handlers.output_contract import missing_outputs
 from kilroy_engine.handlers.stage_status import with_stage_status
-from kilroy_engine.orchestration.commits import commit_failure, commit_visit, refused
+from kilroy_engine.orchestration.commits import clear_locks, commit_failure, commit_visit, refused
 from kilroy_engine.orchestration.failure_report import report_failure
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.updates import settle_updates
@@ -82,6 +82,7 @@ class StageVisit:
         """
         if number > 1:
             self._wait(number - 1)
+            clear_locks(self.lane, self.node.id)
         with ExitStack() as held:
             held.enter_context(slots())
             return self._attempt(number, log, held)

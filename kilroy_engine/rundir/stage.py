@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, write_json
+from kilroy_engine.rundir.copies import copy_file
 from kilroy_engine.rundir.encoding import compact, from_json
 from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.rundir.files import make_folder, read_file, remove
@@ -67,7 +67,7 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
         make_folder(kept)
         for entry in stage_dir.iterdir():
             if entry.is_file() and not entry.is_symlink() and not entry.name.startswith(TEMPORARY_PREFIX):
-                shutil.copy2(entry, kept / entry.name)
+                copy_file(entry, kept / entry.name)
     remove(stage_dir / STATUS_FILE)
     failpoint("attempt", "after")
 

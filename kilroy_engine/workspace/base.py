@@ -10,6 +10,9 @@ from typing import Protocol
 
 from kilroy_engine.traversal.outcome import FinalStatus
 
+KILROY_FOLDER = ".kilroy"
+"""The engine's own folder in a place of work. What a repository has there stays as it is in all commits of the run."""
+
 
 class KeepWorktree(StrEnum):
     """Which worktrees outlive their run. ``never`` removes also what was not committed."""
@@ -92,6 +95,15 @@ class Workspace(Protocol):
 
         Raises:
             WorkspaceError: The state could not be recorded, or is none that a stage may leave.
+        """
+        ...
+
+    def clear_locks(self, at_work: Callable[[], bool] = nothing_at_work) -> None:
+        """Removes what a killed git has left locked here, so that the next one can work. While ``at_work`` says that a process
+        of the stage lives, locks are its.
+
+        Raises:
+            WorkspaceError: Such a process holds one and does not let go of it, or the folder is no place of work any more.
         """
         ...
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from kilroy_engine.errors import WorkInConflict, WorkspaceError
 from kilroy_engine.rundir.failpoints import failpoint
 from kilroy_engine.traversal.outcome import Status
-from kilroy_engine.workspace.base import StageCommit
+from kilroy_engine.workspace.base import KILROY_FOLDER, StageCommit
 from kilroy_engine.workspace.git_command import GitAnswer, GitCall, call_git_patiently, readable, run_git, run_git_patiently
 from kilroy_engine.workspace.git_folder import GitFolder, IndexMark, common_folder, find_git_folder
 from kilroy_engine.workspace.git_objects import FALLBACK_IDENTITY, CommitText, Identity, write_commit
@@ -36,7 +36,8 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class CommitPlace:
-    """Where commits go: a worktree of the repository at ``repo``, on ``branch``. ``globs`` reach no commit.
+    """Where commits go: a worktree of the repository at ``repo``, on ``branch``. ``globs`` reach no commit, nor does what the
+    engine writes for the stages.
 
     ``sign`` lets git sign commits with the key that the repository is set to.
     """
@@ -53,7 +54,8 @@ class CommitPlace:
 
     @property
     def pathspec(self) -> tuple[str, ...]:
-        return (".", *(glob if glob.startswith(":(") else f":(glob,exclude){glob}" for glob in self.globs))
+        left_out = (glob if glob.startswith(":(") else f":(glob,exclude){glob}" for glob in self.globs)
+        return (".", f":(exclude,literal){KILROY_FOLDER}", *left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ class StageCommitter:
             before = index_changes(self.place.worktree, self._known.sha)
             if before.unmerged and status != Status.FAIL:
                 raise WorkInConflict(tuple(readable(path) for path in before.unmerged))
+            if before.has_folder_of_ours:
+                run_git_patiently(self.place.worktree, "reset", "--quiet", self._known.sha, "--", KILROY_FOLDER)
         self.put_right(node_id)
         failpoint("commit", "before")
         changed = self._stage_files(before.links if before else ())

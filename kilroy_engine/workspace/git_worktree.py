@@ -150,6 +150,9 @@ class GitWorkspace:
         """
         return self._committer.commit(node_id, status, at_work)
 
+    def clear_locks(self, at_work: Callable[[], bool] = nothing_at_work) -> None:
+        self._committer.folder().clear_locks(at_work)
+
     def stands_at(self, sha: str) -> None:
         """Branch, index and files have just been brought to commit ``sha``."""
         self._committer.stands_at(sha, clean=True)

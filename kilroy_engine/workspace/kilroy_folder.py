@@ -16,6 +16,7 @@ from kilroy_engine.rundir.copies import copy_tree
 from kilroy_engine.rundir.files import is_real_folder, kind_at, make_folder, remove, set_aside
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState
+from kilroy_engine.workspace.base import KILROY_FOLDER
 
 _SHELL_SCRIPTS = frozenset({".sh", ".bash"})
 
@@ -38,7 +39,7 @@ class KilroyFolder:
 
     @property
     def path(self) -> Path:
-        return self.work_dir / _NAME
+        return self.work_dir / KILROY_FOLDER
 
     @property
     def data(self) -> Path:
@@ -122,7 +123,6 @@ def _is_plain(path: Path) -> bool:
     return not kind_at(path)
 
 
-_NAME = ".kilroy"
 _ENTRIES: Mapping[str, Callable[[Path], bool]] = {
     "data": is_real_folder,
     "package": is_real_folder,

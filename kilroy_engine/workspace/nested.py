@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilroy_engine.workspace.base import KILROY_FOLDER
 from kilroy_engine.workspace.git_command import GitCall, run_git, run_git_patiently
 
 _LINK_MODE = "160000"
@@ -19,10 +20,12 @@ _EXCLUDE = ":(glob,exclude)"
 
 @dataclass(frozen=True, slots=True)
 class IndexChanges:
-    """What the index holds beyond a commit: paths in conflict, and commits in the place of folders."""
+    """What the index holds beyond a commit: paths in conflict, commits in the place of folders, and whether anything of
+    ``.kilroy`` is another one."""
 
     unmerged: tuple[str, ...]
     links: tuple[str, ...]
+    has_folder_of_ours: bool
 
 
 def index_changes(folder: Path, sha: str) -> IndexChanges:
@@ -30,12 +33,14 @@ def index_changes(folder: Path, sha: str) -> IndexChanges:
     listed = run_git(folder, "diff-index", "--cached", "--raw", "-z", "--no-renames", "--ignore-submodules=none", sha)
     unmerged: dict[str, None] = {}
     links: dict[str, None] = {}
+    ours = False
     for facts, path in _pairs(listed):
+        ours = ours or path == KILROY_FOLDER or path.startswith(f"{KILROY_FOLDER}/")
         if facts.endswith(" U"):
             unmerged[path] = None
         elif facts.split()[1] == _LINK_MODE:
             links[path] = None
-    return IndexChanges(tuple(unmerged), tuple(links))
+    return IndexChanges(tuple(unmerged), tuple(links), ours)
 
 
 def links_in(repo: Path, sha: str) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ class PlainWorkspace:
     def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
         return StageCommit("")
 
+    def clear_locks(self, at_work: Callable[[], bool] = nothing_at_work) -> None:
+        return
+
     def head(self) -> str:
         return ""
 

@@ -57,6 +57,9 @@ RUNS = {
     "fail_fast": two("exit 3", SLOW, fan="error_policy=fail_fast"),
     "one_at_a_time": two(ALONE, ALONE, fan="max_parallel=1"),
     "merge_all": two("echo a > a.txt", "echo b > b.txt", join="merge=all"),
+    "told_in_tracked_files": two(
+        "cat .kilroy/TASK.md > told-a", "cat .kilroy/TASK.md > told-b; git add -A; git commit -qm all", join="merge=all"
+    ),
     "conflict": two("echo a > same.txt", "echo b > same.txt", join="merge=all"),
     "plain": two("echo a > a.txt; rm before.txt", "echo b > b.txt", begin=FIRST),
     "shared": two("echo a > a.txt", "echo b > b.txt", fan="branch_workspace=shared"),
@@ -73,6 +76,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.mkdir()
     (repository / ".gitignore").write_text("build/\n")
     (repository / "inner.dot").write_text(INNER)
+    (repository / ".kilroy").mkdir()
+    (repository / ".kilroy" / "TASK.md").write_text("the repository's\n")
     for arguments in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message=one")):
         subprocess.run(["git", *arguments], cwd=repository, env={**os.environ, **IDENTITY}, check=True)
     return folder
@@ -217,6 +222,14 @@ def test_merge_all_brings_every_branch_together_or_names_the_files(done: Mapping
     assert "same.txt" not in git(base, "ls-tree", "--name-only", "attractor/run/conflict").split()
     for key, text in (("a", "a\n"), ("b", "b\n")):
         assert git(base, "show", f"attractor/run/parallel/conflict/p/pass1/{key}:same.txt") == text
+
+
+def test_files_of_ours_that_the_repository_tracks_bring_no_conflict(done: Mapping[str, Answer], base: Path) -> None:
+    """Each stage is told its task in .kilroy/TASK.md. No commit holds that, whoever makes it."""
+    assert final(base, "told_in_tracked_files")["status"] == "success"
+    branch = "attractor/run/told-in-tracked-files"
+    assert git(base, "show", f"{branch}:.kilroy/TASK.md") == "the repository's\n"
+    assert [git(base, "show", f"{branch}:told-{key}").split()[:3] for key in "ab"] == [["#", "Task:", "a"], ["#", "Task:", "b"]]
 
 
 def test_without_a_repository_each_branch_works_in_a_copy(done: Mapping[str, Answer], base: Path) -> None:

@@ -136,6 +136,16 @@ def test_a_branch_that_the_stage_left_is_told(repo: Path, tmp_path: Path) -> Non
     assert load_checkpoint(walk.lane.directory).git_commit_sha == workspace.head()
 
 
+def test_a_lock_that_an_attempt_left_does_not_fail_the_next_one(repo: Path, tmp_path: Path) -> None:
+    """Its processes are gone, and nothing of it is committed between the two attempts."""
+    command = "test -e ../again || { touch ../again $(git rev-parse --git-path index.lock); exit 1; }; touch new; git add new"
+    stage = f'a [tool_command="{command}", max_retries=1, "retry.backoff.initial_delay_ms"=1]'
+    walk, _ = run(repo, tmp_path, f"{stage} start -> a -> done")
+
+    assert walk.finish.status == "success"
+    assert subjects(repo)[1] == "attractor(r1): a (success)"
+
+
 def test_a_lock_that_a_killed_command_left_is_removed(repo: Path, tmp_path: Path) -> None:
     """The time limit has ended everything that the stage had started."""
     command = "touch $(git rev-parse --git-path index.lock); sleep 60"

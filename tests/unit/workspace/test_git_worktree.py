@@ -132,6 +132,41 @@ def test_kilroy_files_reach_no_commit_and_no_file_of_the_project(repo: Path, wor
     assert (exclude.read_text() if exclude.exists() else "") == before
 
 
+@pytest.mark.parametrize("as_link", [False, True])
+def test_kilroy_files_that_the_repository_tracks_stay_as_they_are_in_all_commits(
+    repo: Path, tmp_path: Path, git: GitRunner, as_link: bool
+) -> None:
+    """What the engine writes there is no work: branches would be in conflict over the task that each was told. So it is when a
+    stage commits everything that it finds; and a worktree that was put back is written to again."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if as_link:
+        (repo / ".kilroy").symlink_to(elsewhere)
+    else:
+        (repo / ".kilroy").mkdir()
+        (repo / ".kilroy" / "INPUT.md").write_text("the repository's")
+    git(repo, "add", "--force", ".kilroy")
+    git(repo, "commit", "--quiet", "-m", "with .kilroy")
+    workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree")
+    tracked = git(repo, "ls-tree", "-r", "HEAD", ".kilroy")
+
+    for stage in ("start", "build"):
+        KilroyFolder(workspace.path).prepare({"name": "Ada"})
+        (workspace.path / f"{stage}.txt").write_text("work")
+        workspace.commit_stage(stage, "success")
+    git(workspace.path, "add", "--all", "--force")
+    git(workspace.path, "commit", "--quiet", "--allow-empty", "-m", "by the stage")
+    sha = workspace.commit_stage("check", "success").sha
+    workspace.restore(sha)
+    KilroyFolder(workspace.path).prepare({"name": "Ada"})
+
+    assert git(repo, "ls-tree", "-r", sha, ".kilroy") == tracked
+    assert git(repo, "ls-tree", "--name-only", sha, "build.txt") == "build.txt"
+    assert "Ada" in (workspace.path / ".kilroy" / "INPUT.md").read_text()
+    assert list(elsewhere.iterdir()) == []
+    assert workspace.tidy(FinalStatus.SUCCESS, KeepWorktree.ON_FAILURE)
+
+
 def test_excluded_globs_reach_no_commit(repo: Path, tmp_path: Path, git: GitRunner) -> None:
     """The defaults are Kilroy's; a list of one's own replaces them."""
     workspace = plan_git(repo, run_id="R1").open(tmp_path / "run" / "worktree", exclude_globs=("**/build/**",))
