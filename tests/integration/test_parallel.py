@@ -47,14 +47,15 @@ INNER = f"""digraph inner {{ {HEAD} p [shape=component] j [shape=tripleoctagon]
 """In each of two branches a child pipeline with a fan-out p; then a fan-out p of the run itself, and again in a restart."""
 
 SLOW = "echo $$ > $KILROY_LOGS_ROOT/pid; sleep 300"
+OTHER_AT_WORK = "until ls $KILROY_LOGS_ROOT/../*/pid; do sleep 0.1; done"
 ALONE = "mkdir $KILROY_LOGS_ROOT/../one; sleep 0.2; rmdir $KILROY_LOGS_ROOT/../one"
 FIRST = """first [tool_command="echo x > before.txt; echo y > left.txt"] start -> first -> p"""
 RUNS = {
     "both_fail": two("exit 1", "exit 1"),
     "nested": NESTED,
     "same_names": SAME_NAMES,
-    "first_success": two("echo won > won.txt", SLOW, fan="join_policy=first_success"),
-    "fail_fast": two("exit 3", SLOW, fan="error_policy=fail_fast"),
+    "first_success": two(f"{OTHER_AT_WORK}; echo won > won.txt", SLOW, fan="join_policy=first_success"),
+    "fail_fast": two(f"{OTHER_AT_WORK}; exit 3", SLOW, fan="error_policy=fail_fast"),
     "one_at_a_time": two(ALONE, ALONE, fan="max_parallel=1"),
     "merge_all": two("echo a > a.txt", "echo b > b.txt", join="merge=all"),
     "told_in_tracked_files": two(
