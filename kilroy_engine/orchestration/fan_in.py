@@ -68,7 +68,7 @@ def _merge_all(lane: Lane, node: Node, merged: list[BranchResult]) -> str:
     workspace = lane.workspace
     if not isinstance(workspace, GitWorkspace):
         return f'node "{node.id}": merge=all needs a run on a git repository'
-    before = workspace.head()
+    before = workspace.committed
     for result in merged:
         conflicts = workspace.merge(result.head_sha, _merge_message(lane, node, result))
         if conflicts:

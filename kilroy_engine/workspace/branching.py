@@ -57,7 +57,7 @@ def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_byt
         WorkspaceError: It cannot be done; the run's place of work is then as it was, but for a plain folder.
     """
     if isinstance(workspace, GitWorkspace):
-        if workspace.follows(sha, workspace.head()):
+        if workspace.follows(sha, workspace.committed):
             workspace.fast_forward(sha)
         elif conflicts := workspace.merge(sha, message):
             raise WorkspaceError(

@@ -179,6 +179,19 @@ class StageCommitter:
         run_git_patiently(self.place.worktree, "symbolic-ref", "-m", self.reason, "HEAD", self.place.ref)
         self._warnings.append(f"the stage left the worktree on {where}; its files are committed on the run's branch {branch}")
 
+    def hold_branch(self, node_id: str) -> None:
+        """The branch is where the worktree is: a stage in another worktree of the repository may have moved or removed it.
+
+        Raises:
+            WorkspaceError: git refused.
+        """
+        ours, tip, branch = self._known.sha, commit_of(self.place.repo, self.place.ref), self.place.branch
+        if tip == ours:
+            return
+        kept = f"; what it named is kept on {self._keep(tip, node_id)}" if tip else ""
+        self._ref_writer().move(self.place.ref, ours, tip or "0" * len(ours))
+        self._warnings.append(f"a stage elsewhere {'moved' if tip else 'removed'} branch {branch}; it was put back{kept}")
+
     def close(self) -> None:
         """Ends the git process that moves the branch."""
         if self._refs is not None:

@@ -255,6 +255,7 @@ class GitWorkspace:
     def fast_forward(self, sha: str) -> None:
         """Moves branch and worktree on to ``sha``, a commit that follows from theirs."""
         self._committer.put_right("fast-forward")
+        self._committer.hold_branch("fast-forward")
         failpoint("merge", "before")
         run_git_patiently(self.path, "merge", "--quiet", "--ff-only", "--no-verify-signatures", sha)
         failpoint("merge", "after")
@@ -263,6 +264,7 @@ class GitWorkspace:
     def merge(self, sha: str, message: str) -> tuple[str, ...]:
         """Merges commit ``sha``. Answers with the files in conflict; where there are any, nothing was changed."""
         self._committer.put_right("merge")
+        self._committer.hold_branch("merge")
         options = ("--quiet", "--no-ff", "--no-verify-signatures", *(("-S",) if self._committer.place.sign else ()))
         identity = config_of(self._committer.repository().identity)
         failpoint("merge", "before")

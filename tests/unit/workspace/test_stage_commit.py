@@ -14,6 +14,7 @@ import pytest
 from kilroy_engine.errors import WorkInConflict, WorkspaceError
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace import GitWorkspace, KeepWorktree, plan_git
+from kilroy_engine.workspace.branching import adopt_branch
 
 GitRunner = Callable[..., str]
 BRANCH = "attractor/run/R1"
@@ -203,6 +204,33 @@ class TestBranch:
             commit(workspace)
         workspace.restore(sha)
         assert commit(workspace) == workspace.head()
+
+    @pytest.mark.parametrize("how", [("-d",), ("refs/heads/theirs",)])
+    @pytest.mark.parametrize("everybody", [True, False])
+    def test_branches_are_joined_where_the_runs_branch_was_moved_from_elsewhere(
+        self, workspace: GitWorkspace, git: GitRunner, repo: Path, tmp_path: Path, how: tuple[str, ...], everybody: bool
+    ) -> None:
+        """A stage of a parallel branch can reach the run's branch too. It is put back, and what it named meanwhile is kept."""
+        before = commit(workspace, "start")
+        branch = workspace.branch_off(tmp_path / "run" / "branch", "p", before)
+        (branch.path / "new.txt").write_text("hi")
+        theirs = git(branch.path, "commit-tree", "-p", before, "-m", "theirs", f"{before}^{{tree}}")
+        git(branch.path, "update-ref", "refs/heads/theirs", theirs)
+        made = commit(branch)
+        git(branch.path, "update-ref", *([*how, f"refs/heads/{BRANCH}"] if how == ("-d",) else [f"refs/heads/{BRANCH}", *how]))
+
+        if everybody:
+            assert workspace.merge(made, "all") == ()
+        else:
+            assert adopt_branch(workspace, branch.path, made, max_bytes=1, message="winner") == ""
+        joined = workspace.commit_stage("join", "success")
+
+        assert git(repo, "show", f"{BRANCH}:new.txt") == "hi"
+        (warning,) = joined.warnings
+        assert f"branch {BRANCH}; it was put back" in warning
+        if how != ("-d",):
+            kept = warning.rpartition(" ")[2]
+            assert git(repo, "rev-parse", kept) == theirs
 
     def test_a_merge_goes_to_the_runs_branch_too(
         self, repo: Path, workspace: GitWorkspace, tmp_path: Path, git: GitRunner
