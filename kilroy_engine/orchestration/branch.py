@@ -19,6 +19,7 @@ from kilroy_engine.rundir.branches import BranchRecord
 from kilroy_engine.rundir.checkpoint import load_checkpoint
 from kilroy_engine.rundir.events import BranchProgress, Event, WarningGiven
 from kilroy_engine.rundir.files import remove
+from kilroy_engine.rundir.inside import make_way_to
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.ownership import owner_alive
 from kilroy_engine.rundir.progress import ProgressLog
@@ -75,7 +76,7 @@ class BranchWork:
 
     def make_ready(self) -> None:
         """Makes the branch's directory; a request that stopped it in an earlier start is gone."""
-        self.directory.path.mkdir(parents=True, exist_ok=True)
+        make_way_to(self.lane.directory.path, self.directory.path)
         remove(self.directory.cancel_request)
 
     def found(self) -> BranchResult | None:

@@ -35,6 +35,7 @@ from kilroy_engine.rundir.branches import (
     write_results,
 )
 from kilroy_engine.rundir.events import EarlyTermination, WarningGiven
+from kilroy_engine.rundir.inside import make_way_to
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.branch import Branch, branch_state
 from kilroy_engine.traversal.failure import FailureClass
@@ -120,7 +121,7 @@ def _begin_pass(lane: Lane, node: Node, effect: FanOut, state: RunState, attempt
             return _Pass(earlier, number, record.base_sha)
     passed = pass_directory(lane.directory, node.id, number + 1)
     base_sha = commit_visit(lane, node.id, Status.SUCCESS) if own else ""
-    passed.path.mkdir(parents=True)
+    make_way_to(lane.directory.path, passed.path)
     record = FanOutRecord(
         node_id=node.id, join_node_id=effect.plan.join_node_id, base_sha=base_sha, round=done, attempt=attempt
     )

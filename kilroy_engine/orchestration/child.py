@@ -33,6 +33,7 @@ from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.walking import walk_through
 from kilroy_engine.orchestration.watch import IN_PREFECT, watching
 from kilroy_engine.rundir.children import SupervisorRecord, child_facts
+from kilroy_engine.rundir.files import make_folder
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.processes import end_process_groups
 from kilroy_engine.rundir.terminal import end_of, finalize_run
@@ -65,7 +66,7 @@ class ChildRun:
 
     def start(self) -> None:
         """Starts the thread. The directory says at once whose child this is, so that whoever ends the run ends it too."""
-        self.directory.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory.path)
         self.record.write(self.directory)
         context = contextvars.copy_context()
         name = f"kilroy-child-{self.node.id}"

@@ -10,6 +10,7 @@ from kilroy_engine.handlers.process import Command, Ending, run_command
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart, WarningGiven
 from kilroy_engine.rundir.files import read_part
+from kilroy_engine.rundir.inside import make_way_to
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
 SETUP_DIRECTORY = "run.setup"
@@ -50,7 +51,7 @@ def run_setup_commands(run: OpenRun) -> None:
     for index, command in enumerate(run.settings.setup_commands):
         run.emit(SetupCommandStart(index=index, command=command))
         folder = run.directory.path / SETUP_DIRECTORY / str(index)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_way_to(run.directory.path, folder)
         end = run_command(
             Command(
                 argv=("sh", "-c", command),

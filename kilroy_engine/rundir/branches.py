@@ -93,10 +93,8 @@ def branch_directory(passed: RunDirectory, branch: Branch) -> RunDirectory:
 
 def last_pass(run: RunDirectory, node_id: str) -> int:
     """Number of the latest pass through the fan-out, 0 before the first."""
-    folder = run.path / "parallel" / node_id
-    if not folder.is_dir():
-        return 0
-    return max((int(m[1]) for entry in folder.iterdir() if (m := _PASS.match(entry.name))), default=0)
+    folders = real_folders(run.path, f"parallel/{node_id}/pass*")
+    return max((int(m[1]) for folder in folders if (m := _PASS.match(folder.name))), default=0)
 
 
 def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:

@@ -55,6 +55,19 @@ def make_folders(root: Path, relative: Path) -> bool:
     return True
 
 
+def make_way_to(root: Path, folder: Path) -> None:
+    """Makes ``folder``, which lies below the folder ``root``, and those between them. A link, or anything else, in the place of
+    one is set aside.
+
+    Raises:
+        RunDirectoryError: The disk refused.
+    """
+    place = root
+    for name in folder.relative_to(root).parts:
+        place = place / name
+        make_folder(place)
+
+
 def real_folders(root: Path, pattern: str) -> Iterator[Path]:
     """Folders below ``root`` that fit ``pattern`` (``parallel/*/pass*``), sorted, no link among them or on the way."""
     first, _, rest = pattern.strip("/").partition("/")

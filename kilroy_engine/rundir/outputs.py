@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from kilroy_engine.rundir.atomic import TEMPORARY_PREFIX, write_json
 from kilroy_engine.rundir.copies import copy_file, copy_tree
 from kilroy_engine.rundir.files import make_way
-from kilroy_engine.rundir.inside import path_inside
+from kilroy_engine.rundir.inside import make_way_to, path_inside
 from kilroy_engine.rundir.layout import RunDirectory
 
 
@@ -53,15 +53,16 @@ def _collect(run: RunDirectory, name: str, work_dir: Path) -> Output:
     if relative.is_absolute() or ".." in relative.parts or source is None or not (source.is_dir() or source.is_file()):
         return Output(name)
     target = run.outputs / relative
-    make_way(run.outputs)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_way_to(run.path, target.parent)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     if source.is_dir():
         copy_tree(source, temporary)
-        shutil.rmtree(target, ignore_errors=True)
+        make_way_to(run.path, target)
+        shutil.rmtree(target)
     else:
         copy_file(source, temporary)
+        make_way(target)
     temporary.rename(target)
     return Output(name, str(target), found=True, size_bytes=_size(target))
 

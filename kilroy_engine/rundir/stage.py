@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,10 @@ def begin_visit(stage_dir: Path) -> None:
             if entry != kept:
                 entry.rename(kept / entry.name)
                 failpoint("visit", "moving")
-        kept.rename(stage_dir / f"visit_{begun_visits(stage_dir)}")
+        number = begun_visits(stage_dir)
+        while os.path.lexists(stage_dir / f"visit_{number}"):  # a stage has taken the name
+            number += 1
+        kept.rename(stage_dir / f"visit_{number}")
     failpoint("visit", "after")
 
 

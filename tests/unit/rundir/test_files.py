@@ -9,10 +9,11 @@ import pytest
 
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.rundir.atomic import append_whole, write_text
+from kilroy_engine.rundir.branches import last_pass, pass_directory
 from kilroy_engine.rundir.encoding import from_json
 from kilroy_engine.rundir.events import RunCompleted, WarningGiven
 from kilroy_engine.rundir.files import make_folder, read_file
-from kilroy_engine.rundir.inside import path_inside, read_inside, real_folders
+from kilroy_engine.rundir.inside import make_way_to, path_inside, read_inside, real_folders
 from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.rundir.limits import JSON_DEPTH, LINE_BYTES
 from kilroy_engine.rundir.ownership import Owner, RunLock, find_record, owner_alive
@@ -143,6 +144,44 @@ def test_a_stage_directory_that_is_a_link_or_a_file_is_made_anew(tmp_path: Path)
         assert not stage.is_symlink()
     assert [path.name for path in victim.iterdir()] == ["precious"]
     make_folder(tmp_path / "linked")  # again, as it is
+
+
+def test_what_an_earlier_visit_left_is_kept_where_a_stage_has_taken_its_name(tmp_path: Path) -> None:
+    """Names of visits that have not been are no trouble, and nothing in them is lost."""
+    stage = tmp_path / "stage"
+    for name in ("visit_1", "visit_2", "visit_4"):
+        (stage / name).mkdir(parents=True)
+        (stage / name / "taken").write_text("x")
+    (stage / "response.md").write_text("hello")
+    begin_visit(stage)
+    assert (stage / "visit_5" / "response.md").read_text() == "hello"
+    assert len(list(stage.glob("visit_*/taken"))) == 3
+
+
+def test_an_attempt_is_kept_without_following_links(tmp_path: Path) -> None:
+    """A stage has put a link where a file of its first attempt goes."""
+    begin_visit(tmp_path / "stage")
+    (tmp_path / "precious").write_text("1")
+    (tmp_path / "stage" / "response.md").write_text("hello")
+    (tmp_path / "stage" / "attempt_1").mkdir()
+    (tmp_path / "stage" / "attempt_1" / "response.md").symlink_to(tmp_path / "precious")
+    begin_attempt(tmp_path / "stage", 2)
+    assert (tmp_path / "stage" / "attempt_1" / "response.md").read_text() == "hello"
+    assert (tmp_path / "precious").read_text() == "1"
+
+
+@pytest.mark.parametrize("taken", ["parallel", "parallel/split", "parallel/split/pass1"])
+def test_a_pass_of_a_fan_out_lies_in_the_run_itself(taken: str, tmp_path: Path) -> None:
+    """A stage has put a link in the place of a folder on the way: no pass is found behind it, and none is made there."""
+    run, elsewhere = RunDirectory(tmp_path / "run"), tmp_path / "elsewhere"
+    (run.path / taken).parent.mkdir(parents=True)
+    (elsewhere / "split" / "pass7").mkdir(parents=True)
+    (elsewhere / "pass7").mkdir()
+    (run.path / taken).symlink_to(elsewhere)
+    assert last_pass(run, "split") == 0
+    make_way_to(run.path, pass_directory(run, "split", 1).path)
+    assert last_pass(run, "split") == 1
+    assert sorted(path.name for path in elsewhere.rglob("*")) == ["pass7", "pass7", "split"]
 
 
 def test_paths_inside_a_folder(tmp_path: Path) -> None:

@@ -46,6 +46,23 @@ def test_a_pipe_is_no_output_and_one_in_a_folder_is_left_out(tmp_path: Path) -> 
     assert (run.outputs / "d" / "up").is_symlink()
 
 
+def test_nothing_is_collected_through_a_link_and_nothing_is_in_the_way(tmp_path: Path) -> None:
+    """A stage has put links, files and folders where outputs go; the end of the run collects them all the same."""
+    run, work, victim = RunDirectory(tmp_path / "run"), tmp_path / "work", tmp_path / "victim"
+    for folder in (work / "a" / "b", work / "d", run.outputs / "f", victim / "b"):
+        folder.mkdir(parents=True)
+    for file in ("a/b/c", "d/x", "f", "g"):
+        (work / file).write_text("1")
+    (run.outputs / "a").symlink_to(victim)
+    (run.outputs / "d").write_text("in the way")
+    (run.outputs / "g").symlink_to(victim / "g")
+    names = ("a/b/c", "d", "f", "g")
+    for _ in range(2):
+        assert all(output.found for output in collect_outputs(run, names, work))
+    assert [(run.outputs / name).read_text() for name in ("a/b/c", "d/x", "f", "g")] == ["1"] * 4
+    assert [path.name for path in victim.rglob("*")] == ["b"]
+
+
 def test_a_pipeline_without_outputs_has_no_index(tmp_path: Path) -> None:
     """outputs.json exists only where outputs are declared."""
     run = RunDirectory(tmp_path)
