@@ -72,6 +72,13 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
         _settle(run, flow_run, state, final, in_flow_process=live is not None)
         if not over:  # else whoever ended the run has announced it
             publish_end(run, final, flow_run, flow_name=flow.name)
+    if live is not None and live.labels is not None and not _is_hurried(state, live):
+        live.labels.insist()
+
+
+def _is_hurried(state: State, live: OpenRun) -> bool:
+    """Whether somebody has sent a signal, and will not wait for long."""
+    return state.is_crashed() or live.cancellation.source.startswith(BY_SIGNAL)
 
 
 def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: OpenRun | None) -> FinalOutcome:
@@ -79,8 +86,7 @@ def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: OpenRun | Non
     limits = Limits()
     if live is not None:
         live.ending = True
-        if state.is_crashed() or live.cancellation.source.startswith(BY_SIGNAL):
-            limits = HURRIED  # whoever sent the signal will not wait for long
+        limits = HURRIED if _is_hurried(state, live) else limits
     try:
         observed, message = _told_by(state, by_this_start=live is not None)
         final = end_of(run, flow_run_id=flow_run.id, observed=observed, message=message)

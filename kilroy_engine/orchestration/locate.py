@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,8 @@ RUN_ID_LABEL = "kilroy.run_id"
 _LABEL_LIMIT_S = 10.0
 _LABEL_PAUSES_S = (1.0, 2.0, *(5.0,) * 24)
 """Between one try to label a flow run and the next: two minutes in all."""
+_INSIST_S = 30.0
+_INSIST_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -124,31 +126,50 @@ def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
     return owner == str(flow_run_id)
 
 
-def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> None:
-    """Notes the run id and the directory at the flow run, for hooks, people and scripts that start from Prefect.
+@dataclass(eq=False)
+class Labels:
+    """The run id and the directory, noted at the flow run for hooks, people and scripts that start from Prefect."""
 
-    A server that is busy or away gets them later: a thread tries on, and the run need not wait.
-    """
-    labels = {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id}
+    flow_run_id: UUID
+    values: Mapping[str, str]
+    _written: threading.Event = field(default_factory=threading.Event)
+    _away: bool = False
 
-    def try_on() -> None:
+    def begin(self) -> None:
+        """Writes them. A server that is busy or away gets them later: a thread tries on, and the run need not wait."""
+        if not self._try():
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(self._try_on,), name="kilroy-labels", daemon=True).start()
+
+    def insist(self) -> None:
+        """At the end of the run, which may come before the thread's next try: waits for a server that is busy, for a while,
+        and not for one that is away."""
+        give_up = time.monotonic() + _INSIST_S
+        while not self._written.is_set() and not self._try() and not self._away and time.monotonic() < give_up:
+            self._written.wait(_INSIST_PAUSE_S)
+
+    def _try_on(self) -> None:
         for pause_s in _LABEL_PAUSES_S:
-            time.sleep(pause_s)
-            if _labelled(flow_run_id, labels):
+            if self._written.wait(pause_s) or self._try():
                 return
-        _log.warning("flow run %s has no label for its run directory %s: the server does not take it", flow_run_id, run.path)
+        where = self.values[RUN_DIRECTORY_LABEL]
+        _log.warning("flow run %s has no label for its run directory %s: the server does not take it", self.flow_run_id, where)
 
-    if not _labelled(flow_run_id, labels):
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(try_on,), name="kilroy-labels", daemon=True).start()
+    def _try(self) -> bool:
+        without_retries = temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+        try:
+            with without_retries, get_client(httpx_settings={"timeout": _LABEL_LIMIT_S}, sync_client=True) as client:
+                client.update_flow_run_labels(self.flow_run_id, dict(self.values))
+        except httpx.HTTPError as error:
+            _log.debug("labels of flow run %s: %s", self.flow_run_id, error)
+            self._away = isinstance(error, httpx.ConnectError)
+            return False
+        self._written.set()
+        return True
 
 
-def _labelled(flow_run_id: UUID, labels: Mapping[str, str]) -> bool:
-    without_retries = temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
-    try:
-        with without_retries, get_client(httpx_settings={"timeout": _LABEL_LIMIT_S}, sync_client=True) as client:
-            client.update_flow_run_labels(flow_run_id, dict(labels))
-    except httpx.HTTPError as error:
-        _log.debug("labels of flow run %s: %s", flow_run_id, error)
-        return False
-    return True
+def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> Labels:
+    """Labels the flow run with its run id and directory, now or as soon as the server takes that."""
+    labels = Labels(flow_run_id, {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id})
+    labels.begin()
+    return labels

@@ -21,7 +21,7 @@ from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import Inputs, reveal
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.orchestration.locate import Identity, run_id_for, write_labels
+from kilroy_engine.orchestration.locate import Identity, Labels, run_id_for, write_labels
 from kilroy_engine.orchestration.package import keep_package
 from kilroy_engine.orchestration.places import GuestPlan, facts_of, open_place, plan_workspace
 from kilroy_engine.orchestration.preparation import PreparedRun
@@ -83,6 +83,8 @@ class OpenRun:
     tags: frozenset[str] = frozenset()
     """Of whoever called the flow."""
     ending: bool = False
+    labels: Labels | None = None
+    """What the flow run is told of the run; None until it is open."""
 
     @property
     def run_id(self) -> str:
@@ -297,7 +299,7 @@ def _open_new(parts: _Parts, environ: Mapping[str, str], host: Workspace | None)
         _take_back(directory.path, made=made)
         raise
     _LIVE[identity.flow_run_id] = run
-    write_labels(identity.flow_run_id, run_id, directory)
+    run.labels = write_labels(identity.flow_run_id, run_id, directory)
     return run
 
 
@@ -325,7 +327,7 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenRun:
     if place.directory != directory:
         write_restart_records(directory, place.directory)
         run.move_to(place.directory)
-    write_labels(identity.flow_run_id, run_id, directory)
+    run.labels = write_labels(identity.flow_run_id, run_id, directory)
     return run
 
 
