@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.workspace.base import KILROY_FOLDER
-from kilroy_engine.workspace.git_command import GitCall, run_git, run_git_patiently
+from kilroy_engine.workspace.git_command import GitCall, readable, run_git, run_git_patiently
 
 _LINK_MODE = "160000"
 _EXCLUDE = ":(glob,exclude)"
@@ -88,7 +89,13 @@ def take_in(folder: Path, names: Iterable[str], globs: Sequence[str], *, zeros: 
 def _files(folder: Path, name: str, globs: Sequence[str]) -> Iterator[str]:
     """Files of the repository in ``name``, relative to ``folder``, those of repositories inside it included."""
     excluded = [f"{_EXCLUDE}{glob.removeprefix(f'{name}/')}" for glob in globs if not glob.startswith(":(")]
-    found = run_git(folder / name, "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", ".", *excluded)
+    command = ("ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", ".", *excluded)
+    try:
+        # A container of a stage may have made it, as another user. To list files git carries out nothing that is set in there.
+        found = run_git(folder / name, "-c", "safe.directory=*", *command)
+    except WorkspaceError as error:
+        message = f"{readable(name)} is a git repository of its own, and it cannot be read: {error}"
+        raise WorkspaceError(message, command=error.command, stderr=error.stderr) from error
     for listed in dict.fromkeys(entry.rstrip("/") for entry in found.split("\0") if entry):
         path = folder / name / listed
         try:

@@ -361,6 +361,23 @@ class TestNested:
 
         assert {"app/main.py", "app/lib/main.py"} <= set(content(git, workspace))
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+    def test_one_of_another_user_is_committed_too(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """A container that a stage runs leaves such. git would not look into it."""
+        make_repository(workspace.path / "app", git)
+        for path in (workspace.path / "app", workspace.path / "app" / ".git"):
+            os.chown(path, 12345, 12345)
+        commit(workspace)
+
+        assert {"app/.gitignore", "app/main.py"} <= set(content(git, workspace))
+
+    def test_one_that_cannot_be_read_fails_the_stage_and_is_named(self, workspace: GitWorkspace, git: GitRunner) -> None:
+        """Nobody can say which of its files are to be committed."""
+        make_repository(workspace.path / "app", git)
+        (workspace.path / "app" / ".git" / "index").write_text("junk")
+        with pytest.raises(WorkspaceError, match=r"app is a git repository of its own, and it cannot be read: .*index"):
+            commit(workspace)
+
     def test_one_without_files_is_no_reason_to_fail(self, workspace: GitWorkspace, git: GitRunner) -> None:
         """``git init app``: its first file is committed when it is there."""
         (workspace.path / "app").mkdir()
