@@ -100,7 +100,7 @@ def main() -> None:
     """Measures and writes the page."""
     from prefect import __version__ as prefect_version
 
-    from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
+    from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
 
     logging.disable(logging.INFO)
     before = os.getloadavg()[0]

@@ -80,7 +80,7 @@ def row(number: int, folder: Path) -> str:
 
 def main() -> None:
     """Starts them all, waits for them and prints a table."""
-    from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
+    from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -69,7 +69,7 @@ def main() -> int:
 
 def measure(scratch: Path, repetitions: int) -> list[Row]:
     """Runs everything against a local server of its own, which it stops at the end."""
-    from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
+    from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
 
     os.environ["XDG_STATE_HOME"] = str(scratch / "state")
     server = ensure_server(state_dir=scratch / "state", on_status=lambda line: print(line, file=sys.stderr))

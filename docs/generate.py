@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kilroy_engine.cli.reference import cli_parts, settings_parts
-from kilroy_engine.rundir.events import CATALOG
+from kilroy_engine.events import CATALOG
 from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent

@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kilroy_engine.rundir.abandoned import Abandoned
-    from kilroy_engine.rundir.layout import RunDirectory
-    from kilroy_engine.rundir.reader import RunSummary, read_run, tail_events
+    from kilroy_engine.rundir.files.layout import RunDirectory
+    from kilroy_engine.rundir.ownership.abandoned import Abandoned
+    from kilroy_engine.rundir.stream.reader import RunSummary, read_run, tail_events
 
 __version__ = "0.1.0"
 __all__ = ["Abandoned", "RunDirectory", "RunSummary", "__version__", "read_run", "tail_events"]
 
 _HOMES = {
-    "Abandoned": "kilroy_engine.rundir.abandoned",
-    "RunDirectory": "kilroy_engine.rundir.layout",
-    "RunSummary": "kilroy_engine.rundir.reader",
-    "read_run": "kilroy_engine.rundir.reader",
-    "tail_events": "kilroy_engine.rundir.reader",
+    "Abandoned": "kilroy_engine.rundir.ownership.abandoned",
+    "RunDirectory": "kilroy_engine.rundir.files.layout",
+    "RunSummary": "kilroy_engine.rundir.stream.reader",
+    "read_run": "kilroy_engine.rundir.stream.reader",
+    "tail_events": "kilroy_engine.rundir.stream.reader",
 }
 
 

@@ -1,7 +1,7 @@
 """Builds the database that a local server starts from, for the installed Prefect version.
 
 Run it after a change of the Prefect version: ``python scripts/build_server_template.py``. It runs Prefect's own migrations and
-block registration in a temporary home and writes ``kilroy_engine/orchestration/prefect-<version>-<revision>.db.gz``.
+block registration in a temporary home and writes ``kilroy_engine/server/prefect-<version>-<revision>.db.gz``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-PACKAGE_DATA = Path(__file__).resolve().parents[1] / "kilroy_engine" / "orchestration"
+PACKAGE_DATA = Path(__file__).resolve().parents[1] / "kilroy_engine" / "server"
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
+from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
 
 ROOT = Path(__file__).resolve().parents[1]
 POOL = "kilroy"

@@ -7,7 +7,7 @@ from typing import cast
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import InvalidInput
-from kilroy_engine.handlers.plugins import distribution_of, plugins
+from kilroy_engine.plugins import distribution_of, plugins
 
 ENTRY_POINTS = "kilroy_engine.agents"
 """Entry point group of agents; the object is an agent or a class whose instances are."""

@@ -15,7 +15,7 @@ _HELP = """Run Attractor pipelines (Graphviz DOT graphs of agent, tool, human an
 Start with `kilroy validate FILE`, then `kilroy run FILE`.
 """
 
-_HERE = "kilroy_engine.cli"
+_HERE = "kilroy_engine.cli.commands"
 
 
 def build_app(*, complete: bool = False) -> App:

@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kilroy_engine.orchestration.api_address import api_is_surely_unconfigured, check_api, configured_api_url
-from kilroy_engine.rundir.layout import runs_root
+from kilroy_engine.rundir.files.layout import runs_root
+from kilroy_engine.server.api_address import api_is_surely_unconfigured, check_api, configured_api_url
 
 if TYPE_CHECKING:
-    from kilroy_engine.orchestration.local_server import LocalServer, ServerStart
+    from kilroy_engine.server.local_server import LocalServer, ServerStart
 
 
 def server_state_dir(environ: Mapping[str, str]) -> Path:
@@ -52,7 +52,7 @@ class Connection:
             ServerError: it cannot be started.
         """
         if self._local:
-            from kilroy_engine.orchestration.local_server import begin_server
+            from kilroy_engine.server.local_server import begin_server
 
             # Else Prefect's import reports its first use to its makers, and says so in the middle of the output. With a server
             # of the user's own this is between the user and Prefect.
@@ -71,7 +71,7 @@ class Connection:
         elif url := configured_api_url():
             check_api(url)
         else:
-            from kilroy_engine.orchestration.local_server import ensure_server
+            from kilroy_engine.server.local_server import ensure_server
 
             _use(ensure_server(state_dir=server_state_dir(os.environ), on_status=self._on_status))
 
@@ -82,7 +82,7 @@ class Connection:
         """
         if configured_api_url():
             return
-        from kilroy_engine.orchestration.local_server import LocalServer, server_status
+        from kilroy_engine.server.local_server import LocalServer, server_status
 
         server = server_status(server_state_dir(os.environ)).server
         _use(server or LocalServer(NO_SERVER, "", 0, started=False))
@@ -113,7 +113,7 @@ def _use(server: LocalServer) -> None:
     """Child processes get the address by the environment; Prefect, imported by now, has to look at it again."""
     from prefect.context import refresh_global_settings_context
 
-    from kilroy_engine.orchestration.local_server import client_environment
+    from kilroy_engine.server.local_server import client_environment
 
     os.environ.update(client_environment(server))
     refresh_global_settings_context()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilroy_engine import __version__
-from kilroy_engine.cli.streams import say
+from kilroy_engine.cli.show.streams import say
 from kilroy_engine.errors import InvalidPipeline, KilroyError, RunCanceled
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def report(error: Exception) -> ExitCode:
         traceback.print_exception(error, file=sys.stderr)
     match error:
         case InvalidPipeline():
-            from kilroy_engine.cli.diagnostics import print_refusal
+            from kilroy_engine.cli.show.diagnostics import print_refusal
 
             print_refusal(error)
         case RunCanceled():

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.layout import RunDirectory, runs_root
+from kilroy_engine.rundir.files.layout import RunDirectory, runs_root
 
 LATEST = ""
 _SHOWN_CANDIDATES = 5

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kilroy_engine.cli.find_run import all_runs
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.reader import RunSummary, read_run
-from kilroy_engine.rundir.times import rfc3339
+from kilroy_engine.events.times import rfc3339
+from kilroy_engine.rundir.stream.reader import RunSummary, read_run
 
 DAMAGED = "damaged"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from kilroy_engine.cli.errors import ExitCode, report, report_usage
-from kilroy_engine.cli.streams import prepare_streams, silence_streams
+from kilroy_engine.cli.show.streams import prepare_streams, silence_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from kilroy_engine.errors import SessionLost
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
-from kilroy_engine.handlers.stage_status import Ingestion, StatusContract, ingest_status, status_contract, with_stage_status
-from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.processes.stage_status import Ingestion, StatusContract, ingest_status, status_contract, with_stage_status
+from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fidelity import SESSION_KEY
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success

@@ -11,7 +11,7 @@ from kilroy_engine.errors import ConditionSyntaxError
 from kilroy_engine.graph.children import child_file, starts_child
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import StageRequest, Supervise
-from kilroy_engine.rundir.atomic import write_text
+from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kilroy_engine.graph.model import CALL_TYPES
-from kilroy_engine.handlers.plugins import plugins
+from kilroy_engine.plugins import plugins
 
 ENTRY_POINTS = "kilroy_engine.handlers"
 """Entry point group of handlers; the name is the node type, the object a handler or a class whose instances are."""

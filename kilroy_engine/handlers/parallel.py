@@ -9,9 +9,9 @@ from kilroy_engine.agents.base import Agent, AgentRequest
 from kilroy_engine.graph.attributes import read_int
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanIn, FanOut, StageRequest
-from kilroy_engine.rundir.artifacts import whole_value
-from kilroy_engine.rundir.atomic import write_text
-from kilroy_engine.rundir.branches import read_shown
+from kilroy_engine.rundir.files.artifacts import whole_value
+from kilroy_engine.rundir.files.atomic import write_text
+from kilroy_engine.rundir.stages.branches import read_shown
 from kilroy_engine.traversal.branch import branch_plan
 from kilroy_engine.traversal.fanin import RESULTS_KEY, BranchResult, FanOutPolicy, all_failed, winner
 from kilroy_engine.traversal.outcome import Outcome, Status, failure

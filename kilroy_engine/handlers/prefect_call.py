@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kilroy_engine.graph.checks.subject import did_you_mean
 from kilroy_engine.graph.references import parameters_of, read_reference
-from kilroy_engine.graph.rules.subject import did_you_mean
 from kilroy_engine.handlers.base import CallPrefect, StageRequest
-from kilroy_engine.rundir.artifacts import whole_value
+from kilroy_engine.rundir.files.artifacts import whole_value
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
 

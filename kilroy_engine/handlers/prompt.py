@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.preamble import preamble
-from kilroy_engine.handlers.stage_status import StatusContract
+from kilroy_engine.processes.stage_status import StatusContract
 
 
 def assemble_prompt(request: StageRequest, contract: StatusContract) -> str:

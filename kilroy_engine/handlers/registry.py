@@ -17,9 +17,9 @@ from kilroy_engine.handlers.human import wait_human
 from kilroy_engine.handlers.manager import ManagerHandler, run_pipeline
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
 from kilroy_engine.handlers.parallel import FanInHandler, fan_out
-from kilroy_engine.handlers.plugins import distribution_of, plugins
 from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.tool import run_tool
+from kilroy_engine.plugins import distribution_of, plugins
 
 _BUILT_IN: dict[str, Handler] = {
     "start": markers.start,

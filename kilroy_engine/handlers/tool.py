@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 from kilroy_engine.handlers.base import StageRequest
-from kilroy_engine.handlers.go_text import duration_text, exit_text
-from kilroy_engine.handlers.process import Command, CommandEnd, Ending, run_command
-from kilroy_engine.handlers.stage_status import with_stage_status
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.files import read_part
+from kilroy_engine.processes.command import Command, CommandEnd, Ending, run_command
+from kilroy_engine.processes.go_text import duration_text, exit_text
+from kilroy_engine.processes.stage_status import with_stage_status
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.regular import read_part
 from kilroy_engine.traversal.failure import OUTPUT_DIGEST_KEY, FailureClass, output_digest
 from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, success
 

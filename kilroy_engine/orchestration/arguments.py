@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from kilroy_engine.errors import InvalidInput
-from kilroy_engine.graph.rules.subject import did_you_mean
+from kilroy_engine.graph.checks.subject import did_you_mean
 from kilroy_engine.traversal.outcome import Json
 
 _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)

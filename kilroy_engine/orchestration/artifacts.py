@@ -17,14 +17,14 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun
 
 from kilroy_engine.errors import PipelineSourceError, RunDirectoryError
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.render import to_dot, to_mermaid
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.limits import TEXT_BYTES
-from kilroy_engine.rundir.reader import tail_events
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
-from kilroy_engine.rundir.visits import VisitRecord, last_statuses, read_visits, taken_edges
+from kilroy_engine.limits import TEXT_BYTES
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.stream.reader import tail_events
+from kilroy_engine.rundir.stream.visits import VisitRecord, last_statuses, read_visits, taken_edges
 
 ROW_LIMIT = 200
 

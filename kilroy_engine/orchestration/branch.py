@@ -10,22 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from kilroy_engine.errors import KilroyError, RunCanceled
+from kilroy_engine.events import BranchProgress, Event, WarningGiven
+from kilroy_engine.events.times import now
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.recorder import LaneRecorder
-from kilroy_engine.rundir.artifacts import require_artifacts
-from kilroy_engine.rundir.branches import BranchRecord
-from kilroy_engine.rundir.checkpoint import load_checkpoint
-from kilroy_engine.rundir.events import BranchProgress, Event, WarningGiven
-from kilroy_engine.rundir.files import remove
-from kilroy_engine.rundir.inside import make_way_to
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.ownership import owner_alive
-from kilroy_engine.rundir.progress import ProgressLog
-from kilroy_engine.rundir.records import CancelRequest
-from kilroy_engine.rundir.stage import begun_visits
-from kilroy_engine.rundir.times import now
+from kilroy_engine.rundir.files.artifacts import require_artifacts
+from kilroy_engine.rundir.files.checkpoint import load_checkpoint
+from kilroy_engine.rundir.files.inside import make_way_to
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import CancelRequest
+from kilroy_engine.rundir.files.regular import remove
+from kilroy_engine.rundir.ownership.ownership import owner_alive
+from kilroy_engine.rundir.stages.branches import BranchRecord
+from kilroy_engine.rundir.stages.stage import begun_visits
+from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.traversal.branch import Branch, branch_outcome, changed_context
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fanin import BranchResult

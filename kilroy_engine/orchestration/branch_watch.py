@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.events import BranchHeartbeat, BranchStaleWarning
+from kilroy_engine.events.times import now, read_rfc3339, rfc3339
 from kilroy_engine.orchestration.branch import BranchWork
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.progress import parse_line
-from kilroy_engine.rundir.times import now, read_rfc3339, rfc3339
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.stream.progress import parse_line
 
 HEARTBEAT_S = 10.0
 STALE_S = 300.0

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from kilroy_engine.errors import RunCanceled
+from kilroy_engine.events import EarlyTermination, WarningGiven
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanOut
 from kilroy_engine.orchestration.branch import RUN_ENDS, BranchWork, run_through
@@ -26,7 +27,9 @@ from kilroy_engine.orchestration.branch_watch import BranchWatch
 from kilroy_engine.orchestration.commits import commit_visit
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.states import to_task_state
-from kilroy_engine.rundir.branches import (
+from kilroy_engine.rundir.files.inside import make_way_to
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.branches import (
     FanOutRecord,
     branch_directory,
     last_pass,
@@ -34,9 +37,6 @@ from kilroy_engine.rundir.branches import (
     shown_results,
     write_results,
 )
-from kilroy_engine.rundir.events import EarlyTermination, WarningGiven
-from kilroy_engine.rundir.inside import make_way_to
-from kilroy_engine.rundir.layout import RunDirectory
 from kilroy_engine.traversal.branch import Branch, branch_state
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fanin import (

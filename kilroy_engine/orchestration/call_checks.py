@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 import httpx
 
 from kilroy_engine.errors import InvalidInput, InvalidPipeline
+from kilroy_engine.graph.checks.calls import REF_RULE
+from kilroy_engine.graph.checks.subject import error
+from kilroy_engine.graph.checks.validation import located
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import CALL_TYPES, Graph, Node
 from kilroy_engine.graph.references import DeploymentReference, ObjectReference, parameters_of, read_reference
-from kilroy_engine.graph.rules.calls import REF_RULE
-from kilroy_engine.graph.rules.subject import error
-from kilroy_engine.graph.validation import located
 from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
 from kilroy_engine.handlers.prefect_call import takes_context
 from kilroy_engine.orchestration.preparation import PreparedRun

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from kilroy_engine.errors import KilroyError
-from kilroy_engine.rundir.atomic import write_bytes, write_text
-from kilroy_engine.rundir.encoding import indented
+from kilroy_engine.events.encoding import indented
+from kilroy_engine.rundir.files.atomic import write_bytes, write_text
 from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
 

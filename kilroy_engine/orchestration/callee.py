@@ -15,8 +15,8 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.graph.checks.subject import did_you_mean
 from kilroy_engine.graph.references import DeploymentReference, ObjectReference
-from kilroy_engine.graph.rules.subject import did_you_mean
 
 Callee: TypeAlias = Task[..., Any] | Flow[..., Any]
 _KINDS: dict[str, type[Callee]] = {"prefect.task": Task, "prefect.flow": Flow}

@@ -32,11 +32,11 @@ from kilroy_engine.orchestration.settings import Options
 from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.walking import walk_through
 from kilroy_engine.orchestration.watch import IN_PREFECT, watching
-from kilroy_engine.rundir.children import SupervisorRecord, child_facts
-from kilroy_engine.rundir.files import make_folder
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.processes import end_process_groups
-from kilroy_engine.rundir.terminal import end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.regular import make_folder
+from kilroy_engine.rundir.stages.children import SupervisorRecord, child_facts
+from kilroy_engine.rundir.stages.process_groups import end_process_groups
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, inherited_context
 

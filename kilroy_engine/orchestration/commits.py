@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kilroy_engine.errors import WorkInConflict, WorkspaceError
+from kilroy_engine.events import WarningGiven
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.rundir.events import WarningGiven
-from kilroy_engine.rundir.processes import any_alive
+from kilroy_engine.rundir.stages.process_groups import any_alive
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, Status
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.checks.subject import Rule, Subject, error
+from kilroy_engine.graph.checks.validation import located, validate
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import Graph
-from kilroy_engine.graph.rules.subject import Rule, Subject, error
-from kilroy_engine.graph.validation import located, validate
 from kilroy_engine.handlers.node_types import ENTRY_POINTS as HANDLERS
 from kilroy_engine.handlers.node_types import known_types
-from kilroy_engine.handlers.plugins import distribution_of, plugins
 from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.plugins import distribution_of, plugins
 
 RULES = "kilroy_engine.rules"
 """Entry point group of lint rules (Spec 7.4); the object takes a Subject and gives diagnostics."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kilroy_engine.events import FailureDossierUpdated
 from kilroy_engine.graph.model import Node
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.rundir.dossier import FailedStage, read_tool_facts, write_dossier
-from kilroy_engine.rundir.events import FailureDossierUpdated
+from kilroy_engine.rundir.stages.dossier import FailedStage, read_tool_facts, write_dossier
 from kilroy_engine.traversal.fold import DOSSIER_KEYS
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.retry import retry_policy

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kilroy_engine.events import FanInCopyWarning, FanInIgnoredFilesWarning
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanIn
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.rundir.events import FanInCopyWarning, FanInIgnoredFilesWarning
-from kilroy_engine.rundir.stage import encode_status
+from kilroy_engine.rundir.stages.stage import encode_status
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fanin import BranchResult
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success

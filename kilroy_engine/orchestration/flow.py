@@ -28,7 +28,7 @@ from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.takeover import settle_earlier_flow_runs
 from kilroy_engine.orchestration.walking import walk_through
 from kilroy_engine.orchestration.watch import DEADLINE, watching
-from kilroy_engine.rundir.layout import runs_root
+from kilroy_engine.rundir.files.layout import runs_root
 
 _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
 

@@ -28,11 +28,11 @@ from kilroy_engine.orchestration.opening import OpenRun, live_run
 from kilroy_engine.orchestration.prefect_events import announce_end
 from kilroy_engine.orchestration.settle import settle_children, settle_task_runs
 from kilroy_engine.orchestration.states import agrees, end_state, final_status_of, state_message
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.locks import is_held
-from kilroy_engine.rundir.progress import is_ended
-from kilroy_engine.rundir.records import FinalOutcome
-from kilroy_engine.rundir.terminal import HURRIED, Limits, Owner, end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import HURRIED, Limits, Owner, end_of, finalize_run
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.locks import is_held
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.closing import closing_of
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kilroy_engine.errors import RunEnded
+from kilroy_engine.events import Event
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
@@ -15,10 +16,9 @@ from kilroy_engine.orchestration.inputs import Inputs
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.orchestration.stall import ProgressClock
 from kilroy_engine.orchestration.tag_limits import TagLimits
-from kilroy_engine.rundir.events import Event
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog
-from kilroy_engine.rundir.runlog import RunLog
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.traversal.outcome import Json
 from kilroy_engine.workspace.base import Workspace
 

@@ -28,10 +28,10 @@ from kilroy_engine.orchestration.settings import run_directory_path
 from kilroy_engine.orchestration.states import final_status_of
 from kilroy_engine.orchestration.told import asking_prefect
 from kilroy_engine.orchestration.watch import IN_PREFECT
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.ownership import run_id_in
-from kilroy_engine.rundir.records import FinalOutcome
-from kilroy_engine.rundir.starts import next_start
+from kilroy_engine.rundir.ending.starts import next_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.ownership.ownership import run_id_in
 from kilroy_engine.traversal.outcome import FinalStatus
 
 

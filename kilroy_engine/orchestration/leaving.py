@@ -16,7 +16,7 @@ from kilroy_engine.errors import KilroyError
 from kilroy_engine.orchestration.lost import tell_prefect
 from kilroy_engine.orchestration.opening import OpenRun, live_runs
 from kilroy_engine.orchestration.told import asking_prefect
-from kilroy_engine.rundir.terminal import HURRIED, end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import HURRIED, end_of, finalize_run
 from kilroy_engine.workspace.closing import closing_of
 
 _log = logging.getLogger(__name__)

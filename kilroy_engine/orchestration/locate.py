@@ -20,9 +20,9 @@ from prefect.utilities.urls import url_for
 
 from kilroy_engine.errors import CorruptRecord, InvalidInput
 from kilroy_engine.orchestration.settings import Options, run_directory_path
-from kilroy_engine.rundir.layout import RunDirectory, run_id_of
-from kilroy_engine.rundir.ownership import find_record
-from kilroy_engine.rundir.records import Manifest
+from kilroy_engine.rundir.files.layout import RunDirectory, run_id_of
+from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.ownership.ownership import find_record
 
 RUN_DIRECTORY_LABEL = "kilroy.run_directory"
 RUN_ID_LABEL = "kilroy.run_id"

@@ -7,8 +7,8 @@ from pathlib import Path
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.graph.loops import Loop, loop_at
 from kilroy_engine.graph.model import Graph, Node
-from kilroy_engine.rundir.inside import read_inside
-from kilroy_engine.rundir.limits import TEXT_BYTES
+from kilroy_engine.limits import TEXT_BYTES
+from kilroy_engine.rundir.files.inside import read_inside
 from kilroy_engine.traversal.loops import FILE_SEEN_KEY
 from kilroy_engine.traversal.outcome import Outcome
 

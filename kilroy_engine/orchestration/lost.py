@@ -13,12 +13,12 @@ from kilroy_engine.orchestration.hooks import publish_end, telling
 from kilroy_engine.orchestration.settle import settle_children, settle_flow_run, settle_task_runs
 from kilroy_engine.orchestration.states import agrees, final_status_of, state_message
 from kilroy_engine.orchestration.told import FLOW_NAME, Prefect, Told
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.liveness import Place, UnendedRun
-from kilroy_engine.rundir.ownership import RunLock
-from kilroy_engine.rundir.progress import is_ended
-from kilroy_engine.rundir.records import FinalOutcome
-from kilroy_engine.rundir.terminal import end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.ending.liveness import Place, UnendedRun
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.ownership.ownership import RunLock
+from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.closing import closing_of
 

@@ -16,6 +16,7 @@ import httpx
 from kilroy_engine import __version__
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import KilroyError, RunAlreadyFinished, RunDirectoryError
+from kilroy_engine.events import Event, RunStarted, WarningGiven
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.handlers.registry import HandlerRegistry
@@ -29,18 +30,17 @@ from kilroy_engine.orchestration.resume import EarlierRun, refuse_success, resum
 from kilroy_engine.orchestration.settings import RunSettings, run_config, run_directory_path
 from kilroy_engine.orchestration.stall import ProgressClock
 from kilroy_engine.orchestration.tag_limits import TagLimits
-from kilroy_engine.rundir.atomic import is_temporary, write_json, write_text
-from kilroy_engine.rundir.cancel import cancel_requested, request_cancel
-from kilroy_engine.rundir.events import Event, RunStarted, WarningGiven
-from kilroy_engine.rundir.layout import RunDirectory, check_run_id
-from kilroy_engine.rundir.ownership import RunLock
-from kilroy_engine.rundir.processes import end_process_groups
-from kilroy_engine.rundir.progress import ProgressLog
-from kilroy_engine.rundir.records import Conclusion, Manifest
-from kilroy_engine.rundir.restarts import write_restart_records
-from kilroy_engine.rundir.runlog import RunLog
-from kilroy_engine.rundir.starts import OpenStart, begin_start
-from kilroy_engine.rundir.terminal import stage_conclusion
+from kilroy_engine.rundir.ending.cancel import cancel_requested, request_cancel
+from kilroy_engine.rundir.ending.finalize import stage_conclusion
+from kilroy_engine.rundir.ending.starts import OpenStart, begin_start
+from kilroy_engine.rundir.files.atomic import is_temporary, write_json, write_text
+from kilroy_engine.rundir.files.layout import RunDirectory, check_run_id
+from kilroy_engine.rundir.files.records import Conclusion, Manifest
+from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.ownership.ownership import RunLock
+from kilroy_engine.rundir.stages.process_groups import end_process_groups
+from kilroy_engine.rundir.stages.restarts import write_restart_records
+from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import FinalStatus, Json
 from kilroy_engine.traversal.state import RunState

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kilroy_engine.errors import InvalidInput, PackageSyntaxError, RunDirectoryError
 from kilroy_engine.graph.inputs import DeclaredInput
 from kilroy_engine.graph.source import excerpt
+from kilroy_engine.limits import TEXT_BYTES
 from kilroy_engine.orchestration.pipeline_file import PACKAGE_FILE, is_folder
-from kilroy_engine.rundir.copies import copy_file, copy_tree
-from kilroy_engine.rundir.files import is_real_folder
-from kilroy_engine.rundir.inside import path_inside, read_inside
-from kilroy_engine.rundir.limits import TEXT_BYTES
+from kilroy_engine.rundir.files.copies import copy_file, copy_tree
+from kilroy_engine.rundir.files.inside import path_inside, read_inside
+from kilroy_engine.rundir.files.regular import is_real_folder
 
 PACKAGE_FOLDERS = ("scripts", "prompts")
 """Folders of a package that every place of work gets, in ``.kilroy/package/``."""

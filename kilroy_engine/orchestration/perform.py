@@ -14,6 +14,7 @@ from prefect.context import TaskRunContext
 from prefect.utilities.annotations import quote
 
 from kilroy_engine.errors import RunCanceled
+from kilroy_engine.events import WarningGiven
 from kilroy_engine.handlers.base import CallPrefect, FanIn, FanOut, Supervise
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.loop_files import with_loop_files
@@ -23,7 +24,6 @@ from kilroy_engine.orchestration.slots import Waiter, holding_slots
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.states import AGAIN, to_task_state
 from kilroy_engine.orchestration.tags import stage_tags
-from kilroy_engine.rundir.events import WarningGiven
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.retry import Settled
 from kilroy_engine.traversal.state import RunState, Visit

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from kilroy_engine.errors import PipelineNotFound, RunDirectoryError
-from kilroy_engine.graph.child_validation import ChildText, ReadChild
-from kilroy_engine.rundir.files import kind_at
-from kilroy_engine.rundir.inside import path_inside, read_inside
-from kilroy_engine.rundir.limits import TEXT_BYTES, megabytes
+from kilroy_engine.graph.checks.child_validation import ChildText, ReadChild
+from kilroy_engine.limits import TEXT_BYTES, megabytes
+from kilroy_engine.rundir.files.inside import path_inside, read_inside
+from kilroy_engine.rundir.files.regular import kind_at
 
 INLINE = "<inline>"
 PACKAGE_GRAPH = "graph.dot"

@@ -13,7 +13,7 @@ from prefect import Flow, flow
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from kilroy_engine.graph.conditions import stringify
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import NAMED_SECRET, DeclaredInput, InputType, declared_inputs
 from kilroy_engine.orchestration.flow import name_of_flow_run, run_pipeline
 from kilroy_engine.orchestration.hooks import finalize

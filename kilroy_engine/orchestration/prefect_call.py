@@ -22,14 +22,14 @@ from prefect.utilities.urls import url_for
 from kilroy_engine.errors import InvalidInput, PermanentStageError, TransientStageError
 from kilroy_engine.graph.references import DeploymentReference, ObjectReference
 from kilroy_engine.handlers.base import CallPrefect, Cancellation
-from kilroy_engine.handlers.go_text import duration_text
 from kilroy_engine.orchestration.arguments import check_names, schema_arguments, typed_arguments
 from kilroy_engine.orchestration.call_result import RESULT_FILE, outcome_of_error, outcome_of_state
 from kilroy_engine.orchestration.callee import Callee, find_callee, find_deployment
 from kilroy_engine.orchestration.threaded import End, ThreadedCall
 from kilroy_engine.orchestration.told import asking_prefect
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.files import remove
+from kilroy_engine.processes.go_text import duration_text
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.regular import remove
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 

@@ -21,16 +21,16 @@ from prefect.events import Event as PrefectEvent
 from prefect.events import RelatedResource, Resource, emit_event
 from prefect.exceptions import ObjectNotFound
 
-from kilroy_engine.orchestration.opening import OpenRun
-from kilroy_engine.rundir.events import (
+from kilroy_engine.events import (
     Event,
     HumanGateAnswered,
     HumanGateOpened,
     HumanGateTimeout,
     StallWatchdogTimeout,
 )
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.traversal.outcome import FinalStatus
 
 STARTED = "kilroy.run.started"

@@ -14,13 +14,13 @@ from pathlib import Path
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.agents.registry import named_agent
 from kilroy_engine.errors import InvalidInput, InvalidPipeline
-from kilroy_engine.graph.child_validation import nesting_problem, with_children_checked
+from kilroy_engine.graph.checks.child_validation import nesting_problem, with_children_checked
+from kilroy_engine.graph.checks.validation import require_valid
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
-from kilroy_engine.graph.validation import require_valid
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.orchestration.branch_pool import BranchPool, ThreadBranchPool, branch_pool
 from kilroy_engine.orchestration.extensions import findings_with_plugins, handler_findings, plugin_rules, with_plugin_transforms
@@ -36,9 +36,9 @@ from kilroy_engine.orchestration.resume import (
     resumption_of,
 )
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, resumed_path
-from kilroy_engine.rundir.children import SupervisorRecord
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.outputs import declared_outputs
+from kilroy_engine.rundir.ending.outputs import declared_outputs
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.children import SupervisorRecord
 from kilroy_engine.workspace.branching import BranchWorkspace
 
 UNNAMED = "unnamed"

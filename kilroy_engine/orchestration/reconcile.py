@@ -2,7 +2,7 @@
 
 Many ways of ending run no state hook (a worker that is stopped, a killed script, a server that was away). What they leave is a
 run directory without its terminal line, or a flow run that Prefect shows at work for ever. This looks for both and ends them
-through :func:`~kilroy_engine.rundir.terminal.finalize_run`, as a hook would have.
+through :func:`~kilroy_engine.rundir.ending.finalize.finalize_run`, as a hook would have.
 
 Safe to run anywhere, any number of times at once: a run that is being ended is held by its lock.
 """
@@ -39,12 +39,12 @@ from kilroy_engine.orchestration.lost import (
 )
 from kilroy_engine.orchestration.states import end_state
 from kilroy_engine.orchestration.told import Prefect, asking_prefect
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.liveness import examine, run_directories
-from kilroy_engine.rundir.ownership import RunLock, current_owner
-from kilroy_engine.rundir.progress import is_ended
-from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.rundir.ending.liveness import examine, run_directories
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.ownership.ownership import RunLock, current_owner
+from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.workspace.stale import discard_worktree, stale_worktree
 
 __all__ = ["Action", "Finding", "Patience", "reconcile", "reconcile_quickly", "reconciling"]

@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from kilroy_engine.graph.attributes import read_duration_s
 from kilroy_engine.orchestration.reconcile import Action, Patience, reconcile
-from kilroy_engine.rundir.layout import runs_root
+from kilroy_engine.rundir.files.layout import runs_root
 
 
 @flow(name="reconcile", persist_result=False)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.orchestration.opening import OpenRun
-from kilroy_engine.rundir.checkpoint import save_checkpoint
-from kilroy_engine.rundir.events import (
+from kilroy_engine.events import (
     CheckpointSaved,
     DeterministicFailureCycleCheck,
     SubgraphDeterministicFailureCycleCheck,
     WarningGiven,
     event_of,
 )
+from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.opening import OpenRun
+from kilroy_engine.rundir.files.checkpoint import save_checkpoint
 from kilroy_engine.traversal.breakers import failure_cycle_check
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.state import Decision, EdgeSelected, Finish, Restart, RunState, Visit

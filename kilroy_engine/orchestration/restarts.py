@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from kilroy_engine.events import LoopRestart
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.orchestration.perform import TaskPerformer
 from kilroy_engine.orchestration.recorder import LaneRecorder
 from kilroy_engine.orchestration.updates import keep_large_inputs
-from kilroy_engine.rundir.events import LoopRestart
-from kilroy_engine.rundir.restarts import make_restart
-from kilroy_engine.rundir.terminal import Limits
+from kilroy_engine.rundir.ending.finalize import Limits
+from kilroy_engine.rundir.stages.restarts import make_restart
 from kilroy_engine.traversal.restarts import persist_keys, restarted
 from kilroy_engine.traversal.state import Finish, Restart, RunState
 from kilroy_engine.traversal.walk import walk

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from kilroy_engine.errors import CheckpointMismatch, InvalidInput, RunAlreadyFinished, RunDirectoryError
 from kilroy_engine.graph.model import Graph
+from kilroy_engine.limits import TEXT_BYTES
 from kilroy_engine.orchestration.settings import Options, saved_settings
-from kilroy_engine.rundir.artifacts import require_artifacts
-from kilroy_engine.rundir.checkpoint import Checkpoint, load_checkpoint
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.limits import TEXT_BYTES
-from kilroy_engine.rundir.ownership import RunLock, owner_alive
-from kilroy_engine.rundir.progress import is_ended
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
-from kilroy_engine.rundir.stage import begun_visits
+from kilroy_engine.rundir.files.artifacts import require_artifacts
+from kilroy_engine.rundir.files.checkpoint import Checkpoint, load_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.ownership.ownership import RunLock, owner_alive
+from kilroy_engine.rundir.stages.stage import begun_visits
+from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.traversal.fold import initial_state, with_inputs
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.resume import resumed_state

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.attributes import read_bool, read_duration_s
 from kilroy_engine.orchestration.settings_file import read_run_config, read_settings_file
-from kilroy_engine.rundir.layout import RunDirectory, check_run_id, runs_root
+from kilroy_engine.rundir.files.layout import RunDirectory, check_run_id, runs_root
 
 SAVED = "run_config.json"
 """Where settings of a resumed run come from, for messages."""

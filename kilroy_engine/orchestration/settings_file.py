@@ -10,9 +10,9 @@ from typing import cast
 import yaml
 
 from kilroy_engine.errors import CorruptRecord, InvalidInput, RunDirectoryError
-from kilroy_engine.rundir.encoding import from_json
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.events.encoding import from_json
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.regular import read_file
 
 KILROY_KEYS_WITHOUT_MEANING = frozenset(
     {"version", "graph", "task", "cxdb", "llm", "modeldb", "preflight", "artifact_policy", "git.commit_per_node"}

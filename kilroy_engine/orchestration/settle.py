@@ -11,9 +11,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from kilroy_engine.orchestration.states import agrees, end_state
-from kilroy_engine.rundir.children import child_directories
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.stages.children import child_directories
 from kilroy_engine.traversal.outcome import FinalStatus
 
 UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import time
 
 from kilroy_engine.errors import WorkspaceError
-from kilroy_engine.handlers.process import Command, Ending, run_command
+from kilroy_engine.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart, WarningGiven
 from kilroy_engine.orchestration.opening import OpenRun
-from kilroy_engine.rundir.events import SetupCommandFailed, SetupCommandOk, SetupCommandStart, WarningGiven
-from kilroy_engine.rundir.files import read_part
-from kilroy_engine.rundir.inside import make_way_to
+from kilroy_engine.processes.command import Command, Ending, run_command
+from kilroy_engine.rundir.files.inside import make_way_to
+from kilroy_engine.rundir.files.regular import read_part
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
 SETUP_DIRECTORY = "run.setup"

@@ -9,18 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TypeAlias, assert_never
 
 from kilroy_engine.errors import RunCanceled, WorkspaceError
-from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
-from kilroy_engine.handlers.environment import StagePlace, stage_environment
-from kilroy_engine.handlers.human import approve
-from kilroy_engine.handlers.output_contract import missing_outputs
-from kilroy_engine.handlers.stage_status import with_stage_status
-from kilroy_engine.orchestration.commits import clear_locks, commit_failure, commit_visit, refused
-from kilroy_engine.orchestration.failure_report import report_failure
-from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.orchestration.updates import settle_updates
-from kilroy_engine.rundir.atomic import write_text
-from kilroy_engine.rundir.children import read_guidance
-from kilroy_engine.rundir.events import (
+from kilroy_engine.events import (
     HumanGateAnswered,
     HumanGateOpened,
     LlmUsage,
@@ -33,7 +22,18 @@ from kilroy_engine.rundir.events import (
     StatusIngestionDecision,
     WarningGiven,
 )
-from kilroy_engine.rundir.stage import begin_attempt, begin_visit, status_problem, write_status
+from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, OutputSink, StageRequest, StageResult, Supervise
+from kilroy_engine.handlers.human import approve
+from kilroy_engine.orchestration.commits import clear_locks, commit_failure, commit_visit, refused
+from kilroy_engine.orchestration.failure_report import report_failure
+from kilroy_engine.orchestration.lane import Lane
+from kilroy_engine.orchestration.updates import settle_updates
+from kilroy_engine.processes.environment import StagePlace, stage_environment
+from kilroy_engine.processes.output_contract import missing_outputs
+from kilroy_engine.processes.stage_status import with_stage_status
+from kilroy_engine.rundir.files.atomic import write_text
+from kilroy_engine.rundir.stages.children import read_guidance
+from kilroy_engine.rundir.stages.stage import begin_attempt, begin_visit, status_problem, write_status
 from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
 from kilroy_engine.traversal.fanin import CHECKPOINT_SHA_KEY
 from kilroy_engine.traversal.fidelity import carried_into

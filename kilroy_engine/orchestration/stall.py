@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from kilroy_engine.handlers.go_text import duration_text
-from kilroy_engine.rundir.events import BranchHeartbeat, BranchStaleWarning, Event, ManagerLoopCycle
+from kilroy_engine.events import BranchHeartbeat, BranchStaleWarning, Event, ManagerLoopCycle
+from kilroy_engine.processes.go_text import duration_text
 
 _MARGIN_S = 10.0
 """By how much a stage's own limit goes before the watchdog: the stage fails then, and the walk may go on."""

@@ -17,7 +17,7 @@ from prefect import State
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 
-from kilroy_engine.rundir.records import Conclusion, FinalOutcome
+from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, Status
 
 TIMED_OUT = "TimedOut"

@@ -15,13 +15,13 @@ from prefect.states import Cancelling
 from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError, RunEnded
 from kilroy_engine.orchestration.lost import End, end_lost_run
 from kilroy_engine.orchestration.told import Prefect, asking_prefect
-from kilroy_engine.rundir.cancel import request_cancel
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.liveness import Place, examine
-from kilroy_engine.rundir.machine import boot_id, host_name, is_same_process
-from kilroy_engine.rundir.ownership import current_owner, find_record, owner_alive
-from kilroy_engine.rundir.progress import is_ended
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.ending.cancel import request_cancel
+from kilroy_engine.rundir.ending.liveness import Place, examine
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.machine import boot_id, host_name, is_same_process
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.ownership.ownership import current_owner, find_record, owner_alive
+from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.traversal.outcome import FinalStatus
 
 SOURCE = "by kilroy stop"

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Protocol
 
 from kilroy_engine.errors import PipelineNotFound
+from kilroy_engine.events import ManagerLoopCycle, ManagerLoopSteered, WarningGiven
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import Supervise
-from kilroy_engine.handlers.go_text import duration_text
+from kilroy_engine.limits import TEXT_BYTES
 from kilroy_engine.orchestration.child import ChildRun
 from kilroy_engine.orchestration.lane import Lane
 from kilroy_engine.orchestration.pipeline_file import find_child
-from kilroy_engine.rundir.children import (
+from kilroy_engine.processes.go_text import duration_text
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.ownership.ownership import current_owner
+from kilroy_engine.rundir.stages.children import (
     SupervisorRecord,
     child_directory,
     child_facts,
@@ -26,12 +31,7 @@ from kilroy_engine.rundir.children import (
     set_aside,
     write_guidance,
 )
-from kilroy_engine.rundir.events import ManagerLoopCycle, ManagerLoopSteered, WarningGiven
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.limits import TEXT_BYTES
-from kilroy_engine.rundir.ownership import current_owner
-from kilroy_engine.rundir.stage import begun_visits
+from kilroy_engine.rundir.stages.stage import begun_visits
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.state import RunState

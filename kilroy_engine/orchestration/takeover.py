@@ -14,8 +14,8 @@ from prefect.states import Crashed
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.orchestration.settle import settle_children
 from kilroy_engine.orchestration.states import end_state
-from kilroy_engine.rundir.ending import CRASHED
-from kilroy_engine.rundir.terminal import HURRIED, end_children
+from kilroy_engine.rundir.ending.finalize import HURRIED, end_children
+from kilroy_engine.rundir.ending.which_end_wins import CRASHED
 
 
 def settle_earlier_flow_runs(run: OpenRun) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from kilroy_engine.events import ArtifactSaved, WarningGiven
 from kilroy_engine.orchestration.lane import Lane
-from kilroy_engine.rundir.artifacts import LIMIT_BYTES, encoded, keep_artifact
-from kilroy_engine.rundir.events import ArtifactSaved, WarningGiven
+from kilroy_engine.rundir.files.artifacts import LIMIT_BYTES, encoded, keep_artifact
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Json, Outcome, Status
 from kilroy_engine.traversal.state import RunState, Visit

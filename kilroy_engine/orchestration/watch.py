@@ -19,10 +19,10 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.events import StallWatchdogTimeout
 from kilroy_engine.orchestration.opening import OpenRun
 from kilroy_engine.orchestration.stall import stall_reason
-from kilroy_engine.rundir.events import StallWatchdogTimeout
-from kilroy_engine.rundir.ownership import TOUCH_INTERVAL_S
+from kilroy_engine.rundir.ownership.ownership import TOUCH_INTERVAL_S
 
 IN_PREFECT = "in the Prefect UI or API"
 DEADLINE = "run deadline of "

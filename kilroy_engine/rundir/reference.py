@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import AwareDatetime, BaseModel
 
-from kilroy_engine.rundir.children import SupervisorRecord
-from kilroy_engine.rundir.events import CATALOG, OWN_EVENTS, Event
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.limits import TABLE
-from kilroy_engine.rundir.processes import ProcessRecord
-from kilroy_engine.rundir.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
+from kilroy_engine.events import CATALOG, OWN_EVENTS, Event
+from kilroy_engine.limits import TABLE
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
+from kilroy_engine.rundir.stages.children import SupervisorRecord
+from kilroy_engine.rundir.stages.process_groups import ProcessRecord
 
 _RECORDS: tuple[type[BaseModel], ...] = (
     FinalOutcome,

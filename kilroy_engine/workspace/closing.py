@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.events import Event, GitPushFailed, GitPushOk, GitPushStart, WarningGiven
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import FinalOutcome
-from kilroy_engine.rundir.terminal import NOTHING, Closing
+from kilroy_engine.events import Event, GitPushFailed, GitPushOk, GitPushStart, WarningGiven
+from kilroy_engine.rundir.ending.finalize import NOTHING, Closing
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
 from kilroy_engine.workspace.base import KeepWorktree, Workspace
 from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, workspace_settings_of
 

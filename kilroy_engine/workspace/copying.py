@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kilroy_engine.errors import RunDirectoryError, WorkspaceError
-from kilroy_engine.rundir.copies import copy_file, copy_tree
-from kilroy_engine.rundir.inside import make_folders
+from kilroy_engine.rundir.files.copies import copy_file, copy_tree
+from kilroy_engine.rundir.files.inside import make_folders
 
 DEFAULT_COPY_MAX_BYTES = 1 << 30
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kilroy_engine.errors import WorkInConflict, WorkspaceError
-from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.traversal.outcome import Status
 from kilroy_engine.workspace.base import KILROY_FOLDER, StageCommit
 from kilroy_engine.workspace.git_command import GitAnswer, GitCall, call_git_patiently, readable, run_git, run_git_patiently

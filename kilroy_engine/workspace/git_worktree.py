@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
-from kilroy_engine.rundir.failpoints import failpoint
+from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.base import (
     KeepWorktree,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.graph.model import Node
-from kilroy_engine.rundir.atomic import write_text
-from kilroy_engine.rundir.copies import copy_tree
-from kilroy_engine.rundir.files import is_real_folder, kind_at, make_folder, remove, set_aside
+from kilroy_engine.rundir.files.atomic import write_text
+from kilroy_engine.rundir.files.copies import copy_tree
+from kilroy_engine.rundir.files.regular import is_real_folder, kind_at, make_folder, remove, set_aside
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.workspace.base import KILROY_FOLDER

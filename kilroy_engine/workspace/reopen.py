@@ -8,11 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.branches import all_branches
-from kilroy_engine.rundir.encoding import require_shallow
-from kilroy_engine.rundir.files import read_file
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import Manifest
+from kilroy_engine.events.encoding import require_shallow
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.stages.branches import all_branches
 from kilroy_engine.workspace.base import KeepWorktree, Workspace, WorkspaceFacts
 from kilroy_engine.workspace.git_worktree import DEFAULT_EXCLUDE_GLOBS, GitWorkspace
 from kilroy_engine.workspace.plain import PlainWorkspace

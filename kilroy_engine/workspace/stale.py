@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.workspace.base import KeepWorktree
 from kilroy_engine.workspace.git_worktree import GitWorkspace
 from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, workspace_settings_of

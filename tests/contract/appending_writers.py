@@ -6,9 +6,9 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from kilroy_engine.rundir.events import WarningGiven
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog
+from kilroy_engine.events import WarningGiven
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stream.progress import ProgressLog
 
 
 def append_at_once(path: Path, *, processes: int, events: int, context: SpawnContext) -> None:

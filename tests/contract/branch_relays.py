@@ -9,9 +9,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from kilroy_engine.errors import RunEnded
-from kilroy_engine.rundir.events import BranchProgress, Event, StageAttemptStart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog
+from kilroy_engine.events import BranchProgress, Event, StageAttemptStart
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stream.progress import ProgressLog
 
 
 class Branch:

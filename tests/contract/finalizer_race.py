@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rundir_runs import QUICK
 
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.ownership import current_owner
-from kilroy_engine.rundir.terminal import end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.ownership.ownership import current_owner
 from kilroy_engine.traversal.outcome import FinalStatus
 
 IDEAS = (FinalStatus.CANCELED, FinalStatus.FAIL)

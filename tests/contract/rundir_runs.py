@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from kilroy_engine.rundir.events import Event, GitPushOk, GitPushStart, RunStarted
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import read_events
-from kilroy_engine.rundir.records import Conclusion, FinalOutcome, Manifest
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import Limits, end_of, finalize_run, stage_conclusion
-from kilroy_engine.rundir.times import now
+from kilroy_engine.events import Event, GitPushOk, GitPushStart, RunStarted
+from kilroy_engine.events.times import now
+from kilroy_engine.rundir.ending.finalize import Limits, end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome, Manifest
+from kilroy_engine.rundir.stream.progress import read_events
 from kilroy_engine.traversal.outcome import FinalStatus
 
 TERMINAL = {"run_completed", "run_failed"}
@@ -59,7 +59,7 @@ def finalize_from_disk(path: Path, flow_run_id: str = "flow-1") -> FinalOutcome:
     """Ends the run as a hook in a fresh process would: from the directory alone."""
     run = RunDirectory(path)
     final = end_of(run, flow_run_id=flow_run_id)
-    from kilroy_engine.rundir.terminal import Owner
+    from kilroy_engine.rundir.ending.finalize import Owner
 
     return finalize_run(run, final, owner=Owner(flow_run_id, final.start), closing=PushingWorkspace(), limits=QUICK)
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kilroy_engine.errors import RunEnded
-from kilroy_engine.rundir.events import (
+from kilroy_engine.events import (
     RunCompleted,
     RunFailed,
     RunResumed,
@@ -26,8 +26,8 @@ from kilroy_engine.rundir.events import (
     WarningGiven,
     to_line,
 )
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog, is_ended, read_events
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stream.progress import ProgressLog, is_ended, read_events
 
 TERMINAL = {"run_completed", "run_failed"}
 HALF_WRITTEN = (WarningGiven(message="half"), RunCompleted(start=1), RunFailed(status="fail", reason="half", start=1))

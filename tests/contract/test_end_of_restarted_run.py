@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rundir_runs import assert_ended, begin, conclude, events_of, finalize_from_disk, run_elsewhere, terminal_lines
 
-from kilroy_engine.rundir.events import LoopRestart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.reader import read_run, tail_events
-from kilroy_engine.rundir.restarts import make_restart
-from kilroy_engine.rundir.starts import OpenStart
+from kilroy_engine.events import LoopRestart
+from kilroy_engine.rundir.ending.starts import OpenStart
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.restarts import make_restart
+from kilroy_engine.rundir.stream.reader import read_run, tail_events
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.state import RunState
 

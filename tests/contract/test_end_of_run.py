@@ -21,14 +21,14 @@ from rundir_runs import (
 )
 
 from kilroy_engine.errors import RunAlreadyFinished, RunAlreadyOwned, RunDirectoryError, RunEnded, RunSuperseded
-from kilroy_engine.rundir.cancel import request_cancel
-from kilroy_engine.rundir.events import RunCompleted, StageHeartbeat
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog
-from kilroy_engine.rundir.records import Manifest
-from kilroy_engine.rundir.starts import open_start
-from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run
-from kilroy_engine.rundir.times import now
+from kilroy_engine.events import RunCompleted, StageHeartbeat
+from kilroy_engine.events.times import now
+from kilroy_engine.rundir.ending.cancel import request_cancel
+from kilroy_engine.rundir.ending.finalize import Owner, end_of, finalize_run
+from kilroy_engine.rundir.ending.starts import open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.traversal.outcome import FinalStatus
 
 HEARTBEAT = StageHeartbeat(node_id="slow", elapsed_s=60, since_last_output_s=60)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from appending_writers import append_at_once
 
-from kilroy_engine.rundir.events import StageAttemptEnd, StageAttemptStart, WarningGiven
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog, is_ended, last_event, read_events
+from kilroy_engine.events import StageAttemptEnd, StageAttemptStart, WarningGiven
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stream.progress import ProgressLog, is_ended, last_event, read_events
 
 KILROY_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,8}[1-9])?Z")
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.cli.main import main
+from kilroy_engine.events import RunStarted
+from kilroy_engine.events.times import now
 from kilroy_engine.orchestration.settings import RunSettings, run_config
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.checkpoint import save_checkpoint
-from kilroy_engine.rundir.events import RunStarted
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import Conclusion, Manifest
-from kilroy_engine.rundir.starts import open_start
-from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run, stage_conclusion
-from kilroy_engine.rundir.times import now
+from kilroy_engine.rundir.ending.finalize import Owner, end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import open_start
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.checkpoint import save_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion, Manifest
 from kilroy_engine.traversal.outcome import FinalStatus, failure, success
 from kilroy_engine.traversal.state import RunState
 

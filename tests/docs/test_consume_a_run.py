@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir.events import RunStarted, StageAttemptEnd
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import Conclusion
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run, stage_conclusion
+from kilroy_engine.events import RunStarted, StageAttemptEnd
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.traversal.outcome import FinalStatus
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "consume-a-run.md"

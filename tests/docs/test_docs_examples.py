@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kilroy_engine.graph.checks.validation import validate
 from kilroy_engine.graph.diagnostics import Severity
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import validate
 from kilroy_engine.handlers.node_types import known_types
 
 ROOT = Path(__file__).parents[2]

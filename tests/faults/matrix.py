@@ -27,7 +27,7 @@ from matrix_cells import FAULTS, LAUNCHERS, unreachable  # noqa: E402
 from matrix_run import MountNotPermitted, Observed, carry_out  # noqa: E402
 from real_prefect import Prefect, child_environment  # noqa: E402
 
-from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server  # noqa: E402
+from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server  # noqa: E402
 
 RESULTS = ROOT / ".faults.json"
 PAGE = ROOT / "docs" / "explanation" / "the-end-of-a-run.md"

@@ -18,7 +18,7 @@ from launchers import Run, World, launch
 from matrix_cells import AT_BRANCHES, FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, OUTAGE_S, Expected, Fault, expected
 from real_prefect import ROOT, Prefect, child_environment, events, eventually, is_alive
 
-from kilroy_engine.orchestration.local_server import client_environment, ensure_server, stop_server
+from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
 
 TERMINAL = {"run_completed", "run_failed"}
 INJECTED = Path(__file__).parent / "injected"
@@ -206,8 +206,8 @@ def _age_s(directory: Path) -> float:
 
 
 def _lock_is_free(directory: Path) -> bool:
-    from kilroy_engine.rundir.layout import RunDirectory
-    from kilroy_engine.rundir.ownership import owner_alive
+    from kilroy_engine.rundir.files.layout import RunDirectory
+    from kilroy_engine.rundir.ownership.ownership import owner_alive
 
     return not owner_alive(RunDirectory(directory))
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.events import RunStarted, StageHeartbeat
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import read_events
-from kilroy_engine.rundir.records import Conclusion, FinalOutcome
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run, stage_conclusion
+from kilroy_engine.events import RunStarted, StageHeartbeat
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome
+from kilroy_engine.rundir.stream.progress import read_events
 from kilroy_engine.traversal.outcome import FinalStatus
 
 SIZE_BYTES = 512 * 1024

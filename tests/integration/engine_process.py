@@ -57,7 +57,7 @@ def answers(requests: Sequence[Request], *, environment: Mapping[str, str], fold
 def _answer(request: Request) -> Answer:
     from kilroy_engine.cli.errors import ExitCode, exit_code_of
     from kilroy_engine.errors import InvalidPipeline, KilroyError
-    from kilroy_engine.graph.validation import errors_of
+    from kilroy_engine.graph.checks.validation import errors_of
     from kilroy_engine.orchestration.launch import Started, launch
     from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
     from kilroy_engine.orchestration.settings import Options

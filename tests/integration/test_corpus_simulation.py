@@ -15,7 +15,7 @@ import pytest
 from conftest import Prefect, ended, events
 from engine_process import Answer, Request, answers
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import declared_inputs
 
 CORPUS = os.environ.get("KILROY_CORPUS", "")

@@ -21,7 +21,7 @@ import pytest
 from websockets.sync.client import connect
 
 from kilroy_engine.errors import ServerError
-from kilroy_engine.orchestration.local_server import (
+from kilroy_engine.server.local_server import (
     LocalServer,
     begin_server,
     client_environment,
@@ -30,7 +30,7 @@ from kilroy_engine.orchestration.local_server import (
     stop_server,
     wait_until_recorded,
 )
-from kilroy_engine.orchestration.server_record import ServerPaths, ServerRecord
+from kilroy_engine.server.record import ServerPaths, ServerRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +61,7 @@ print(Secret.load("token").get())
 START = """
 import sys
 from pathlib import Path
-from kilroy_engine.orchestration.local_server import ensure_server
+from kilroy_engine.server.local_server import ensure_server
 server = ensure_server(state_dir=Path(sys.argv[1]), on_status=lambda line: None)
 print(server.pid, server.started)
 """
@@ -327,7 +327,7 @@ def test_an_idle_time_that_is_none_is_refused_before_anything_starts(
 CHECK = """
 import sys
 from kilroy_engine.errors import ServerError
-from kilroy_engine.orchestration.api_address import check_api, configured_api_url
+from kilroy_engine.server.api_address import check_api, configured_api_url
 try:
     check_api(configured_api_url())
     print("serves")

@@ -12,7 +12,7 @@ from kilroy_engine.agents.registry import agent_names, named_agent
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import InvalidInput, SessionLost
 from kilroy_engine.graph.model import Node, Position
-from kilroy_engine.handlers.plugins import plugins
+from kilroy_engine.plugins import plugins
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from kilroy_engine.rundir.events import Event, RunCompleted, RunFailed, RunStarted, StageAttemptEnd, StageAttemptStart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.ownership import Owner, RunLock
-from kilroy_engine.rundir.progress import ProgressLog
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.events import Event, RunCompleted, RunFailed, RunStarted, StageAttemptEnd, StageAttemptStart
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.ownership.ownership import Owner, RunLock
+from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.traversal.outcome import FinalStatus
 
 Kilroy: TypeAlias = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_writer import PIPELINE, Kilroy, Writer, append_stages
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 
 needs_graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 

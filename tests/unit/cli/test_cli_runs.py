@@ -12,7 +12,7 @@ from run_writer import Kilroy, Writer, append_all, append_stages, stage
 
 from kilroy_engine.cli.find_run import find_run
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.events import EdgeSelected, RunCompleted
+from kilroy_engine.events import EdgeSelected, RunCompleted
 from kilroy_engine.traversal.outcome import FinalStatus
 
 KILROY_SNAPSHOT = {
@@ -327,7 +327,7 @@ def test_prune_leaves_a_run_whose_repository_is_gone_to_nobody(kilroy: Kilroy, w
 
 def test_the_terminal_event_names_are_the_contracts() -> None:
     """``follow`` recognises the end by the names of the contract."""
-    from kilroy_engine.cli.follow import terminal_status
+    from kilroy_engine.cli.commands.follow import terminal_status
 
     assert terminal_status({"event": RunCompleted.event, "status": "success"}) == "success"
     assert terminal_status({"event": "stage_attempt_end", "status": "success"}) == ""

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from run_writer import Writer, clean_environment
 
-from kilroy_engine.cli.board import Board
-from kilroy_engine.cli.view import last_output_line
+from kilroy_engine.cli.show.board import Board
+from kilroy_engine.cli.show.view import last_output_line
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -27,8 +27,8 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from run_writer import RunWriter, append_all, append_stages, stage
-from kilroy_engine.cli.streams import prepare_streams
-from kilroy_engine.cli.view import Follower, choose_view
+from kilroy_engine.cli.show.streams import prepare_streams
+from kilroy_engine.cli.show.view import Follower, choose_view
 prepare_streams()
 one = RunWriter(Path(sys.argv[1]), "01VIEW")
 log = one.open()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from run_writer import Kilroy, clean_environment
 
-from kilroy_engine.rundir.events import RunStarted
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import Conclusion
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run, stage_conclusion
+from kilroy_engine.events import RunStarted
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.traversal.outcome import FinalStatus
 
 

@@ -9,9 +9,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from kilroy_engine.cli.board import Board
-from kilroy_engine.cli.event_text import Narrator, duration, one_line
-from kilroy_engine.rundir.events import CATALOG, Event, to_line
+from kilroy_engine.cli.show.board import Board
+from kilroy_engine.cli.show.event_text import Narrator, duration, one_line
+from kilroy_engine.events import CATALOG, Event, to_line
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 EVERY_EVENT = [kind for kinds in CATALOG.values() for kind in kinds]

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from run_writer import RunWriter, append_all, stage
 
-from kilroy_engine.cli.board import Board
-from kilroy_engine.cli.event_text import Narrator
-from kilroy_engine.cli.outcome import failed_stage
-from kilroy_engine.cli.render import picture_of_run
-from kilroy_engine.cli.runs_show import show
-from kilroy_engine.cli.status import snapshot
-from kilroy_engine.rundir.events import EdgeSelected, LoopIteration, LoopRestart, StageAttemptEnd, StageAttemptStart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.reader import read_run, tail_events
-from kilroy_engine.rundir.restarts import make_restart
+from kilroy_engine.cli.commands.render import picture_of_run
+from kilroy_engine.cli.commands.runs_show import show
+from kilroy_engine.cli.commands.status import snapshot
+from kilroy_engine.cli.show.board import Board
+from kilroy_engine.cli.show.event_text import Narrator
+from kilroy_engine.cli.show.outcome import failed_stage
+from kilroy_engine.events import EdgeSelected, LoopIteration, LoopRestart, StageAttemptEnd, StageAttemptStart
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.restarts import make_restart
+from kilroy_engine.rundir.stream.reader import read_run, tail_events
 from kilroy_engine.traversal.state import RunState
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from kilroy_engine.graph.checks.validation import validate
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.references import DeploymentReference, ObjectReference, read_reference
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import validate
 
 
 def _found(node: str, **inputs: str) -> list[Diagnostic]:

@@ -8,11 +8,11 @@ from pathlib import PurePath
 import pytest
 
 from kilroy_engine.errors import PipelineNotFound
-from kilroy_engine.graph.child_validation import ChildText, ReadChild, with_children_checked
+from kilroy_engine.graph.checks.child_validation import ChildText, ReadChild, with_children_checked
+from kilroy_engine.graph.checks.validation import validate
 from kilroy_engine.graph.children import MAX_DEPTH, child_file
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.dot import parse_dot
-from kilroy_engine.graph.validation import validate
+from kilroy_engine.graph.dot.parse import parse_dot
 
 GOOD = "digraph c { s [shape=Mdiamond] x [shape=Msquare] s -> x }"
 BROKEN = "digraph c {\n  s [shape=Mdiamond] x [shape=Msquare]\n  s -> a -> x\n  a [shape=parallelogram]\n}"

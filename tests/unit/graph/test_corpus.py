@@ -11,12 +11,12 @@ from typing import TypedDict
 
 import pytest
 
+from kilroy_engine.graph.checks.validation import errors_of, validate
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.render import to_dot
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import errors_of, validate
 
 CORPUS = os.environ.get("KILROY_CORPUS", "")
 MAY_ERR = {"condition_syntax", "tool_command_required"}

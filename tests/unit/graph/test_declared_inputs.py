@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.checks.validation import validate
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, InputType, declared_inputs
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import validate
 
 NO_NAME = "a secret is named and never given: secret:NAME or env:NAME is expected"
 SHELL = "start [shape=Mdiamond] done [shape=Msquare] start -> done"

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from kilroy_engine.errors import DotSyntaxError
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Position
 
 

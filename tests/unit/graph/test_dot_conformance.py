@@ -9,9 +9,9 @@ import yaml
 
 from kilroy_engine.errors import DotSyntaxError
 from kilroy_engine.graph.attributes import read_bool, read_duration_s, read_int, read_number
-from kilroy_engine.graph.dot import parse_dot
-from kilroy_engine.graph.rules.subject import Subject
-from kilroy_engine.graph.rules.values import attribute_value
+from kilroy_engine.graph.checks.subject import Subject
+from kilroy_engine.graph.checks.values import attribute_value
+from kilroy_engine.graph.dot.parse import parse_dot
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "data/conformance/parser.yaml").read_text(encoding="utf-8"))
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kilroy_engine.errors import DotSyntaxError
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 
 MISTAKES = [
     ("digraph G { a -- b }", 1, 15, "'--' is an undirected edge"),

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from kilroy_engine.errors import DotSyntaxError
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.checks.validation import validate
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import validate
 
 SIZE = 10_000_000
 BUDGET_S = 30.0  # a hang, not slowness, is what these tests look for: a slow machine may take its time

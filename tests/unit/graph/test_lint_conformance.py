@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.checks.validation import validate
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.transforms import prepare
-from kilroy_engine.graph.validation import validate
 
 LINT = yaml.safe_load((Path(__file__).parents[2] / "data/conformance/lint.yaml").read_text(encoding="utf-8"))
 RULES = LINT["rules"]

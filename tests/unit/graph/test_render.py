@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
 from kilroy_engine.graph.render import STATUS_COLORS, to_dot, to_mermaid
 

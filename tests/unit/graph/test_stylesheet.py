@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kilroy_engine.errors import StylesheetSyntaxError
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.stylesheet import apply_stylesheet, parse_stylesheet
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "data/conformance/stylesheet.yaml").read_text(encoding="utf-8"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kilroy_engine.graph.checks.validation import validate
 from kilroy_engine.graph.diagnostics import Severity
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.transforms import expand_variables, prepare
-from kilroy_engine.graph.validation import validate
 
 INPUTS = {"topic": "bees", "spec.md": "the spec", "spec": "short", "a-b": "dash"}
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from kilroy_engine.errors import InvalidPipeline
+from kilroy_engine.graph.checks.subject import Subject, info
+from kilroy_engine.graph.checks.validation import BUILT_IN_RULES, errors_of, require_valid, validate
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import BUILT_IN_TYPES
-from kilroy_engine.graph.rules.subject import Subject, info
-from kilroy_engine.graph.validation import BUILT_IN_RULES, errors_of, require_valid, validate
 
 GOOD = """digraph Good {
     start [shape=Mdiamond]
@@ -132,7 +132,7 @@ def test_every_rule_explains_itself():
 def test_loading_the_check_loads_neither_prefect_nor_the_parser_generator():
     """``kilroy validate`` and every module that names a graph start quickly."""
     code = (
-        "import sys, time; before = time.process_time(); import kilroy_engine.graph.validation, kilroy_engine.graph.dot;"
+        "import sys, time; before = time.process_time(); import kilroy_engine.graph.checks.validation, kilroy_engine.graph.dot.parse;"
         "print(time.process_time() - before, 'prefect' in sys.modules, 'lark' in sys.modules)"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(3)]

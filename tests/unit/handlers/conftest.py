@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.handlers.base import StageRequest
-from kilroy_engine.handlers.environment import StagePlace, stage_environment
+from kilroy_engine.processes.environment import StagePlace, stage_environment
 
 
 @pytest.fixture

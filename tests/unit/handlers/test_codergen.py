@@ -17,7 +17,7 @@ from kilroy_engine.errors import SessionLost
 from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
-from kilroy_engine.handlers.stage_status import ingest_status, status_contract
+from kilroy_engine.processes.stage_status import ingest_status, status_contract
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Outcome, failure

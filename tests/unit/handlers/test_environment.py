@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.handlers.environment import StagePlace, stage_environment
+from kilroy_engine.processes.environment import StagePlace, stage_environment
 from kilroy_engine.traversal.artifact import ArtifactReference
 from kilroy_engine.traversal.outcome import Json
 

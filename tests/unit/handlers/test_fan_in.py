@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kilroy_engine.handlers.base import FanIn, StageRequest
 from kilroy_engine.handlers.parallel import FanInHandler
-from kilroy_engine.rundir.artifacts import LIMIT_BYTES, encoded, keep_artifact
-from kilroy_engine.rundir.branches import shown_results
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.files.artifacts import LIMIT_BYTES, encoded, keep_artifact
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.branches import shown_results
 from kilroy_engine.traversal.fanin import RESULTS_KEY, BranchResult
 from kilroy_engine.traversal.outcome import failure, success
 

@@ -12,7 +12,7 @@ from kilroy_engine.handlers.base import StageRequest, Supervise
 from kilroy_engine.handlers.manager import ManagerHandler, run_pipeline
 from kilroy_engine.handlers.prompt import assemble_prompt
 from kilroy_engine.handlers.registry import HandlerRegistry, no_agent
-from kilroy_engine.handlers.stage_status import status_contract
+from kilroy_engine.processes.stage_status import status_contract
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, Supervision
 

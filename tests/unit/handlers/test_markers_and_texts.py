@@ -8,8 +8,8 @@ import pytest
 
 from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import StageRequest
-from kilroy_engine.handlers.go_text import duration_text, exit_text
-from kilroy_engine.handlers.output_contract import missing_outputs
+from kilroy_engine.processes.go_text import duration_text, exit_text
+from kilroy_engine.processes.output_contract import missing_outputs
 
 Requests = Callable[..., StageRequest]
 

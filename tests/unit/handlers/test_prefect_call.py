@@ -11,8 +11,8 @@ from kilroy_engine.graph.references import DeploymentReference, ObjectReference
 from kilroy_engine.handlers.base import CallPrefect, StageRequest
 from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.registry import HandlerRegistry
-from kilroy_engine.rundir.artifacts import keep_artifact
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.files.artifacts import keep_artifact
+from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.traversal.outcome import Outcome
 
 Requests = Callable[..., StageRequest]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from kilroy_engine.handlers.base import Cancellation
-from kilroy_engine.handlers.process import Command, CommandEnd, Ending, run_command
+from kilroy_engine.processes.command import Command, CommandEnd, Ending, run_command
 
 Runner = Callable[..., CommandEnd]
 

@@ -12,9 +12,9 @@ from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
-from kilroy_engine.handlers.plugins import plugins
 from kilroy_engine.handlers.registry import HandlerRegistry, known_types
 from kilroy_engine.handlers.tool import run_tool
+from kilroy_engine.plugins import plugins
 from kilroy_engine.traversal.outcome import Outcome
 
 Requests = Callable[..., StageRequest]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilroy_engine.agents.base import Agent
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import declared_inputs
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import prepare
@@ -20,9 +20,9 @@ from kilroy_engine.orchestration.recorder import LaneRecorder
 from kilroy_engine.orchestration.settings import RunSettings
 from kilroy_engine.orchestration.stage import StageVisit
 from kilroy_engine.orchestration.updates import keep_large_inputs
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog, read_events
-from kilroy_engine.rundir.runlog import RunLog
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.stream.progress import ProgressLog, read_events
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import Settled

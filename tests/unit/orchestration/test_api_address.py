@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.orchestration.api_address import api_is_surely_unconfigured
+from kilroy_engine.server.api_address import api_is_surely_unconfigured
 
 URL = "http://127.0.0.1:4200/api"
 

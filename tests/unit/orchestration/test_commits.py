@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lane_walks import Walked, pipeline, walked
 
-from kilroy_engine.rundir.checkpoint import load_checkpoint
+from kilroy_engine.rundir.files.checkpoint import load_checkpoint
 from kilroy_engine.workspace import GitWorkspace, plan_git
 
 ENDS = 'a -> done [condition="outcome=success"] a -> b [condition="outcome=fail"] b -> done [condition="outcome=success"]'

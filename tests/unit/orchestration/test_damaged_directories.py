@@ -20,22 +20,22 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from kilroy_engine.cli.listing import read_runs
 from kilroy_engine.cli.main import main
+from kilroy_engine.events import RunStarted, StageAttemptEnd, StageAttemptStart
+from kilroy_engine.events.times import now
 from kilroy_engine.orchestration.reconcile import Action, Patience, reconcile
-from kilroy_engine.rundir.artifacts import keep_artifact
-from kilroy_engine.rundir.atomic import write_json, write_text
-from kilroy_engine.rundir.branches import FanOutRecord, pass_directory
-from kilroy_engine.rundir.checkpoint import save_checkpoint
-from kilroy_engine.rundir.children import SupervisorRecord, child_directory
-from kilroy_engine.rundir.events import RunStarted, StageAttemptEnd, StageAttemptStart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.machine import boot_id, host_name
-from kilroy_engine.rundir.progress import read_events
-from kilroy_engine.rundir.records import CancelRequest, Conclusion, FinalOutcome, Manifest
-from kilroy_engine.rundir.runlog import RunLog
-from kilroy_engine.rundir.stage import write_status
-from kilroy_engine.rundir.starts import open_start
-from kilroy_engine.rundir.terminal import Owner, end_of, finalize_run, stage_conclusion
-from kilroy_engine.rundir.times import now
+from kilroy_engine.rundir.ending.finalize import Owner, end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import open_start
+from kilroy_engine.rundir.files.artifacts import keep_artifact
+from kilroy_engine.rundir.files.atomic import write_json, write_text
+from kilroy_engine.rundir.files.checkpoint import save_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.machine import boot_id, host_name
+from kilroy_engine.rundir.files.records import CancelRequest, Conclusion, FinalOutcome, Manifest
+from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.stages.branches import FanOutRecord, pass_directory
+from kilroy_engine.rundir.stages.children import SupervisorRecord, child_directory
+from kilroy_engine.rundir.stages.stage import write_status
+from kilroy_engine.rundir.stream.progress import read_events
 from kilroy_engine.traversal.outcome import FinalStatus, success
 from kilroy_engine.traversal.state import RunState
 

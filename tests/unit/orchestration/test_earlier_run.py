@@ -13,21 +13,21 @@ from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Crashed, Failed
 
 from kilroy_engine.errors import InvalidInput
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.events import RunStarted
+from kilroy_engine.events.times import now
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.orchestration import hooks
 from kilroy_engine.orchestration.flow import attractor
 from kilroy_engine.orchestration.locate import RUN_DIRECTORY_LABEL, earlier_start
 from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
 from kilroy_engine.orchestration.resume import read_earlier, resumption_of
 from kilroy_engine.orchestration.settings import Options, RunSettings, resolve_settings, run_config, saved_settings
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.checkpoint import save_checkpoint
-from kilroy_engine.rundir.events import RunStarted
-from kilroy_engine.rundir.layout import RunDirectory, run_id_of
-from kilroy_engine.rundir.progress import is_ended, read_events
-from kilroy_engine.rundir.records import Manifest
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.times import now
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.checkpoint import save_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory, run_id_of
+from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.stream.progress import is_ended, read_events
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import success
 

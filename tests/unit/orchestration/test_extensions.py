@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.cli.validate import check
+from kilroy_engine.cli.commands.validate import check
 from kilroy_engine.errors import InvalidPipeline
-from kilroy_engine.handlers.plugins import plugins
 from kilroy_engine.orchestration.preparation import PreparedRun, RunParameters, prepare_run
 from kilroy_engine.orchestration.settings import Options
+from kilroy_engine.plugins import plugins
 
 MODULE = """
 from dataclasses import replace
-from kilroy_engine.graph.rules.subject import warning
+from kilroy_engine.graph.checks.subject import warning
 
 def labels_are_short(subject):
     for node in subject.graph.nodes.values():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.orchestration.loop_files import with_loop_files
 from kilroy_engine.traversal.loops import FILE_SEEN_KEY
 from kilroy_engine.traversal.outcome import success

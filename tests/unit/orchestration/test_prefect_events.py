@@ -14,16 +14,16 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed
 
+from kilroy_engine.events import RunStarted
+from kilroy_engine.events.times import now
 from kilroy_engine.orchestration import hooks
 from kilroy_engine.orchestration.flow import attractor
 from kilroy_engine.orchestration.prefect_events import end_event
-from kilroy_engine.rundir.events import RunStarted
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.reader import read_run
-from kilroy_engine.rundir.records import Conclusion, FinalOutcome, Manifest
-from kilroy_engine.rundir.starts import open_start
-from kilroy_engine.rundir.terminal import stage_conclusion
-from kilroy_engine.rundir.times import now
+from kilroy_engine.rundir.ending.finalize import stage_conclusion
+from kilroy_engine.rundir.ending.starts import open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome, Manifest
+from kilroy_engine.rundir.stream.reader import read_run
 from kilroy_engine.traversal.outcome import FinalStatus
 
 MANIFEST = Manifest(

@@ -13,10 +13,10 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from kilroy_engine.orchestration.lost import End, Leave, Patience, decide, is_left_over
 from kilroy_engine.orchestration.states import TIMED_OUT, agrees, end_state
 from kilroy_engine.orchestration.told import Told
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.liveness import Place, UnendedRun
-from kilroy_engine.rundir.ownership import Owner
-from kilroy_engine.rundir.records import FinalOutcome
+from kilroy_engine.rundir.ending.liveness import Place, UnendedRun
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.ownership.ownership import Owner
 from kilroy_engine.traversal.outcome import FinalStatus
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from kilroy_engine.events import RunStarted
 from kilroy_engine.orchestration.reconcile import Action, Finding, Patience, reconcile, reconcile_quickly
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.events import RunStarted
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.machine import process_start_time
-from kilroy_engine.rundir.processes import record_process
-from kilroy_engine.rundir.progress import read_events
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
-from kilroy_engine.rundir.starts import open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.ending.starts import open_start
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.machine import process_start_time
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.stages.process_groups import record_process
+from kilroy_engine.rundir.stream.progress import read_events
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.git_worktree import plan_git
 

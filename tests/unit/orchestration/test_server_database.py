@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.orchestration import server_database
-from kilroy_engine.orchestration.server_database import seed_database
-from kilroy_engine.orchestration.server_record import ServerPaths
+from kilroy_engine.server import database as server_database
+from kilroy_engine.server.database import seed_database
+from kilroy_engine.server.record import ServerPaths
 
 PREFECT = version("prefect")
 

@@ -13,19 +13,19 @@ from lane_walks import Walked, lane_for, perform, pipeline, walked
 from kilroy_engine.agents.base import AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import CorruptRecord
+from kilroy_engine.events.times import now
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import Handler
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.orchestration.inputs import MASK
 from kilroy_engine.orchestration.resume import read_earlier, resumption_of
 from kilroy_engine.orchestration.settings import RunSettings, run_config
-from kilroy_engine.rundir.archive import write_archive
-from kilroy_engine.rundir.artifacts import LIMIT_BYTES
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.checkpoint import load_checkpoint
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import Manifest
-from kilroy_engine.rundir.times import now
+from kilroy_engine.rundir.ending.archive import write_archive
+from kilroy_engine.rundir.files.artifacts import LIMIT_BYTES
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.checkpoint import load_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.traversal.artifact import read_reference
 from kilroy_engine.traversal.outcome import Outcome, success
 from kilroy_engine.traversal.resume import resumed_state

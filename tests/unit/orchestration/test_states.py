@@ -7,7 +7,7 @@ from prefect import State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running
 
 from kilroy_engine.orchestration.states import AGAIN, TIMED_OUT, final_status_of, to_flow_state, to_task_state
-from kilroy_engine.rundir.records import Conclusion
+from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, failure, success
 
 

@@ -6,7 +6,7 @@ import pytest
 from prefect import tags
 from prefect.context import TagsContext
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.orchestration.tags import stage_tags, tags_set_aside
 
 

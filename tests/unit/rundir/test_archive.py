@@ -6,8 +6,8 @@ import os
 import tarfile
 from pathlib import Path
 
-from kilroy_engine.rundir.archive import write_archive
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.ending.archive import write_archive
+from kilroy_engine.rundir.files.layout import RunDirectory
 
 KEPT = ["a/status.json", "final.json", "parallel/fan/pass1/01-b/progress.ndjson", "restart-1/final.json", "a/worktree.txt"]
 LEFT_OUT = [

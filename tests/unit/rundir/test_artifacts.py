@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.graph.conditions import evaluate, parse_condition
-from kilroy_engine.rundir.artifacts import encoded, keep_artifact, lost_artifacts, require_artifacts, whole_value
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.files.artifacts import encoded, keep_artifact, lost_artifacts, require_artifacts, whole_value
+from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.traversal.artifact import read_reference
 from kilroy_engine.traversal.outcome import Json
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir import atomic
-from kilroy_engine.rundir.atomic import replace_quickly, write_json, write_text
-from kilroy_engine.rundir.times import read_rfc3339, rfc3339_ns
+from kilroy_engine.events.times import read_rfc3339, rfc3339_ns
+from kilroy_engine.rundir.files.atomic import replace_quickly, write_json, write_text
+from kilroy_engine.rundir.files.regular import atomic
 
 
 @pytest.mark.parametrize("durable", [True, False])

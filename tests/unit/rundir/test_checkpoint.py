@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError
-from kilroy_engine.rundir.checkpoint import load_checkpoint, save_checkpoint
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.files.checkpoint import load_checkpoint, save_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.traversal.outcome import Outcome, failure, success
 from kilroy_engine.traversal.state import RunState
 

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir.children import (
+from kilroy_engine.events import CheckpointSaved, RunStarted, StageAttemptEnd, StageAttemptStart
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.stages.children import (
     SupervisorRecord,
     child_directories,
     child_directory,
@@ -16,12 +21,7 @@ from kilroy_engine.rundir.children import (
     set_aside,
     write_guidance,
 )
-from kilroy_engine.rundir.events import CheckpointSaved, RunStarted, StageAttemptEnd, StageAttemptStart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import is_ended
-from kilroy_engine.rundir.records import FinalOutcome
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run
+from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus
 

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir.dossier import FailedStage, ToolFacts, WrittenDossier, build_dossier, read_tool_facts, write_dossier
-from kilroy_engine.rundir.layout import RunDirectory
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.dossier import (
+    FailedStage,
+    ToolFacts,
+    WrittenDossier,
+    build_dossier,
+    read_tool_facts,
+    write_dossier,
+)
 from kilroy_engine.traversal.outcome import failure
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir import events
-from kilroy_engine.rundir.events import CATALOG, OWN_EVENTS, Event, event_of, field_names, to_line
+from kilroy_engine import events
+from kilroy_engine.events import CATALOG, OWN_EVENTS, Event, event_of, field_names, to_line
 from kilroy_engine.traversal import state
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "golden").glob("*/recorded.json"))

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.atomic import append_whole, write_text
-from kilroy_engine.rundir.branches import last_pass, pass_directory
-from kilroy_engine.rundir.encoding import from_json
-from kilroy_engine.rundir.events import RunCompleted, WarningGiven
-from kilroy_engine.rundir.files import make_folder, read_file
-from kilroy_engine.rundir.inside import make_way_to, path_inside, read_inside, real_folders
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.limits import JSON_DEPTH, LINE_BYTES
-from kilroy_engine.rundir.ownership import Owner, RunLock, find_record, owner_alive
-from kilroy_engine.rundir.progress import ProgressLog, is_ended, read_events
-from kilroy_engine.rundir.stage import begin_attempt, begin_visit, read_status, status_problem
+from kilroy_engine.events import RunCompleted, WarningGiven
+from kilroy_engine.events.encoding import from_json
+from kilroy_engine.limits import JSON_DEPTH, LINE_BYTES
+from kilroy_engine.rundir.files.atomic import append_whole, write_text
+from kilroy_engine.rundir.files.inside import make_way_to, path_inside, read_inside, real_folders
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.regular import make_folder, read_file
+from kilroy_engine.rundir.ownership.ownership import Owner, RunLock, find_record, owner_alive
+from kilroy_engine.rundir.stages.branches import last_pass, pass_directory
+from kilroy_engine.rundir.stages.stage import begin_attempt, begin_visit, read_status, status_problem
+from kilroy_engine.rundir.stream.progress import ProgressLog, is_ended, read_events
 
 
 def test_only_plain_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:

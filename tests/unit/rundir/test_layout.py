@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilroy_engine.errors import InvalidInput
-from kilroy_engine.rundir.layout import RunDirectory, check_run_id, flow_run_id_of, run_id_of, runs_root
+from kilroy_engine.rundir.files.layout import RunDirectory, check_run_id, flow_run_id_of, run_id_of, runs_root
 
 
 @pytest.mark.parametrize(

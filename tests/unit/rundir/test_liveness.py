@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.events import HumanGateOpened, RunStarted
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.liveness import Place, examine, run_directories
-from kilroy_engine.rundir.locks import is_held, turn
-from kilroy_engine.rundir.ownership import Owner
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run
+from kilroy_engine.events import HumanGateOpened, RunStarted
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.ending.liveness import Place, examine, run_directories
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.locks import is_held, turn
+from kilroy_engine.rundir.ownership.ownership import Owner
 
 
 def begin(path: Path) -> OpenStart:

@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.outputs import collect_outputs, declared_outputs
+from kilroy_engine.rundir.ending.outputs import collect_outputs, declared_outputs
+from kilroy_engine.rundir.files.layout import RunDirectory
 
 
 def test_found_outputs_are_copied_and_missing_ones_listed(tmp_path: Path) -> None:

@@ -11,17 +11,24 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import RunAlreadyOwned
-from kilroy_engine.rundir import ownership
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.machine import boot_id, host_name, is_same_process, process_start_time
-from kilroy_engine.rundir.ownership import Owner, RunLock, current_owner, find_record, owner_alive, run_id_in
-from kilroy_engine.rundir.records import RunLockRecord
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.machine import boot_id, host_name, is_same_process, process_start_time
+from kilroy_engine.rundir.files.records import RunLockRecord
+from kilroy_engine.rundir.ownership.ownership import (
+    Owner,
+    RunLock,
+    current_owner,
+    find_record,
+    owner_alive,
+    ownership,
+    run_id_in,
+)
 
 HOLD = """
 import sys
 from pathlib import Path
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.ownership import Owner, RunLock
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.ownership.ownership import Owner, RunLock
 lock = RunLock.acquire(RunDirectory(Path(sys.argv[1])))
 lock.record(Owner("flow-1", 1), "r1")
 print("held", flush=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kilroy_engine.rundir.atomic import write_json
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.processes import any_alive, end_group, end_process_groups, process_records, record_process
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.process_groups import any_alive, end_group, end_process_groups, process_records, record_process
 
 SLEEP = "import time; time.sleep(300)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(300)"

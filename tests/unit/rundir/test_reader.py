@@ -11,14 +11,14 @@ import pytest
 
 import kilroy_engine
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.events import LoopRestart, RunStarted, StageAttemptStart
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog
-from kilroy_engine.rundir.reader import read_run, tail_events
-from kilroy_engine.rundir.records import Conclusion
-from kilroy_engine.rundir.runlog import RunLog
-from kilroy_engine.rundir.starts import OpenStart, open_start
-from kilroy_engine.rundir.terminal import end_of, finalize_run, stage_conclusion
+from kilroy_engine.events import LoopRestart, RunStarted, StageAttemptStart
+from kilroy_engine.rundir.ending.finalize import end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Conclusion
+from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.stream.progress import ProgressLog
+from kilroy_engine.rundir.stream.reader import read_run, tail_events
 from kilroy_engine.traversal.outcome import FinalStatus
 
 

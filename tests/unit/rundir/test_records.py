@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
 from kilroy_engine.traversal.outcome import FinalStatus
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 100_000, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir.events import CATALOG
+from kilroy_engine.events import CATALOG
 from kilroy_engine.rundir.reference import fill
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import RunDirectoryError
-from kilroy_engine.rundir.checkpoint import load_checkpoint
-from kilroy_engine.rundir.events import StageAttemptStart, WarningGiven
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.progress import ProgressLog, read_events
-from kilroy_engine.rundir.records import Manifest
-from kilroy_engine.rundir.restarts import make_restart, write_restart_records
-from kilroy_engine.rundir.times import now
-from kilroy_engine.rundir.visits import read_visits
+from kilroy_engine.events import StageAttemptStart, WarningGiven
+from kilroy_engine.events.times import now
+from kilroy_engine.rundir.files.checkpoint import load_checkpoint
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.stages.restarts import make_restart, write_restart_records
+from kilroy_engine.rundir.stream.progress import ProgressLog, read_events
+from kilroy_engine.rundir.stream.visits import read_visits
 from kilroy_engine.traversal.state import RunState
 
 STATE = RunState("r1", context={"graph.goal": "ship"}, restart_count=1, restart_signatures={"c|x|y": 1}, jump_to="work")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kilroy_engine.rundir.visits import last_statuses, read_visits
+from kilroy_engine.rundir.stream.visits import last_statuses, read_visits
 
 AT = "2026-01-01T00:00:0{}Z"
 

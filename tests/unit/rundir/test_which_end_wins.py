@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kilroy_engine.rundir.ending import Evidence, which_end_wins
-from kilroy_engine.rundir.ownership import Owner
-from kilroy_engine.rundir.records import CancelRequest, Conclusion, FinalOutcome
+from kilroy_engine.rundir.ending.which_end_wins import Evidence, which_end_wins
+from kilroy_engine.rundir.files.records import CancelRequest, Conclusion, FinalOutcome
+from kilroy_engine.rundir.ownership.ownership import Owner
 from kilroy_engine.traversal.outcome import FinalStatus
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scripted_walk import Stages, edge, failure, graph_of, node, outcome_of, success
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import Outcome

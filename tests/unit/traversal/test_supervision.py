@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kilroy_engine.graph.conditions import parse_condition
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.traversal.outcome import Json, Status
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, Supervision, inherited_context, judge
 

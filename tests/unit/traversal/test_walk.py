@@ -12,7 +12,7 @@ import yaml
 from scripted_walk import Stages, edge, failure, graph_of, node, outcome_of, success, walked
 
 from kilroy_engine.errors import CheckpointMismatch, InvalidPipeline
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.fold import apply_outcome, enter, initial_state
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, Status

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_walk import Stages, edge, graph_of, node
 
-from kilroy_engine.graph.dot import parse_dot
+from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Edge, Graph, Node
 from kilroy_engine.graph.render import to_dot
 from kilroy_engine.traversal.breakers import DEFAULT_VISIT_LIMIT

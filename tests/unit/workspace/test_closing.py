@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.rundir.events import GitPushFailed, GitPushOk, GitPushStart, WarningGiven
-from kilroy_engine.rundir.layout import RunDirectory
-from kilroy_engine.rundir.records import FinalOutcome, Manifest
+from kilroy_engine.events import GitPushFailed, GitPushOk, GitPushStart, WarningGiven
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace import GitWorkspace, plan_git
 from kilroy_engine.workspace.closing import closing_of

@@ -1,0 +1,151 @@
+"""``kilroy run``: one pipeline from its file to its end, in this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kilroy_engine.cli.errors import ExitCode, exit_code_of
+from kilroy_engine.cli.run_options import Identity, Limits, Place, Workers, options_of, read_pairs
+from kilroy_engine.cli.show.diagnostics import print_diagnostic, print_refusal
+from kilroy_engine.cli.show.streams import say
+from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, no_option, read_standard_input
+from kilroy_engine.errors import InvalidPipeline
+from kilroy_engine.graph.diagnostics import Severity
+
+if TYPE_CHECKING:
+    from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.launch import Started
+    from kilroy_engine.orchestration.preparation import PreparedRun, RunParameters
+    from kilroy_engine.rundir.files.records import FinalOutcome
+
+
+def run(
+    file: Annotated[
+        str,
+        Parameter(
+            name="FILE",
+            allow_leading_hyphen=True,
+            validator=no_option,
+            help="Pipeline file, or folder of a workflow package; `-` reads DOT from standard input.",
+        ),
+    ],
+    /,
+    *,
+    identity: Annotated[Identity, Parameter(name="*")] = Identity(),  # noqa: B008  # frozen
+    place: Annotated[Place, Parameter(name="*")] = Place(),  # noqa: B008  # frozen
+    workers: Annotated[Workers, Parameter(name="*")] = Workers(),  # noqa: B008  # frozen
+    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  # frozen
+    preflight: Annotated[bool, Parameter(help="Check everything that can refuse the run, and start nothing.")] = False,
+) -> int:
+    """Run a pipeline and follow it to its end.
+
+    The run is a Prefect flow run. Where Prefect is configured (`PREFECT_API_URL` or a profile) it is recorded there; otherwise
+    on a local server, which is started when none runs and which later runs use again.
+
+    On success standard output gets exactly `run_id=`, `logs_root=`, `worktree=`, `run_branch=` and `final_commit=`; everything
+    else goes to standard error. The exit code is 0 after a success, 1 after a failure or when the run could not start, 2 for a
+    command line that cannot be understood and 130 when the run was canceled. Ctrl-C cancels the run; a second one ends it at
+    once.
+    """
+    from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.orchestration.call_checks import require_callable
+    from kilroy_engine.orchestration.pipeline_file import pipeline_file
+    from kilroy_engine.orchestration.preparation import prepare_run
+
+    text = read_standard_input() if file == STANDARD_INPUT else ""
+    parameters = _parameters(text or str(Path(file).expanduser().absolute()), identity, place, workers, limits)
+    connection = Connection(say)
+    try:
+        if preflight:
+            return _check_only(parameters, connection)
+        prepared = prepare_run(parameters, environ=os.environ)
+        warn(prepared)
+        connection.begin()
+        connection.enter()
+        require_callable(prepared)
+    except InvalidPipeline as refusal:
+        print_refusal(refusal, STANDARD_INPUT_NAME if text else pipeline_file(file))
+        return ExitCode.FAIL
+    return launch_and_follow(parameters)
+
+
+def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, limits: Limits) -> RunParameters:
+    from kilroy_engine.orchestration.preparation import RunParameters
+
+    return RunParameters(
+        graph=graph,
+        inputs=read_pairs(identity.input),
+        repo=str(place.repo.expanduser().absolute()) if place.repo else "",
+        options=options_of(identity, place, workers, limits),
+        labels=read_pairs(identity.label),
+    )
+
+
+def warn(prepared: PreparedRun) -> None:
+    """Says what the checks and the settings have to say, short of refusing the run."""
+    shown = _shown(prepared.filename)
+    warnings = [diagnostic for diagnostic in prepared.diagnostics if diagnostic.severity == Severity.WARNING]
+    for diagnostic in warnings:
+        print_diagnostic(shown, diagnostic, stderr=True, brief=True)
+    if warnings:
+        say(f"`kilroy validate` shows how to mend {'it' if len(warnings) == 1 else 'them'}")
+    for warning in prepared.settings.warnings:
+        say(f"warning: {warning}")
+
+
+def _shown(filename: str) -> str:
+    """The shorter of the two names that a file has."""
+    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename  # noqa: PTH117  # relpath has no Path form that may climb
+    return min(filename, relative, key=len)
+
+
+def _check_only(parameters: RunParameters, connection: Connection) -> int:
+    from kilroy_engine.orchestration.call_checks import require_callable
+    from kilroy_engine.orchestration.preparation import prepare_run
+
+    server = connection.check()
+    prepared = prepare_run(parameters, environ=os.environ)
+    require_callable(prepared, ask_server=False)
+    warn(prepared)
+    print("preflight=ok")
+    print(f"pipeline={prepared.name}")
+    print(f"nodes={len(prepared.graph.nodes)}")
+    print(f"edges={len(prepared.graph.edges)}")
+    print(f"server={server}")
+    return ExitCode.SUCCESS
+
+
+def launch_and_follow(parameters: RunParameters) -> int:
+    """Runs the pipeline here, shows it meanwhile and prints how it ended; the exit code."""
+    from kilroy_engine.cli.show.outcome import print_failure, print_success
+    from kilroy_engine.cli.show.view import Follower, choose_view
+    from kilroy_engine.orchestration.launch import launch
+
+    followers: list[Follower] = []
+    runs: list[Started] = []
+
+    def follow(started: Started) -> None:
+        say(f"Run {started.run_id}")
+        say(f"  logs  {started.run.path}")
+        if started.page_url:
+            say(f"  page  {started.page_url}")
+        runs.append(started)
+        followers.append(Follower(started.run, choose_view(started.run), start=started.start))
+
+    try:
+        final: FinalOutcome = launch(parameters, on_started=follow)
+    finally:
+        for follower in followers:
+            follower.stop()
+    code = exit_code_of(final.status)
+    if code == ExitCode.SUCCESS:
+        print_success(runs[0].run, final)
+    else:
+        print_failure(runs[0].run, final)
+    sys.stdout.flush()
+    return code

@@ -1,0 +1,125 @@
+"""What a run is doing right now, folded from its events: pure, for the live view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kilroy_engine.cli.show.event_text import moment_of, one_line
+
+Event = Mapping[str, Any]
+
+_SAME_VISIT = frozenset(
+    {
+        "artifact",
+        "escalation_model_switch",
+        "failure_dossier_updated",
+        "llm_usage",
+        "output_contract_violated",
+        "stage_heartbeat",
+        "stage_retry_blocked",
+        "stage_retry_sleep",
+        "status_ingestion_decision",
+        "warning",
+    }
+)
+"""Events that may follow the end of an attempt while the visit goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One visit of one node. ``status`` is ``running``, ``retrying``, ``waiting``, or how the last attempt ended.
+
+    ``node_id`` of a branch's stage reads ``<branch>/<node>``. Times are aware; ``ended_at`` is the last attempt's end.
+    """
+
+    node_id: str
+    visit: int
+    attempt: int
+    max_attempts: int
+    status: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    detail: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether the stage is at work, or will be again."""
+        return self.status in ("running", "retrying", "waiting")
+
+    def elapsed_s(self, now: datetime) -> float:
+        """Seconds from the first attempt's start to the end, or to ``now``."""
+        return ((self.ended_at if not self.open and self.ended_at else now) - self.started_at).total_seconds()
+
+
+class Board:
+    """The rows of visits that are not over. Feed it every event of the stream, oldest first."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._visits: dict[str, int] = {}
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Visits that are not over, in the order they began."""
+        return tuple(self._rows.values())
+
+    def apply(self, event: Event) -> tuple[Row, ...]:
+        """Takes one event in; returns the visits that it showed to be over."""
+        event = _of_branch(event) if event.get("event") == "branch_progress" else event
+        name, node_id = str(event.get("event", "")), str(event.get("node_id", ""))
+        moment = moment_of(event) or datetime.now(UTC)
+        row = self._rows.get(node_id)
+        if name == "loop_restart":
+            self._visits.clear()
+        if name == "stage_attempt_start":
+            return self._attempt_started(event, node_id, moment)
+        if row is not None and self._changed(row, name, event, moment):
+            return ()
+        return () if name in _SAME_VISIT else self._take_ended()
+
+    def _attempt_started(self, event: Event, node_id: str, moment: datetime) -> tuple[Row, ...]:
+        attempt, limit = (value if isinstance(value := event.get(key), int) else 1 for key in ("attempt", "max"))
+        row = self._rows.get(node_id)
+        if row is not None and attempt > 1:
+            self._rows[node_id] = replace(row, attempt=attempt, max_attempts=limit, status="running", detail="")
+            return ()
+        over = self._take_ended()
+        self._visits[node_id] = self._visits.get(node_id, 0) + 1
+        self._rows[node_id] = Row(node_id, self._visits[node_id], attempt, limit, "running", moment)
+        return over
+
+    def _changed(self, row: Row, name: str, event: Event, moment: datetime) -> bool:
+        """Whether the event says something about an open visit."""
+        changes: dict[str, Any]
+        match name:
+            case "stage_attempt_end":
+                reason = one_line(event.get("failure_reason") or "")
+                changes = {"status": str(event.get("status", "")), "ended_at": moment, "detail": reason}
+            case "retry_decision":
+                changes = {"status": "retrying"} if event.get("will_retry") else {}
+            case "output_contract_violated":
+                changes = {"status": "fail", "detail": one_line(event.get("failure_reason") or "")}
+            case "human_gate_opened":
+                changes = {"status": "waiting", "detail": one_line(event.get("question") or "")}
+            case "human_gate_answered" | "human_gate_timeout":
+                changes = {"status": "running", "detail": ""}
+            case _:
+                return False
+        self._rows[row.node_id] = replace(row, **changes)
+        return True
+
+    def _take_ended(self) -> tuple[Row, ...]:
+        over = tuple(row for row in self._rows.values() if not row.open)
+        for row in over:
+            del self._rows[row.node_id]
+        return over
+
+
+def _of_branch(event: Event) -> Event:
+    """The branch's own event, its node named after the branch."""
+    inner = {"event": event.get("branch_event"), "ts": event.get("ts")}
+    inner |= {key.removeprefix("branch_"): value for key, value in event.items() if key.startswith("branch_")} | inner
+    return {**inner, "node_id": f"{event.get('branch_key')}/{event.get('branch_node_id')}"}

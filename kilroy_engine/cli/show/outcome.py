@@ -1,0 +1,73 @@
+"""The end of a run in Kilroy's words: what ``kilroy run`` prints last."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from kilroy_engine.cli.show.streams import say
+from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.files.regular import read_part
+from kilroy_engine.rundir.stream.reader import tail_events
+from kilroy_engine.rundir.stream.visits import read_visits
+
+_OUTPUT_LINES = 8
+_TAIL_BYTES = 8192
+
+
+def print_success(run: RunDirectory, final: FinalOutcome) -> None:
+    """Exactly Kilroy's five lines, in its order, on standard output."""
+    _print_facts(run, final, sys.stdout)
+
+
+def print_failure(run: RunDirectory, final: FinalOutcome) -> None:
+    """Why the run did not succeed, where to look, and the five lines; all on standard error."""
+    canceled = final.status == "canceled"
+    say(f"kilroy: run {'' if canceled else 'failed: '}{final.failure_reason or final.status}")
+    stage = failed_stage(run)
+    if stage is not None and not canceled:
+        say(f"logs of the failed stage: {stage}")
+        for line in last_lines(stage):
+            say(f"  | {line}")
+    _print_facts(run, final, sys.stderr)
+
+
+def _print_facts(run: RunDirectory, final: FinalOutcome, stream: TextIO) -> None:
+    try:
+        manifest = Manifest.find(run)
+    except RunDirectoryError as damaged:
+        say(f"kilroy: {damaged}")
+        manifest = None
+    worktree = manifest.worktree if manifest and Path(manifest.worktree).is_dir() else ""
+    facts = {
+        "run_id": final.run_id,
+        "logs_root": str(run.path),
+        "worktree": worktree,
+        "run_branch": manifest.run_branch if manifest else "",
+        "final_commit": final.final_git_commit_sha,
+    }
+    for name, value in facts.items():
+        print(f"{name}={value}", file=stream)
+
+
+def failed_stage(run: RunDirectory) -> Path | None:
+    """Folder of the last stage that failed; None where none did."""
+    try:
+        failed = [visit for visit in read_visits(tail_events(run.path)) if visit.status in ("fail", "retry")]
+    except RunDirectoryError:
+        return None  # the reason of the failure is told all the same
+    folder = failed[-1].stage_dir(run) if failed else None
+    return folder if folder and folder.is_dir() else None
+
+
+def last_lines(stage: Path) -> list[str]:
+    """The end of what the stage's process wrote: its error output, else its output."""
+    for name in ("stderr.log", "stdout.log"):
+        text = read_part(stage / name, _TAIL_BYTES, end=True).decode("utf-8", "replace")
+        if text.strip():
+            printable = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines())
+            return [line for line in printable if line][-_OUTPUT_LINES:]
+    return []

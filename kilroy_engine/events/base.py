@@ -1,0 +1,56 @@
+"""What every event is: a name, typed fields, and its line in ``progress.ndjson``."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from functools import cache
+from typing import Annotated, ClassVar, TypeAlias
+
+from kilroy_engine.events.encoding import compact
+from kilroy_engine.events.times import rfc3339_ns
+
+# The words that several events share. The text becomes the field's entry in docs/reference/events.md.
+NodeId: TypeAlias = Annotated[str, "id of the node"]
+VisitNumber: TypeAlias = Annotated[int, "visit of the node, counted from 1"]
+Attempt: TypeAlias = Annotated[int, "attempt within the visit, counted from 1"]
+MaxAttempts: TypeAlias = Annotated[int, "attempts allowed in the visit: retries + 1"]
+MaxRetries: TypeAlias = Annotated[int, "retries allowed in the visit"]
+StageStatus: TypeAlias = Annotated[str, "status of the stage; may be a word of the pipeline's own"]
+FailureReason: TypeAlias = Annotated[str, "why it failed, one line"]
+FailureClass: TypeAlias = Annotated[
+    str, "`transient_infra`, `deterministic`, `canceled`, `budget_exhausted`, `compilation_loop` or `structural`"
+]
+Signature: TypeAlias = Annotated[str, "failure signature: `<node id>|<failure class>|<normalized reason>`"]
+SignatureCount: TypeAlias = Annotated[int, "how often this signature was seen"]
+SignatureLimit: TypeAlias = Annotated[int, "how often it may be seen"]
+Message: TypeAlias = Annotated[str, "text for a person"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events. A field that is None is left out of the line."""
+
+    event: ClassVar[str]
+
+
+@cache
+def field_names(kind: type[Event]) -> tuple[str, ...]:
+    """The event's own fields, without the envelope."""
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def to_line(event: Event, run_id: str) -> bytes:
+    """The event as one line, newline included: its fields plus ``event``, ``id`` (8 hex digits), ``run_id`` and ``ts``.
+
+    Keys are sorted. ``ts`` is the time of this call, RFC 3339 in UTC with up to nine digits of fraction.
+    """
+    record: dict[str, object] = {"event": event.event, "id": secrets.token_hex(4), "ts": rfc3339_ns(time.time_ns())}
+    if run_id:
+        record["run_id"] = run_id
+    for name in field_names(type(event)):
+        value = getattr(event, name)
+        if value is not None:
+            record[name] = value
+    return compact(record) + b"\n"

@@ -1,0 +1,202 @@
+"""Events of the run as a whole: start, end, cancellation, restarts, setup, push."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from kilroy_engine.events.base import (
+    Event,
+    FailureClass,
+    FailureReason,
+    Message,
+    NodeId,
+    Signature,
+    SignatureCount,
+    SignatureLimit,
+)
+
+StartNumber: TypeAlias = Annotated[int, "process life of the run: 1, then 2 after a resume, …"]
+Remote: TypeAlias = Annotated[str, "git remote"]
+Branch: TypeAlias = Annotated[str, "run branch"]
+CommandIndex: TypeAlias = Annotated[int, "place of the command in the settings, counted from 0"]
+Command: TypeAlias = Annotated[str, "the command"]
+TargetNode: TypeAlias = Annotated[str, "node that the restart begins at"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """First line of every run."""
+
+    event: ClassVar[str] = "run_started"
+    flow_run_id: Annotated[str, "id of the Prefect flow run"]
+    graph_name: Annotated[str, "name of the pipeline"]
+    goal: Annotated[str, "the pipeline's goal; may be empty"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """A new start goes on with the run. The only event that may follow a terminal line."""
+
+    event: ClassVar[str] = "run_resumed"
+    start: StartNumber
+    from_node: Annotated[str, "last completed node of the checkpoint; empty when nothing was completed"]
+    previous_status: Annotated[str, "how the previous start ended: `success`, `fail` or `canceled`"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCompleted(Event):
+    """Terminal: the run succeeded. `final.json` is there and says the same."""
+
+    event: ClassVar[str] = "run_completed"
+    status: Annotated[Literal["success"], "always `success`"] = "success"
+    start: StartNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(Event):
+    """Terminal: the run failed or was canceled. `final.json` is there and says the same."""
+
+    event: ClassVar[str] = "run_failed"
+    status: Annotated[Literal["fail", "canceled"], "`fail` or `canceled`"]
+    reason: Annotated[str | None, "`failure_reason` of `final.json`; left out when empty"] = None
+    start: StartNumber
+
+
+TERMINAL_EVENTS = frozenset({RunCompleted.event, RunFailed.event})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """Someone asked the run to stop; the terminal line follows when everything has stopped."""
+
+    event: ClassVar[str] = "cancel_requested"
+    source: Annotated[str, "who asked, as it completes `canceled: …`, for example `by kilroy stop`"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarningGiven(Event):
+    """Something a person should know that does not change the run's course."""
+
+    event: ClassVar[str] = "warning"
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallWatchdogTimeout(Event):
+    """No event came for too long, so the run is ended."""
+
+    event: ClassVar[str] = "stall_watchdog_timeout"
+    stall_timeout_ms: Annotated[int, "limit, milliseconds"]
+    idle_ms: Annotated[int, "time since the last event, milliseconds"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupCommandStart(Event):
+    """Before each configured setup command."""
+
+    event: ClassVar[str] = "setup_command_start"
+    index: CommandIndex
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupCommandOk(Event):
+    """A setup command succeeded."""
+
+    event: ClassVar[str] = "setup_command_ok"
+    index: CommandIndex
+    command: Command
+    stdout: Annotated[str, "its output, trimmed"]
+    warning: Annotated[str | None, "a background child kept the output open after the command's end"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupCommandFailed(Event):
+    """A setup command failed; the run ends."""
+
+    event: ClassVar[str] = "setup_command_failed"
+    index: CommandIndex
+    command: Command
+    error: Annotated[str, "what went wrong, for example `exit status 2`"]
+    stdout: Annotated[str, "its output, trimmed"]
+    stderr: Annotated[str, "its error output, trimmed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitPushStart(Event):
+    """Before the run branch is pushed: at the end of the run, and at each restart."""
+
+    event: ClassVar[str] = "git_push_start"
+    remote: Remote
+    branch: Branch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitPushOk(Event):
+    """The run branch was pushed."""
+
+    event: ClassVar[str] = "git_push_ok"
+    remote: Remote
+    branch: Branch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitPushFailed(Event):
+    """The push failed. A `warning` precedes it; the run's status does not change."""
+
+    event: ClassVar[str] = "git_push_failed"
+    remote: Remote
+    branch: Branch
+    error: Annotated[str, "what git said"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRestart(Event):
+    """A `loop_restart` edge was taken. Written in the directory that the run leaves."""
+
+    event: ClassVar[str] = "loop_restart"
+    restart_count: Annotated[int, "restarts so far, this one included"]
+    target_node: TargetNode
+    new_logs_root: Annotated[str, "directory of the new attempt"]
+    retry_budget_reset: Annotated[Literal[True], "always true: retry counters begin anew"] = True
+    persist_keys: Annotated[tuple[str, ...], "context keys that are carried over"] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRestartBlocked(Event):
+    """A restart after a failure was refused, because the failure's class is not `transient_infra`. The run ends."""
+
+    event: ClassVar[str] = "loop_restart_blocked"
+    target_node: TargetNode
+    node_id: NodeId
+    failure_class: FailureClass
+    failure_reason: FailureReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRestartSignature(Event):
+    """A failure leads to a restart; its signature is counted."""
+
+    event: ClassVar[str] = "loop_restart_signature"
+    target_node: TargetNode
+    node_id: NodeId
+    signature: Signature
+    signature_count: SignatureCount
+    signature_limit: SignatureLimit
+    failure_reason: FailureReason
+    failure_class: FailureClass
+    restart_count: Annotated[int, "restarts so far"]
+    current_logs_root: Annotated[str, "directory of the attempt that failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRestartCircuitBreaker(Event):
+    """The same failure led to a restart too often. The run ends."""
+
+    event: ClassVar[str] = "loop_restart_circuit_breaker"
+    target_node: TargetNode
+    node_id: NodeId
+    signature: Signature
+    signature_count: SignatureCount
+    signature_limit: SignatureLimit

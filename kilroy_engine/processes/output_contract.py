@@ -1,0 +1,22 @@
+"""A node's ``outputs``: the files that it must leave in its place of work (Kilroy: output contracts)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kilroy_engine.graph.model import Node
+from kilroy_engine.rundir.files.inside import path_inside
+
+
+def missing_outputs(node: Node, work_dir: Path) -> tuple[str, ...]:
+    """Paths of the node's ``outputs`` (comma-separated, relative to ``work_dir``) that are neither file nor folder there.
+
+    A path that leads out of ``work_dir`` counts as missing.
+    """
+    declared = (part.strip() for part in node.text("outputs").split(","))
+    return tuple(path for path in declared if path and not _is_there(work_dir, path))
+
+
+def _is_there(root: Path, path: str) -> bool:
+    target = path_inside(root, path)
+    return target is not None and (target.is_file() or target.is_dir())

@@ -1,0 +1,138 @@
+"""The status contract: where a stage may leave its own verdict, and how that verdict becomes the outcome.
+
+An agent writes ``status.json`` into its work folder; :func:`ingest_status` moves it into the stage directory. Whatever lies
+there decides (:func:`with_stage_status`), for tools too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilroy_engine.errors import CorruptRecord, RunDirectoryError
+from kilroy_engine.limits import STATUS_BYTES
+from kilroy_engine.rundir.files.atomic import write_bytes
+from kilroy_engine.rundir.files.inside import goes_through_folders
+from kilroy_engine.rundir.files.regular import is_real_folder, read_file
+from kilroy_engine.rundir.stages.stage import STATUS_FILE, decode_status, read_status
+from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.outcome import Json, Outcome
+
+_PAUSES_S = (0.025, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusContract:
+    """Where an agent leaves its verdict: ``primary``, or ``fallback`` where it cannot write that. Both absolute."""
+
+    primary: Path
+    fallback: Path
+
+    @property
+    def root(self) -> Path:
+        """The work folder."""
+        return self.primary.parent
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell the agent."""
+        return {
+            "KILROY_STAGE_STATUS_PATH": str(self.primary),
+            "KILROY_STAGE_STATUS_FALLBACK_PATH": str(self.fallback),
+        }
+
+    def clear(self) -> None:
+        """Removes what an earlier stage left: an old verdict must not pass for a new one."""
+        for path in (self.primary, self.fallback):
+            if goes_through_folders(self.root, path.relative_to(self.root)) and not is_real_folder(path):
+                path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """Where a verdict was found: the fields of ``status_ingestion_decision``.
+
+    ``source`` is ``canonical`` (in the stage directory already), ``worktree``, ``dot_ai`` or empty for nowhere. ``copied``
+    tells whether the file was moved. ``diagnostic`` says why places were passed over.
+    """
+
+    source: str = ""
+    copied: bool = False
+    diagnostic: str = ""
+
+    @property
+    def found(self) -> bool:
+        return bool(self.source)
+
+    def as_json(self) -> dict[str, Json]:
+        """Kilroy's field names; without ``diagnostic`` where there is none."""
+        fields: dict[str, Json] = {"source": self.source, "copied": self.copied}
+        return fields | {"diagnostic": self.diagnostic} if self.diagnostic else fields
+
+
+def status_contract(run_id: str, work_dir: Path) -> StatusContract:
+    """The places for a stage that works in ``work_dir`` (Kilroy: status contract paths)."""
+    root = work_dir.absolute()
+    return StatusContract(root / STATUS_FILE, root / ".ai" / "runs" / run_id / STATUS_FILE)
+
+
+def ingest_status(contract: StatusContract, stage_dir: Path) -> Ingestion:
+    """Moves the agent's verdict into the stage directory, byte for byte. The first valid one counts."""
+    target = stage_dir / STATUS_FILE
+    if os.path.lexists(target):
+        return Ingestion("canonical")
+    rejected: list[str] = []
+    for source, path in (("worktree", contract.primary), ("dot_ai", contract.fallback)):
+        content, problem = _valid_content(contract.root, path)
+        if not problem:
+            write_bytes(target, content)
+            path.unlink(missing_ok=True)
+            return Ingestion(source, copied=True, diagnostic="; ".join(rejected))
+        rejected.append(f"fallback[{source}] {problem}: {path}")
+    return Ingestion(diagnostic="; ".join(rejected))
+
+
+def with_stage_status(outcome: Outcome, stage_dir: Path) -> Outcome:
+    """The outcome that counts: the stage's own ``status.json`` if it left a valid one, else ``outcome``.
+
+    ``meta`` and ``context_updates`` of ``outcome`` stay beneath those of the file, and the result counts as a verdict. A stage
+    that was stopped did not finish, whatever it wrote before: a canceled or timed-out outcome stands.
+    """
+    if outcome.failure_class == FailureClass.CANCELED or outcome.meta.get("timeout"):
+        return outcome
+    verdict = read_status(stage_dir)
+    if verdict is None:
+        return outcome
+    return verdict.with_updates(
+        verdict=True,
+        meta={**outcome.meta, **verdict.meta},
+        context_updates={**outcome.context_updates, **verdict.context_updates},
+    )
+
+
+def _valid_content(root: Path, path: Path) -> tuple[bytes, str]:
+    """Content of a verdict, or what is wrong with it. A file that is cut short is looked at twice more: it may still grow.
+
+    A verdict is a file of the work folder: neither it nor a folder on the way to it may be a link.
+    """
+    if not goes_through_folders(root, path.relative_to(root)):
+        return b"", "missing status artifact"
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            content = read_file(path, limit_bytes=STATUS_BYTES)
+        except RunDirectoryError:
+            return b"", "unreadable status artifact"
+        if content is None:
+            return b"", "missing status artifact"
+        try:
+            decode_status(content, path)
+        except CorruptRecord as error:
+            if not isinstance(error.__cause__, ValueError):
+                return b"", "invalid status payload"  # whole JSON, but no verdict
+        else:
+            return content, ""
+        if pause_s is not None:
+            time.sleep(pause_s)
+    return b"", "corrupt status artifact"

@@ -1,0 +1,122 @@
+"""Runs that have not ended: who owns them, from where, and how long they have been silent. From disk alone.
+
+The owner's ``flock`` is the truth on its machine: the kernel drops it when the process dies, whatever its id is reused for.
+For another machine (shared storage need not carry locks) there is only the time of the last touch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from kilroy_engine.errors import InvalidInput
+from kilroy_engine.events import TERMINAL_EVENTS, HumanGateOpened
+from kilroy_engine.rundir.files.layout import RunDirectory, flow_run_id_of
+from kilroy_engine.rundir.files.locks import is_held
+from kilroy_engine.rundir.files.machine import boot_id, host_name
+from kilroy_engine.rundir.files.records import FinalOutcome, RunLockRecord
+from kilroy_engine.rundir.ownership.ownership import Owner, find_record, owner_alive
+from kilroy_engine.rundir.stream.progress import last_event
+
+
+class Place(StrEnum):
+    """Where the owner of a run was last seen, as this machine sees it."""
+
+    HERE = "on this machine"
+    EARLIER_BOOT = "on this machine before it was started anew"
+    ELSEWHERE = "on another machine"
+
+
+@dataclass(frozen=True, slots=True)
+class UnendedRun:
+    """A run without its terminal line that nobody holds and nobody is ending.
+
+    ``silent_s`` counts from the last sign of life of any kind, ``heartbeat_age_s`` from the owner's last touch of its lock.
+    ``waits_for_person`` is true when the last thing told is an open human gate. ``half_written`` is true when ``final.json``
+    of this start is there and only the rest of the end is missing.
+    """
+
+    run: RunDirectory
+    owner: Owner
+    pid: int
+    host: str
+    place: Place
+    silent_s: float
+    heartbeat_age_s: float
+    waits_for_person: bool
+    half_written: bool
+
+
+def run_directories(root: Path, *, limit: int | None = None) -> list[RunDirectory]:
+    """Run directories below ``root``, the latest changed first, ``limit`` of them at most. A missing root holds none."""
+    folders: list[tuple[float, str]] = []
+    try:
+        with os.scandir(root) as entries:
+            for entry in filter(_may_be_a_run, entries):
+                try:
+                    folders.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
+                except OSError:
+                    continue  # removed just now
+    except OSError:
+        return []
+    return [RunDirectory(Path(path)) for _, path in sorted(folders, reverse=True)[:limit]]
+
+
+def _may_be_a_run(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+
+
+def examine(run: RunDirectory) -> UnendedRun | None:
+    """What is known of a run that nobody holds and that has not ended; None for any other.
+
+    Raises:
+        RunDirectoryError: the stream, the lock's record or ``final.json`` is damaged or cannot be read.
+    """
+    line, record = last_event(run.progress), find_record(run)
+    if record is None and line is None:
+        return None  # no start has taken this directory
+    start = record.start if record else 1
+    final = FinalOutcome.find(run)
+    has_end = final is not None and final.start == start
+    ended = line is not None and line.get("event") in TERMINAL_EVENTS and line.get("start", 1) == start
+    if (ended and has_end) or owner_alive(run) or is_held(run.end_lock):
+        return None
+    now = time.time()
+    return UnendedRun(
+        run=run,
+        owner=Owner(record.flow_run_id if record else _flow_run_id_from(run), start),
+        pid=record.pid if record else 0,
+        host=record.host if record else "",
+        place=_place(record),
+        silent_s=now - max(_times(run), default=now),
+        heartbeat_age_s=now - max(_times(run, (run.lock,)), default=0.0),
+        waits_for_person=line is not None and line.get("event") == HumanGateOpened.event,
+        half_written=has_end,
+    )
+
+
+def _place(record: RunLockRecord | None) -> Place:
+    if record is None or (record.host, record.boot_id) == (host_name(), boot_id()):
+        return Place.HERE
+    return Place.EARLIER_BOOT if record.host == host_name() else Place.ELSEWHERE
+
+
+def _times(run: RunDirectory, files: tuple[Path, ...] = ()) -> Iterator[float]:
+    attempt = run.attempts()[0]
+    for file in files or (run.path, run.lock, run.progress, run.conclusion, run.final, run.checkpoint, attempt.progress):
+        try:
+            yield file.lstat().st_mtime
+        except OSError:
+            continue  # not written yet
+
+
+def _flow_run_id_from(run: RunDirectory) -> str:
+    """The flow run that the directory's name leads to, "" where it was given another one."""
+    try:
+        return str(flow_run_id_of(run.path.name))
+    except InvalidInput:
+        return ""

@@ -1,0 +1,94 @@
+"""``run.log``: what happened, for people. One JSON object per line in Kilroy's field order; times have milliseconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from kilroy_engine.events.encoding import utf8
+from kilroy_engine.events.times import now
+from kilroy_engine.rundir.files.atomic import append_whole
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.traversal.outcome import Json
+
+
+class RunLog:
+    """Appends records to ``run.log``. Each record is one write, so threads and processes may share the file."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._path = run.log
+
+    def write(
+        self,
+        source: Literal["engine", "git", "tool", "agent"],
+        event: str,
+        message: str,
+        *,
+        node: str = "",
+        data: Mapping[str, Json] | None = None,
+        level: Literal["info", "warn"] = "info",
+    ) -> None:
+        """Appends one record; ``data`` is left out when there is none."""
+        record: dict[str, object] = {
+            "ts": f"{now():%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
+            "level": level,
+            "source": source,
+            "node": node,
+            "event": event,
+            "msg": message,
+        }
+        if data is not None:
+            record["data"] = dict(data)
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=str)
+        append_whole(self._path, utf8(line) + b"\n")
+
+    def worktree_created(self, path: str, *, branch: str, base_sha: str) -> None:
+        """The run's worktree is ready."""
+        data: dict[str, Json] = {"path": path, "branch": branch, "base_sha": base_sha}
+        self.write("git", "worktree.created", f"Worktree: {path} (branch: {branch})", data=data)
+
+    def run_started(self, run_id: str, *, graph: str, workspace: str, inputs: Mapping[str, Json] | None = None) -> None:
+        """The run begins; ``inputs`` with secrets masked."""
+        given: Json = dict(inputs) if inputs is not None else None
+        data: dict[str, Json] = {"run_id": run_id, "workspace": workspace, "inputs": given, "graph": graph}
+        self.write("engine", "run.started", f"Run started: {graph}", data=data)
+
+    def node_started(self, node_id: str, *, label: str, handler: str, attempt: int) -> None:
+        """An attempt at a stage begins."""
+        data: dict[str, Json] = {"handler": handler, "attempt": attempt}
+        self.write("engine", "node.started", f"Executing: {label}", node=node_id, data=data)
+
+    def node_completed(self, node_id: str, *, status: str, duration_ms: int, attempt: int) -> None:
+        """An attempt at a stage is over."""
+        data: dict[str, Json] = {"status": status, "duration_ms": duration_ms, "attempt": attempt}
+        self.write("engine", "node.completed", f"Node {node_id}: {status} ({duration_ms}ms)", node=node_id, data=data)
+
+    def context_updated(self, node_id: str, keys: Sequence[str]) -> None:
+        """A stage changed the context."""
+        data: dict[str, Json] = {"keys": list(keys)}
+        self.write("engine", "context.updated", f"Context updated: {len(keys)} keys", node=node_id, data=data)
+
+    def checkpoint_saved(self, node_id: str, *, sha: str) -> None:
+        """The state after a stage is on disk."""
+        data: dict[str, Json] | None = {"sha": sha} if sha else None
+        self.write("engine", "checkpoint.saved", f"Checkpoint: {sha[:8]}", node=node_id, data=data)
+
+    def edge_selected(self, source: str, target: str, *, method: str, condition: str) -> None:
+        """The walk goes on."""
+        data: dict[str, Json] = {"from": source, "to": target, "reason": method, "condition": condition}
+        self.write("engine", "edge.selected", f"{source} → {target} ({method})", data=data)
+
+    def tool_output(self, node_id: str, stream: str, line: str) -> None:
+        """One line of a tool's output; ``stream`` is ``stdout`` or ``stderr``."""
+        self.write("tool", stream, line, node=node_id)
+
+    def tool_exit(self, node_id: str, *, exit_code: int, duration_ms: int) -> None:
+        """A tool's command ended."""
+        data: dict[str, Json] = {"exit_code": exit_code, "duration_ms": duration_ms}
+        self.write("tool", "exit", f"exit {exit_code} ({duration_ms}ms)", node=node_id, data=data)
+
+    def run_completed(self, *, status: str, failure_reason: str, sha: str) -> None:
+        """The run ended, however it did."""
+        data: dict[str, Json] = {"status": status, "failure_reason": failure_reason, "sha": sha}
+        self.write("engine", "run.completed", f"Run completed: {status}", data=data)

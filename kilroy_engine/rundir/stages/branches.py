@@ -1,0 +1,144 @@
+"""Branches in a run directory: where each has its files, what it came to, and which passes of a fan-out there were."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, cast
+
+from pydantic import Field, JsonValue
+
+from kilroy_engine.events.encoding import compact
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.inside import real_folders
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import Record
+from kilroy_engine.rundir.stages.stage import decode_status, encode_status
+from kilroy_engine.traversal.branch import Branch
+from kilroy_engine.traversal.fanin import BranchResult
+from kilroy_engine.traversal.outcome import Json
+
+RESULTS_FILE = "parallel_results.json"
+_PASS = re.compile(r"pass(\d+)\Z")
+_SHOWN_CHARACTERS = 2000
+_CHILDREN = ("*/child/", "*/attempt_*/child/", "*/visit_*/child/", "*/visit_*/attempt_*/child/")
+
+
+class FanOutRecord(Record):
+    """`parallel/<fan-out>/pass<P>/fan_out.json`: a pass through a fan-out. A resume goes on with one that is not over."""
+
+    mend: ClassVar[str] = "Remove the folder of the pass; the branches then run anew."
+
+    node_id: str = Field(description="the fan-out")
+    base_sha: str = Field(default="", description="commit that the branches began at; empty without a repository")
+    join_node_id: str = Field(description="node where the branches end")
+    round: int = Field(default=0, description="visits of the fan-out that were over before this one")
+    attempt: int = Field(default=1, description="attempt in its visit")
+
+    @staticmethod
+    def path_in(run: RunDirectory) -> Path:
+        return run.path / "fan_out.json"
+
+
+class BranchRecord(Record):
+    """`parallel/<fan-out>/pass<P>/<NN>-<key>/result.json`: what a branch came to. The branch is over when it is there."""
+
+    mend: ClassVar[str] = "Remove it; the branch then goes on from its checkpoint."
+
+    branch_key: str = Field(description="key of the branch")
+    branch_name: str = Field(default="", description="its git branch; empty without a repository")
+    start_node_id: str = Field(description="its first node")
+    stop_node_id: str = Field(description="node where it ends, which is not its own")
+    head_sha: str = Field(default="", description="its last commit")
+    last_node_id: str = Field(default="", description="its last completed node")
+    outcome: dict[str, JsonValue] = Field(description="what it is judged by, in the shape of `status.json`")
+    completed_nodes: list[str] = Field(default_factory=list[str], description="its completed nodes in order")
+    logs_root: str = Field(default="", description="directory of the branch")
+    worktree_dir: str = Field(default="", description="folder that it worked in")
+    error: str = Field(default="", description="why it broke off; left out unless it did")
+    context: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue], description="context keys that it changed")
+    duration_ms: int = Field(default=0, description="how long it took, milliseconds")
+
+    optional: ClassVar[frozenset[str]] = frozenset({"error", "context", "duration_ms"})
+
+    @staticmethod
+    def path_in(run: RunDirectory) -> Path:
+        return run.path / "result.json"
+
+    @classmethod
+    def of(cls, result: BranchResult) -> BranchRecord:
+        fields = {name: getattr(result, name) for name in cls.model_fields if name not in ("outcome", "completed_nodes")}
+        return cls(
+            **fields,
+            outcome=cast("dict[str, JsonValue]", encode_status(result.outcome)),
+            completed_nodes=list(result.completed_nodes),
+        )
+
+    def to_result(self) -> BranchResult:
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("outcome", "completed_nodes")}
+        outcome = decode_status(compact(self.outcome), Path(self.logs_root))
+        return BranchResult(**fields, outcome=outcome, completed_nodes=tuple(self.completed_nodes))
+
+
+def pass_directory(run: RunDirectory, node_id: str, number: int) -> RunDirectory:
+    """`parallel/<fan-out>/pass<P>/`: the P-th time that the walk came through the fan-out."""
+    return RunDirectory(run.path / "parallel" / node_id / f"pass{number}")
+
+
+def branch_directory(passed: RunDirectory, branch: Branch) -> RunDirectory:
+    """`parallel/<fan-out>/pass<P>/<NN>-<key>/`: a branch; NN is the number of its edge, from 01."""
+    return RunDirectory(passed.path / f"{branch.number:02d}-{branch.key}")
+
+
+def last_pass(run: RunDirectory, node_id: str) -> int:
+    """Number of the latest pass through the fan-out, 0 before the first."""
+    folders = real_folders(run.path, f"parallel/{node_id}/pass*")
+    return max((int(m[1]) for folder in folders if (m := _PASS.match(folder.name))), default=0)
+
+
+def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
+    """Directories of all branches in a run directory, those inside restarts, child pipelines and other branches included."""
+    for folder in real_folders(run.path, "parallel/*/pass*/*"):
+        inner = RunDirectory(folder)
+        yield from all_branches(inner)
+        yield inner
+    for pattern in ("restart-*/", *_CHILDREN):
+        for folder in real_folders(run.path, pattern):
+            yield from all_branches(RunDirectory(folder))
+
+
+def write_results(stage_dir: Path, results: Iterable[BranchResult]) -> None:
+    """Writes ``parallel_results.json``: all results, by key and first node (Kilroy)."""
+    write_json(stage_dir / RESULTS_FILE, [BranchRecord.of(result).to_json() for result in in_order(results)])
+
+
+def in_order(results: Iterable[BranchResult]) -> list[BranchResult]:
+    """Results by key, then by first node."""
+    return sorted(results, key=lambda result: (result.branch_key, result.start_node_id))
+
+
+def shown_results(results: Iterable[BranchResult]) -> list[Json]:
+    """The same for the context, where long texts are cut: the file has them whole."""
+    return [_shortened(cast("Json", BranchRecord.of(result).to_json())) for result in in_order(results)]
+
+
+def read_shown(value: Json) -> list[BranchResult]:
+    """The results in a context value; an entry that is none is left out, because agents may set any key."""
+    entries = value if isinstance(value, list) else []
+    return [BranchRecord.model_validate(entry).to_result() for entry in entries if _is_result(entry)]
+
+
+def _is_result(entry: Json) -> bool:
+    needed: set[str] = {"branch_key", "start_node_id", "stop_node_id", "outcome"}
+    return isinstance(entry, Mapping) and needed <= entry.keys()
+
+
+def _shortened(value: Json) -> Json:
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]} …"
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return value

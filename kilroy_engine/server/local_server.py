@@ -1,0 +1,343 @@
+"""The Prefect server that ``kilroy run`` starts when none is configured, and that later runs use again.
+
+Prefect's own ephemeral server is started anew by every process and stopped before it has recorded the last task runs. This one
+is a detached process on the loopback interface with a home of its own, so that nothing of the user's Prefect profile is read or
+changed, and it ends by itself after an idle hour (``KILROY_SERVER_IDLE_S``). Nothing here imports Prefect: starting the server
+and importing Prefect in the caller can go on side by side.
+
+Below the state directory each Prefect version has a directory with ``server.json``, ``server.lock``, ``server.log`` and
+``home/``. The server process holds the lock for its whole life, so a free lock means that no server lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from kilroy_engine.errors import ServerError
+from kilroy_engine.server.database import block_types_are_shipped, seed_database
+from kilroy_engine.server.record import IDENTITY_PATH, LOOPBACK, ServerAnswer, ServerPaths, ServerRecord, ask
+
+START_TIMEOUT_S = 90.0  # a first start without a template, on a slow disk
+DRAIN_TIMEOUT_S = 60.0  # for ten thousand events; the server writes about 180 a second
+STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + 15.0
+IDLE_LIMIT_S = 3600.0
+
+_PROGRAM = Path(__file__).with_name("local_server_main.py")
+_GLANCE_TIMEOUT_S = 0.25  # a server that is up answers within milliseconds; one that starts would keep the caller waiting
+_ASK_TIMEOUT_S = 2.0  # a server with a busy event loop
+_POLL_S = 0.02
+_LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A server that is ready. ``started`` tells whether this call started it."""
+
+    api_url: str
+    ui_url: str
+    pid: int
+    started: bool
+
+    def flow_run_page(self, flow_run_id: object) -> str:
+        return f"{self.ui_url}/runs/flow-run/{flow_run_id}"
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What is known about the local server. ``server`` is None when none runs, ``answer`` when it does not answer (yet)."""
+
+    server: LocalServer | None
+    answer: ServerAnswer | None
+    prefect_version: str
+    database: Path
+    log: Path
+
+
+class ServerStart:
+    """A server that was found, is being started, or is being started by somebody else. See :func:`begin_server`."""
+
+    def __init__(self, paths: ServerPaths, on_status: Callable[[str], None]) -> None:
+        self._paths = paths
+        self._on_status = on_status
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready: LocalServer | None = None
+        self._find_or_launch()
+
+    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> LocalServer:
+        """Waits until the server answers.
+
+        Raises:
+            ServerError: it ended while starting, or did not answer in time; the message holds the end of its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self._ready is None:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise self._failure(f"did not answer within {timeout_s:g} s")
+            if self._process is not None and self._process.poll() is not None:
+                raise self._failure(f"ended with exit code {self._process.returncode} while starting")
+            if not self._take_if_ready(remaining_s):
+                time.sleep(_POLL_S)
+                if self._process is None:
+                    self._find_or_launch()  # whoever was starting or stopping it may be gone by now
+        return self._ready
+
+    def _find_or_launch(self) -> None:
+        if self._take_if_ready(_GLANCE_TIMEOUT_S):
+            return
+        paths = self._paths
+        try:
+            paths.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _lock(paths.lock) as lock_fd:
+                # Asked again under the lock: somebody may have been faster, and not every network file system shares locks.
+                if lock_fd is not None and not self._take_if_ready(_ASK_TIMEOUT_S):
+                    self._process = _launch(paths, lock_fd)
+                    self._on_status(f"Starting a local Prefect server (log: {paths.log})")
+        except (OSError, psutil.Error) as error:
+            raise ServerError(
+                f"The local Prefect server cannot be started: {error}. "
+                f"Make {paths.directory} writable, or set PREFECT_API_URL to use a server of your own.{_tail(paths.log)}"
+            ) from error
+
+    def _take_if_ready(self, timeout_s: float) -> bool:
+        record = ServerRecord.read(self._paths.record)
+        answer = ask(record, timeout_s, claim=True) if record else None
+        if record is None or answer is None or answer.ending:
+            return False
+        self._ready = LocalServer(record.api_url, record.ui_url, answer.pid, started=self._process is not None)
+        how = "Started" if self._process else "Using"
+        unused = "an idle hour" if answer.idle_limit_s == IDLE_LIMIT_S else f"{answer.idle_limit_s:g} idle seconds"
+        self._on_status(f"{how} the local Prefect server: {record.ui_url} (it stops after {unused})")
+        return True
+
+    def _failure(self, what: str) -> ServerError:
+        record = ServerRecord.read(self._paths.record)
+        return ServerError(
+            f"The local Prefect server {what}. Its log is {self._paths.log}; set PREFECT_API_URL to use a server of your own."
+            f"{_tail(self._paths.log)}",
+            url=record.api_url if record else "",
+        )
+
+
+def begin_server(*, state_dir: Path, on_status: Callable[[str], None]) -> ServerStart:
+    """Finds the local server of the installed Prefect version, or starts one, and comes back at once.
+
+    Call it before ``import prefect``, do that and other work, then call :meth:`ServerStart.wait_ready`.
+
+    Raises:
+        ServerError: the state directory cannot be written or the process cannot be started.
+    """
+    return ServerStart(ServerPaths.of(state_dir, version("prefect")), on_status)
+
+
+def ensure_server(*, state_dir: Path, on_status: Callable[[str], None], timeout_s: float = START_TIMEOUT_S) -> LocalServer:
+    """The local server, ready for use; started if none runs. Raises ServerError."""
+    return begin_server(state_dir=state_dir, on_status=on_status).wait_ready(timeout_s)
+
+
+def server_status(state_dir: Path) -> ServerStatus:
+    """What runs now, without starting anything and without counting as use."""
+    prefect_version = version("prefect")
+    paths = ServerPaths.of(state_dir, prefect_version)
+    record = ServerRecord.read(paths.record)
+    answer = ask(record, _ASK_TIMEOUT_S) if record else None
+    lives = record is not None and (answer is not None or record.process() is not None)
+    server = LocalServer(record.api_url, record.ui_url, record.pid, started=False) if record and lives else None
+    return ServerStatus(server, answer, prefect_version, paths.database, paths.log)
+
+
+def stop_server(state_dir: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    """Stops the local server after it has recorded the events that it holds. False if none ran.
+
+    Raises:
+        ServerError: it did not end within ``timeout_s``.
+    """
+    paths = ServerPaths.of(state_dir, version("prefect"))
+    record = ServerRecord.read(paths.record)
+    process = record.process() if record else None
+    if record is None or process is None:
+        return False
+    try:
+        process.send_signal(signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return False
+    deadline = time.monotonic() + timeout_s
+    while record.process() is not None:
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"The local Prefect server (pid {record.pid}) did not end within {timeout_s:g} s. Its log is {paths.log}; "
+                f"end it with `kill -9 {record.pid}` if nothing uses it.",
+                url=record.api_url,
+            )
+        time.sleep(_POLL_S)
+    return True
+
+
+def client_environment(server: LocalServer) -> dict[str, str]:
+    """Environment variables for a process that uses ``server``; set them before Prefect is imported there."""
+    return {"PREFECT_API_URL": server.api_url, "PREFECT_UI_URL": server.ui_url}
+
+
+def wait_until_recorded(api_url: str, flow_run_id: object, expected: int, timeout_s: float) -> bool:
+    """Waits until a local server has recorded ``expected`` finished task runs of a flow run; False if it has not by then.
+
+    A flow run ends before the server has written its last task runs. Only for a server on this machine that is to be stopped
+    or that dies with its container; others need no waiting.
+    """
+    address = urlsplit(api_url)
+    ended = {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}
+    query = json.dumps({"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "task_runs": {"state": ended}})
+    deadline = time.monotonic() + timeout_s
+    while True:
+        connection = HTTPConnection(address.hostname or LOOPBACK, address.port, timeout=_ASK_TIMEOUT_S)
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", f"{address.path}/task_runs/count", query, headers)
+            response = connection.getresponse()
+            if response.status == 200 and json.loads(response.read()) >= expected:
+                return True
+        except (OSError, HTTPException, ValueError):
+            pass  # a busy SQLite server refuses a request now and then: asked again until the deadline
+        finally:
+            connection.close()
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S * 5)
+
+
+def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
+    """Starts the process with the lock and a listening socket as its inheritance, and writes ``server.json``."""
+    prefect_version = version("prefect")
+    seed_database(paths, prefect_version)
+    if paths.log.exists():
+        paths.log.replace(paths.log.with_suffix(".log.1"))
+    previous = ServerRecord.read(paths.record)
+    instance = uuid.uuid4().hex
+    with _listen(previous.port if previous else 0) as listening, paths.log.open("wb") as log:
+        port = int(listening.getsockname()[1])
+        orders = {
+            "listening_fd": listening.fileno(),
+            "lock_fd": lock_fd,
+            "instance": instance,
+            "identity_path": IDENTITY_PATH,
+            "idle_limit_s": _idle_limit_s(os.environ),
+            "drain_timeout_s": DRAIN_TIMEOUT_S,
+        }
+        process = subprocess.Popen(
+            # By path and with -P: nothing on the way there is imported, and no directory of the caller adds modules.
+            [sys.executable, "-P", str(_PROGRAM), json.dumps(orders)],
+            env=_server_environment(os.environ, paths.home, port),
+            cwd=paths.home,  # no prefect.toml, .env or pyproject.toml of the caller, and the caller's directory stays removable
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C or hang-up of the caller's terminal is not for the server
+            pass_fds=(listening.fileno(), lock_fd),
+        )
+    # Reaps the process if it ends before this one, and keeps its exit code.
+    threading.Thread(target=process.wait, name="kilroy-server-reaper", daemon=True).start()
+    try:
+        record = ServerRecord.of_process(
+            process.pid, instance=instance, port=port, prefect_version=prefect_version, database=paths.database
+        )
+        record.write(paths.record)
+    except BaseException:  # a Ctrl-C too: a server without a record would hold the lock and never be found
+        process.kill()
+        raise
+    return process
+
+
+def _server_environment(caller: Mapping[str, str], home: Path, port: int) -> dict[str, str]:
+    """Settings of the server process: the caller's environment without any setting of Prefect, and the server's own."""
+    origin = f"http://{LOOPBACK}:{port}"
+    settings = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_API_HOST": LOOPBACK,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_UI_API_URL": f"{origin}/api",  # else the pages in the browser ask Prefect's default port
+        "PREFECT_UI_URL": f"{origin}/v2",
+        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),  # else it is written into the installed package
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Only its own pages: by default any web page that the user visits may read and steer the runs.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{origin},http://localhost:{port}",
+        # One transaction for 50 events instead of one for each: a third of the server's time per task run. Whole seconds only.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # Who holds slots of concurrency limits is kept on disk: after a restart nothing in memory would ever free them.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    if block_types_are_shipped(
+        version("prefect")
+    ):  # a second of work; a client that saves a block of another package registers it
+        settings |= {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false", "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false"}
+    return {name: value for name, value in caller.items() if not name.upper().startswith("PREFECT_")} | settings
+
+
+def _idle_limit_s(caller: Mapping[str, str]) -> float:
+    text = caller.get("KILROY_SERVER_IDLE_S", "")
+    try:
+        limit_s = float(text) if text else IDLE_LIMIT_S
+    except ValueError:
+        limit_s = 0.0
+    if not limit_s > 0:
+        raise ServerError(f"KILROY_SERVER_IDLE_S is {text!r}: it must be a number of seconds above 0.")
+    return limit_s
+
+
+def _listen(preferred_port: int) -> socket.socket:
+    """A listening socket on the loopback interface, on the port of the last time if it is free: printed links stay good."""
+    for port in (preferred_port, 0):
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ports of connections just closed can be taken
+        try:
+            listening.bind((LOOPBACK, port))
+            listening.listen(128)
+            return listening
+        except OSError:
+            listening.close()
+            if port == 0:
+                raise
+    raise AssertionError("the loop either returns or raises")
+
+
+@contextmanager
+def _lock(path: Path) -> Generator[int | None]:
+    """The lock's file descriptor if it is free, else None. A process that inherited the descriptor keeps the lock."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield fd
+    finally:
+        os.close(fd)  # not LOCK_UN: that would take the lock from the server too
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    except OSError:
+        return ""
+    return "".join(f"\n  {line}" for line in lines)
