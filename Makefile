@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RANGE := 3.8.0 3.9.1
-FAST := --numprocesses logical tests/unit tests/contract tests/docs
+FAST := --numprocesses logical --dist loadgroup tests/unit tests/contract tests/docs
 
 .PHONY: help setup demo test unit lint types layers docs bench faults versions clean
 

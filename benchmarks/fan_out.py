@@ -4,6 +4,7 @@ Every branch runs ``sleep 0.2``, so 0.2 s is what a fan-out would take if branch
 Run it on a machine that does nothing else. Writes ``docs/explanation/fan-out-cost.md``.
 """
 
+# ruff: noqa: PLC0415 - Prefect reads the environment that this program sets before it is imported
 from __future__ import annotations
 
 import json
@@ -43,9 +44,9 @@ def nested(branches: int) -> str:
 
 def measure(name: str, graph: str, repo: Path | None, folder: Path) -> str:
     """One run: a row of the table."""
-    from kilroy_engine.orchestration.launch import launch
-    from kilroy_engine.orchestration.preparation import RunParameters
-    from kilroy_engine.orchestration.settings import Options
+    from kilroy_engine.execution.preparing.preparation import RunParameters
+    from kilroy_engine.execution.preparing.settings import Options
+    from kilroy_engine.orchestration.flows.launch import launch
 
     run = folder / name.replace(" ", "-")
     options = Options(logs_root=str(run), workspace="git" if repo else "plain")

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from fan_out import WIDE, wide
 
+from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
+
 _ID = re.compile(r"[0-9a-f-]{36}")
 RUNS = int(os.environ.get("RUNS", "10"))
 LIMIT_S = 300.0
@@ -80,8 +82,6 @@ def row(number: int, folder: Path) -> str:
 
 def main() -> None:
     """Starts them all, waits for them and prints a table."""
-    from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
-
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "wide.dot").write_text(wide(WIDE), encoding="utf-8")

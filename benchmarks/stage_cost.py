@@ -6,6 +6,7 @@ cost is what is left of a stage after Prefect's task and the tool's process are 
 Usage: ``python benchmarks/stage_cost.py [--repetitions N] [--output FILE]``
 """
 
+# ruff: noqa: PLC0415 - Prefect reads the environment that this program sets before it is imported
 from __future__ import annotations
 
 import argparse
@@ -82,9 +83,9 @@ def measure(scratch: Path, repetitions: int) -> list[Row]:
 
 def measure_one(scratch: Path, name: str, files: int, stages: int, repetitions: int) -> Row:
     """One row: the pipeline and the empty tasks in turns, so that both meet the same conditions."""
-    from kilroy_engine.orchestration.launch import launch
-    from kilroy_engine.orchestration.preparation import RunParameters
-    from kilroy_engine.orchestration.settings import Options
+    from kilroy_engine.execution.preparing.preparation import RunParameters
+    from kilroy_engine.execution.preparing.settings import Options
+    from kilroy_engine.orchestration.flows.launch import launch
 
     repo = make_repository(scratch / f"repo-{files}", files) if files else None
     graph = pipeline(stages)
@@ -114,8 +115,8 @@ def measure_one(scratch: Path, name: str, files: int, stages: int, repetitions: 
 
 def run_small(launch: Callable[..., object], repo: Path | None) -> None:
     """A run without tool stages: the fixed cost of a run, which is no stage's."""
-    from kilroy_engine.orchestration.preparation import RunParameters
-    from kilroy_engine.orchestration.settings import Options
+    from kilroy_engine.execution.preparing.preparation import RunParameters
+    from kilroy_engine.execution.preparing.settings import Options
 
     options = Options(workspace="git" if repo else "plain", keep_worktree="never")
     launch(RunParameters(pipeline(0), repo=str(repo or ""), options=options), on_started=lambda started: None)

@@ -16,7 +16,7 @@
     │   ├── TransientStageError
     │   ├── PermanentStageError
     │   └── SessionLost
-    ├── RunCanceled (source)
+    ├── RunCanceled (kind)
     ├── RunDirectoryError (path)
     │   ├── RunAlreadyOwned (pid)
     │   ├── RunAlreadyFinished
@@ -33,6 +33,7 @@ between processes: every one takes its facts as keyword arguments and restores i
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,12 +161,38 @@ class SessionLost(StageError):
     """An agent cannot go on with a session: it is gone, or was another agent's. The stage begins a new one."""
 
 
-class RunCanceled(KilroyError):
-    """The run was asked to stop. ``source`` is the text after ``canceled:`` in the failure reason."""
+class StopKind(StrEnum):
+    """Who or what asks a run, or a part of one, to stop. Closed: the sentence beside a kind is for people only.
 
-    def __init__(self, message: str = "", *, source: str) -> None:
-        super().__init__(message or f"canceled: {source}", source=source)
-        self.source = source
+    A kind that is not known, from another program or a later version, reads as ``person``.
+    """
+
+    PERSON = "person"
+    """Somebody by a request in the run directory: ``kilroy stop``, or another program."""
+    PREFECT = "prefect"
+    """A cancel in Prefect's UI or API."""
+    SIGNAL = "signal"
+    """A signal to the flow's process."""
+    DEADLINE = "deadline"
+    """The run's own time limit."""
+    STALL = "stall"
+    """The stall watchdog: the run stops as failed, not as canceled."""
+    PARENT = "parent"
+    """What is around it stops: the run around a branch, or a child pipeline's node."""
+    ANSWERED = "answered"
+    """A branch whose fan-out does not need its answer any more."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> StopKind | None:
+        return cls.PERSON if isinstance(value, str) else None
+
+
+class RunCanceled(KilroyError):
+    """The run was asked to stop. The message is the failure reason, ``kind`` says what asked."""
+
+    def __init__(self, message: str, *, kind: StopKind) -> None:
+        super().__init__(message, kind=kind)
+        self.kind = kind
 
 
 class RunDirectoryError(KilroyError):

@@ -4,6 +4,7 @@ Run it after a change of the Prefect version: ``python scripts/build_server_temp
 block registration in a temporary home and writes ``kilroy_engine/server/prefect-<version>-<revision>.db.gz``.
 """
 
+# ruff: noqa: PLC0415 - Prefect reads the environment that this program sets before it is imported
 from __future__ import annotations
 
 import asyncio

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from kilroy_engine.events.base import EventSink, discard_event
 from kilroy_engine.graph.model import Node
-from kilroy_engine.handlers.base import Cancellation, OutputSink, discard_output
-from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.processes.output import OutputSink, discard_output
+from kilroy_engine.stopping import Cancellation
+from kilroy_engine.traversal.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class AgentRequest:
 
     ``node`` carries model, provider and effort as attributes. ``environment`` is complete. Logs go to ``stage_dir``, work
     happens in ``work_dir``. ``timeout_s`` limits the task, None for the agent's default. ``output`` gets what the agent says
-    while it works, line by line.
+    while it works, line by line; ``tell`` gets events about the stage while they arise, such as
+    :class:`~kilroy_engine.events.LlmUsage`.
 
     ``thread`` is not empty where later stages may go on with this conversation: the agent keeps it and names it in its result.
     ``session`` is what it, or a later task of the thread, was named by before; empty for a new conversation.
@@ -34,24 +37,7 @@ class AgentRequest:
     session: str = ""
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a task consumed of one model: the fields of the event ``llm_usage``. ``cost_usd`` is None where nobody says."""
-
-    model: str
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float | None = None
-
-    def as_json(self) -> dict[str, Json]:
-        fields: dict[str, Json] = {
-            "model": self.model,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-        }
-        return fields if self.cost_usd is None else fields | {"cost_usd": self.cost_usd}
+    tell: EventSink = discard_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +53,6 @@ class AgentResult:
 
     response: str
     outcome: Outcome | None = None
-    usage: tuple[Usage, ...] = ()
     session: str = ""
 
 

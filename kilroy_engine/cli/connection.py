@@ -103,7 +103,7 @@ def _import_prefect() -> None:
     """Prefect makes a million objects that stay: not collecting in between saves a seventh of the time."""
     gc.disable()
     try:
-        import_module("kilroy_engine.orchestration.launch")
+        import_module("kilroy_engine.orchestration.flows.launch")
     finally:
         gc.freeze()
         gc.enable()

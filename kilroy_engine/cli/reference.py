@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from kilroy_engine.cli.app import build_app
-from kilroy_engine.orchestration.settings import SETTINGS, Setting
-from kilroy_engine.orchestration.settings_file import KILROY_KEYS_WITHOUT_MEANING
+from kilroy_engine.execution.preparing.settings import SETTINGS, Setting
+from kilroy_engine.execution.preparing.settings_file import KILROY_KEYS_WITHOUT_MEANING
 
 _TABLE_HEAD = (
     "| setting | meaning | default | `kilroy run` | flow parameter | environment | run.yaml |\n|---|---|---|---|---|---|---|\n"

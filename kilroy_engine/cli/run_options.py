@@ -14,7 +14,7 @@ from cyclopts.validators import MutuallyExclusive
 from kilroy_engine.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from kilroy_engine.orchestration.settings import Options
+    from kilroy_engine.execution.preparing.settings import Options
 
 _IDENTITY = Group("The run", sort_key=1)
 _PLACE = Group("Where it works", sort_key=2, help="At most one of `--repo`, `--workdir` and `--no-git`.")
@@ -126,7 +126,7 @@ class Limits:
 
 def options_of(identity: Identity, place: Place, workers: Workers, limits: Limits) -> Options:
     """The flow's ``options``; paths are made absolute, because the flow need not share this process's folder."""
-    from kilroy_engine.orchestration.settings import Options
+    from kilroy_engine.execution.preparing.settings import Options
 
     return Options(
         simulate=workers.simulate,

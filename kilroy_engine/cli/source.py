@@ -40,8 +40,8 @@ def read_source(name: str) -> Source:
         PipelineNotFound: nothing readable is there.
         PackageSyntaxError: the ``workflow.toml`` of a package is malformed.
     """
-    from kilroy_engine.orchestration.package import package_at
-    from kilroy_engine.orchestration.pipeline_file import read_pipeline
+    from kilroy_engine.execution.preparing.package import package_at
+    from kilroy_engine.execution.preparing.pipeline_file import read_pipeline
 
     if name == STANDARD_INPUT:
         return Source(read_standard_input(), STANDARD_INPUT_NAME, Path.cwd())

@@ -20,7 +20,6 @@ from kilroy_engine.events.routing import (
     LoopIteration,
     LoopTerminated,
     NoMatchingFailEdgeFallback,
-    event_of,
 )
 from kilroy_engine.events.run import (
     TERMINAL_EVENTS,
@@ -236,7 +235,6 @@ __all__ = [
     "TmuxSessionComplete",
     "TmuxSessionStart",
     "WarningGiven",
-    "event_of",
     "field_names",
     "to_line",
 ]

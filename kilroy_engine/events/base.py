@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated, ClassVar, TypeAlias
 
@@ -33,6 +34,14 @@ class Event:
     """Base of all events. A field that is None is left out of the line."""
 
     event: ClassVar[str]
+
+
+EventSink: TypeAlias = Callable[[Event], None]
+"""Called with an event as soon as what it tells has happened."""
+
+
+def discard_event(event: Event) -> None:
+    """A sink for events that nobody follows."""
 
 
 @cache

@@ -1,15 +1,11 @@
-"""Events of the walk's decisions, and how they follow from the decisions themselves."""
+"""Events of the walk's decisions, made by the walk itself."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, ClassVar, TypeAlias, assert_never
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, TypeAlias
 
 from kilroy_engine.events.base import Event, FailureReason, NodeId
-from kilroy_engine.events.parallel import SubgraphDeterministicFailureCycleBreaker
-from kilroy_engine.events.run import LoopRestartBlocked, LoopRestartCircuitBreaker, LoopRestartSignature
-from kilroy_engine.events.stage import DeterministicFailureCycleBreaker, StuckCycleBreaker
-from kilroy_engine.traversal import state
 
 LoopId: TypeAlias = Annotated[str, "`loop_id` of the loop, else the id of the node that ends it"]
 LoopEndNode: TypeAlias = Annotated[str, "node that ends an iteration"]
@@ -81,45 +77,3 @@ class LoopTerminated(Event):
     loop_id: LoopId
     iterations: Annotated[int, "how many there were"]
     end_node: LoopEndNode
-
-
-def event_of(decision: state.Decision, *, logs_root: str, subgraph: bool = False) -> Event:
-    """The event that tells a decision of the walk; ``logs_root`` is the directory that the walk works in. ``subgraph`` is for
-    the walk of a branch, for which Kilroy has other words."""
-    match decision:
-        case state.ConditionEvaluated(node_id, edge_to, condition, matched):
-            return EdgeConditionEvaluated(node_id=node_id, edge_to=edge_to, condition=condition, matched=matched)
-        case state.EdgeSelected():
-            return EdgeSelected(
-                from_node=decision.from_node,
-                to_node=decision.to_node,
-                label=decision.label,
-                condition=decision.condition,
-                hop_source=decision.hop_source,
-                selection_method=decision.selection_method,
-                candidates_evaluated=decision.candidates_evaluated,
-                conditions_matched=decision.conditions_matched,
-            )
-        case state.RetryTargetTaken(node_id, retry_target, failure_reason):
-            return NoMatchingFailEdgeFallback(node_id=node_id, retry_target=retry_target, failure_reason=failure_reason)
-        case state.GoalGateRetried(gate, target):
-            return GoalGateRetry(gate=gate, target=target)
-        case state.StuckCycle(node_id, visit_count, visit_limit):
-            return StuckCycleBreaker(
-                node_id=node_id, visit_count=visit_count, visit_limit=visit_limit, subgraph=subgraph or None
-            )
-        case state.FailureCycle(node_id, signature, count, limit):
-            kind = SubgraphDeterministicFailureCycleBreaker if subgraph else DeterministicFailureCycleBreaker
-            return kind(node_id=node_id, signature=signature, signature_count=count, signature_limit=limit)
-        case state.LoopRepeated(loop_id, iteration, begin_node, end_node):
-            return LoopIteration(loop_id=loop_id, iteration=iteration, begin_node=begin_node, end_node=end_node)
-        case state.LoopEnded(loop_id, iterations, end_node):
-            return LoopTerminated(loop_id=loop_id, iterations=iterations, end_node=end_node)
-        case state.RestartSigned():
-            return LoopRestartSignature(**asdict(decision), current_logs_root=logs_root)
-        case state.RestartBlocked():
-            return LoopRestartBlocked(**asdict(decision))
-        case state.RestartCycle():
-            return LoopRestartCircuitBreaker(**asdict(decision))
-        case _:
-            assert_never(decision)

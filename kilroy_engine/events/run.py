@@ -187,7 +187,7 @@ class LoopRestartSignature(Event):
     failure_reason: FailureReason
     failure_class: FailureClass
     restart_count: Annotated[int, "restarts so far"]
-    current_logs_root: Annotated[str, "directory of the attempt that failed"]
+    current_logs_root: Annotated[str, "directory of the attempt that failed"] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from kilroy_engine.errors import RunCanceled
+from kilroy_engine.events.base import EventSink, discard_event
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.references import Reference
+from kilroy_engine.processes.output import OutputSink, discard_output
+from kilroy_engine.rundir.stages.branches import BranchRecord
+from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.branch import BranchPlan
-from kilroy_engine.traversal.fanin import BranchResult, FanOutPolicy
+from kilroy_engine.traversal.fanin import FanOutPolicy
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 from kilroy_engine.workspace.branching import BranchWorkspace
-
-
-class Cancellation:
-    """A request to stop that every wait of the engine watches. Set once; the first one wins."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._lock = threading.Lock()
-        self._source = ""
-        self._failure = ""
-        self._followers: list[Cancellation] = []
-
-    def __reduce__(self) -> tuple[type[Cancellation], tuple[()]]:
-        # Another process cannot see this one's event: whoever takes work there looks for a request on disk.
-        return Cancellation, ()
-
-    def linked(self) -> Cancellation:
-        """A cancellation for a part of the work: requested together with this one, or alone."""
-        follower = Cancellation()
-        with self._lock:
-            self._followers.append(follower)
-        if self.requested:
-            follower._stop(self._source, failure=self._failure)
-        return follower
-
-    def request(self, source: str) -> bool:
-        """Asks the run to stop as canceled. ``source`` completes ``canceled: …``. False when it was asked before."""
-        return self._stop(source, failure="")
-
-    def give_up(self, failure: str) -> bool:
-        """Asks the run to stop as failed, with ``failure`` as its reason. False when it was asked before."""
-        return self._stop("", failure=failure)
-
-    def _stop(self, source: str, *, failure: str) -> bool:
-        with self._lock:
-            if self._event.is_set():
-                return False
-            self._source, self._failure = source, failure
-            self._event.set()
-        for follower in self._followers:
-            follower._stop(source, failure=failure)
-        return True
-
-    @property
-    def requested(self) -> bool:
-        return self._event.is_set()
-
-    @property
-    def source(self) -> str:
-        """Who asked for a cancel; empty while nobody did."""
-        return self._source
-
-    @property
-    def failed(self) -> bool:
-        """Whether the run stops as failed rather than canceled."""
-        return bool(self._failure)
-
-    @property
-    def reason(self) -> str:
-        """Why the run stops, as it stands in ``failure_reason``; empty while nobody asked."""
-        return self._failure or (f"canceled: {self._source}" if self._source else "")
-
-    def raise_if_requested(self) -> None:
-        """Raises:
-        RunCanceled: A stop was requested.
-        """
-        if self.requested:
-            raise RunCanceled(self.reason, source=self._source)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Sleeps up to ``timeout_s`` seconds; True as soon as a stop is requested."""
-        return self._event.wait(timeout_s)
-
-
-OutputSink: TypeAlias = Callable[[str, str], None]
-"""Called with (stream, line): stream is ``stdout`` or ``stderr``, the line has no newline and is not empty."""
-
-
-def discard_output(stream: str, line: str) -> None:
-    """A sink for output that nobody follows."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +29,8 @@ class StageRequest:
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
     included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
     ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
+    ``output`` takes lines of output, ``tell`` takes events about this stage, both while it works: what is told is on disk at
+    once, whatever becomes of the stage.
     ``guidance`` is what a manager has to say to this pipeline's agents, empty where it says nothing.
     """
 
@@ -125,6 +49,7 @@ class StageRequest:
     outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
+    tell: EventSink = discard_event
     guidance: str = ""
 
 
@@ -161,8 +86,8 @@ class FanOut:
 class FanIn:
     """Branches to bring together: the work of ``winner``, or of all that succeeded. ``notes`` say how it was chosen."""
 
-    results: tuple[BranchResult, ...]
-    winner: BranchResult
+    results: tuple[BranchRecord, ...]
+    winner: BranchRecord
     merge_all: bool
     copy_max_bytes: int
     notes: str

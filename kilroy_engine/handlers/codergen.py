@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import SessionLost
+from kilroy_engine.events import StatusIngestionDecision, WarningGiven
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
-from kilroy_engine.processes.stage_status import Ingestion, StatusContract, ingest_status, status_contract, with_stage_status
+from kilroy_engine.processes.stage_status import Ingestion, StatusContract, ingest_status, status_contract
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.failure import FailureClass
-from kilroy_engine.traversal.fidelity import SESSION_KEY
-from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
+from kilroy_engine.traversal.outcome import Outcome, failure, success
 
 RESPONSE_EXCERPT = 200
 """Characters of the response that go into the context (Spec 4.5)."""
@@ -23,11 +23,7 @@ RESPONSE_EXCERPT = 200
 
 @dataclass(frozen=True, slots=True)
 class CodergenHandler:
-    """Hands a node to the agent that ``agent_for`` names; a node without one fails, it never succeeds in silence.
-
-    The outcome's ``meta`` tells the engine what to report: ``status_ingestion`` (the fields of the event
-    ``status_ingestion_decision``), ``usage`` (a list of the fields of ``llm_usage``), ``session`` and ``session_lost``.
-    """
+    """Hands a node to the agent that ``agent_for`` names; a node without one fails, it never succeeds in silence."""
 
     agent_for: Callable[[Node], Agent | None]
 
@@ -41,21 +37,25 @@ class CodergenHandler:
             return failure(reason, failure_class=FailureClass.DETERMINISTIC)
         contract = status_contract(request.run_id, request.work_dir)
         contract.clear()
-        lost = ""
         try:
             result = agent.run(_task(request, contract))
         except SessionLost as error:
             # A session is a convenience of the agent's; the run knows enough to begin another one.
-            lost = str(error)
+            request.tell(WarningGiven(message=f"{node.id}: began a new session: {error}"))
             afresh = replace(request, carried=replace(request.carried, session=""))
             result = agent.run(_task(afresh, contract))
         if result.response.strip():
             write_text(request.stage_dir / "response.md", result.response)
         ingestion = ingest_status(contract, request.stage_dir)
-        outcome = _reported(node, result, ingestion)
-        if lost:
-            outcome = outcome.with_updates(meta={**outcome.meta, "session_lost": lost})
-        return with_stage_status(outcome, request.stage_dir)
+        request.tell(
+            StatusIngestionDecision(
+                node_id=node.id,
+                source=ingestion.source,
+                copied=ingestion.copied,
+                diagnostic=ingestion.diagnostic or None,
+            )
+        )
+        return _outcome(node, result, ingestion)
 
 
 def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
@@ -73,19 +73,15 @@ def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
         session=request.carried.session,
         cancellation=request.cancellation,
         output=request.output,
+        tell=request.tell,
     )
 
 
-def _reported(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
-    """What the stage comes to without a valid status file, with everything that the engine is to report."""
+def _outcome(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
+    """What the stage comes to without a valid status file."""
     outcome = _without_status(node, result, ingestion)
-    meta: dict[str, Json] = {**outcome.meta, "status_ingestion": ingestion.as_json()}
-    if result.usage:
-        meta["usage"] = [usage.as_json() for usage in result.usage]
-    if result.session:
-        meta[SESSION_KEY] = result.session
     updates = {**outcome.context_updates, "last_stage": node.id, "last_response": result.response[:RESPONSE_EXCERPT]}
-    return outcome.with_updates(meta=meta, context_updates=updates)
+    return outcome.with_updates(session=result.session, context_updates=updates)
 
 
 def _without_status(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:

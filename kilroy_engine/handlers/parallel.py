@@ -11,9 +11,9 @@ from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanIn, FanOut, StageRequest
 from kilroy_engine.rundir.files.artifacts import whole_value
 from kilroy_engine.rundir.files.atomic import write_text
-from kilroy_engine.rundir.stages.branches import read_shown
+from kilroy_engine.rundir.stages.branches import BranchRecord, read_shown
 from kilroy_engine.traversal.branch import branch_plan
-from kilroy_engine.traversal.fanin import RESULTS_KEY, BranchResult, FanOutPolicy, all_failed, winner
+from kilroy_engine.traversal.fanin import RESULTS_KEY, FanOutPolicy, all_failed, winner
 from kilroy_engine.traversal.outcome import Outcome, Status, failure
 from kilroy_engine.workspace.branching import BranchWorkspace
 from kilroy_engine.workspace.copying import DEFAULT_COPY_MAX_BYTES
@@ -60,7 +60,7 @@ class FanInHandler:
             notes=f"fan-in selected {chosen.branch_key} ({chosen.outcome.status}){remark}",
         )
 
-    def _ranked(self, request: StageRequest, results: Sequence[BranchResult], best: BranchResult) -> tuple[BranchResult, str]:
+    def _ranked(self, request: StageRequest, results: Sequence[BranchRecord], best: BranchRecord) -> tuple[BranchRecord, str]:
         agent = self.agent_for(request.node) if request.node.has("prompt") and not request.simulate else None
         if agent is None:
             return best, ""
@@ -70,7 +70,7 @@ class FanInHandler:
         return (candidates[key], ", chosen by the agent") if key else (best, ", the agent named none of the branches")
 
 
-def _ask(agent: Agent, request: StageRequest, candidates: Sequence[BranchResult]) -> list[str]:
+def _ask(agent: Agent, request: StageRequest, candidates: Sequence[BranchRecord]) -> list[str]:
     """What the agent may have meant by its answer, best first: its preferred label, the lines of its response from the end."""
     prompt = ranking_prompt(request.node, candidates)
     write_text(request.stage_dir / "prompt.md", prompt)
@@ -91,7 +91,7 @@ def _ask(agent: Agent, request: StageRequest, candidates: Sequence[BranchResult]
     return [*label, *(line.strip(" `*.\"'") for line in reversed(result.response.splitlines()) if line.strip())]
 
 
-def ranking_prompt(node: Node, candidates: Sequence[BranchResult]) -> str:
+def ranking_prompt(node: Node, candidates: Sequence[BranchRecord]) -> str:
     """The node's own prompt below a list of the branches to choose from, and how to answer."""
     lines = ["BRANCHES TO CHOOSE FROM"]
     for result in candidates:

@@ -8,10 +8,9 @@ from pathlib import Path
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.processes.command import Command, CommandEnd, Ending, run_command
 from kilroy_engine.processes.go_text import duration_text, exit_text
-from kilroy_engine.processes.stage_status import with_stage_status
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.regular import read_part
-from kilroy_engine.traversal.failure import OUTPUT_DIGEST_KEY, FailureClass, output_digest
+from kilroy_engine.traversal.failure import FailureClass, output_digest
 from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, success
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -46,7 +45,7 @@ def run_tool(request: StageRequest, /) -> Outcome:
     except (OSError, ValueError) as error:
         return failure(_cannot_start(error, request.work_dir))
     _write_timing(request.stage_dir, end)
-    return with_stage_status(_outcome_of(request, command, end, timeout_s), request.stage_dir)
+    return _outcome_of(request, command, end, timeout_s)
 
 
 def _timeout_s(request: StageRequest) -> float:
@@ -60,7 +59,7 @@ def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s:
             return failure(request.cancellation.reason, failure_class=FailureClass.CANCELED)
         case Ending.TIMED_OUT:
             reason = f"tool_command timed out after {duration_text(timeout_s)}"
-            return Outcome(Status.FAIL, failure_reason=reason, meta={"timeout": True, "timeout_seconds": int(timeout_s)})
+            return failure(reason).with_updates(timed_out=True, meta={"timeout_seconds": int(timeout_s)})
         case Ending.EXITED:
             pass
     stdout, stderr = (_head_of(request.stage_dir / name) for name in ("stdout.log", "stderr.log"))
@@ -72,14 +71,13 @@ def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s:
     updates["tool.exit_status"] = reason
     hint = _hint(command, stderr, request.work_dir)
     reason = f"{reason}\n  hint: {hint}" if hint else reason
-    return Outcome(Status.FAIL, context_updates=updates, failure_reason=reason, meta=_digest(request.stage_dir, output))
+    digest = _digest(request.stage_dir) if len(output) >= OUTPUT_LIMIT else ""
+    return Outcome(Status.FAIL, context_updates=updates, failure_reason=reason, output_digest=digest)
 
 
-def _digest(stage_dir: Path, output: str) -> dict[str, Json]:
+def _digest(stage_dir: Path) -> str:
     """What tells this failure from the next one where ``tool.output`` holds only the beginning of a long output."""
-    if len(output) < OUTPUT_LIMIT:
-        return {}
-    return {OUTPUT_DIGEST_KEY: output_digest(_tail_of(stage_dir / "stdout.log") + _tail_of(stage_dir / "stderr.log"))}
+    return output_digest(_tail_of(stage_dir / "stdout.log") + _tail_of(stage_dir / "stderr.log"))
 
 
 def _tail_of(log: Path) -> str:

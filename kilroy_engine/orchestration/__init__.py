@@ -1,1 +1,1 @@
-"""Pipelines as Prefect flows: with cli/, the only place that imports Prefect."""
+"""Pipelines as Prefect flows: implements the ports of ``execution`` with Prefect."""

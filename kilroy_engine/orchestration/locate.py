@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import contextvars
-import logging
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.urls import url_for
 
 from kilroy_engine.errors import CorruptRecord, InvalidInput
-from kilroy_engine.orchestration.settings import Options, run_directory_path
-from kilroy_engine.rundir.files.layout import RunDirectory, run_id_of
+from kilroy_engine.execution.ports import Identity
+from kilroy_engine.execution.preparing.settings import Options, run_directory_path, run_id_for
+from kilroy_engine.orchestration.noting import note
+from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.ownership.ownership import find_record
 
 RUN_DIRECTORY_LABEL = "kilroy.run_directory"
 RUN_ID_LABEL = "kilroy.run_id"
-_LABEL_LIMIT_S = 10.0
-_LABEL_PAUSES_S = (1.0, 2.0, *(5.0,) * 24)
-"""Between one try to label a flow run and the next: two minutes in all."""
-_INSIST_S = 30.0
-_INSIST_PAUSE_S = 1.0
-_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What Prefect knows a run by. ``page_url`` is its page in the Prefect UI, empty where no UI is known."""
-
-    flow_run_id: UUID
-    flow_run_name: str
-    deployment_id: UUID | None
-    page_url: str
-
-    @classmethod
-    def of(cls, flow_run: FlowRun) -> Identity:
-        """Identity of a flow run."""
-        return cls(flow_run.id, flow_run.name, flow_run.deployment_id, url_for("flow-run", flow_run.id) or "")
-
-    @property
-    def supervised(self) -> bool:
-        """Whether a worker or runner started the flow's process, hands it cancels and sees it die."""
-        return self.deployment_id is not None
-
-
-def run_id_for(flow_run_id: UUID, options: Options) -> str:
-    """The run's id: as given, else the ULID form of the flow run's id."""
-    return options.run_id or run_id_of(flow_run_id)
+def identity_of(flow_run: FlowRun) -> Identity:
+    """What Prefect knows the run of this flow run by."""
+    return Identity(flow_run.id, flow_run.name, flow_run.deployment_id, url_for("flow-run", flow_run.id) or "")
 
 
 def locate(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
@@ -126,50 +95,11 @@ def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
     return owner == str(flow_run_id)
 
 
-@dataclass(eq=False)
-class Labels:
-    """The run id and the directory, noted at the flow run for hooks, people and scripts that start from Prefect."""
-
-    flow_run_id: UUID
-    values: Mapping[str, str]
-    _written: threading.Event = field(default_factory=threading.Event)
-    _away: bool = False
-
-    def begin(self) -> None:
-        """Writes them. A server that is busy or away gets them later: a thread tries on, and the run need not wait."""
-        if not self._try():
-            context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(self._try_on,), name="kilroy-labels", daemon=True).start()
-
-    def insist(self) -> None:
-        """At the end of the run, which may come before the thread's next try: waits for a server that is busy, for a while,
-        and not for one that is away."""
-        give_up = time.monotonic() + _INSIST_S
-        while not self._written.is_set() and not self._try() and not self._away and time.monotonic() < give_up:
-            self._written.wait(_INSIST_PAUSE_S)
-
-    def _try_on(self) -> None:
-        for pause_s in _LABEL_PAUSES_S:
-            if self._written.wait(pause_s) or self._try():
-                return
-        where = self.values[RUN_DIRECTORY_LABEL]
-        _log.warning("flow run %s has no label for its run directory %s: the server does not take it", self.flow_run_id, where)
-
-    def _try(self) -> bool:
-        without_retries = temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
-        try:
-            with without_retries, get_client(httpx_settings={"timeout": _LABEL_LIMIT_S}, sync_client=True) as client:
-                client.update_flow_run_labels(self.flow_run_id, dict(self.values))
-        except httpx.HTTPError as error:
-            _log.debug("labels of flow run %s: %s", self.flow_run_id, error)
-            self._away = isinstance(error, httpx.ConnectError)
-            return False
-        self._written.set()
-        return True
-
-
-def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> Labels:
-    """Labels the flow run with its run id and directory, now or as soon as the server takes that."""
-    labels = Labels(flow_run_id, {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id})
-    labels.begin()
-    return labels
+def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> None:
+    """Notes the run id and the directory at the flow run, for hooks, people and scripts that start from Prefect."""
+    labels = {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id}
+    note(
+        flow_run_id,
+        f"the label of flow run {flow_run_id} for its run directory {run.path}",
+        lambda prefect: prefect.update_flow_run_labels(flow_run_id, dict(labels)),
+    )

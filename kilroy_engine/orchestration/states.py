@@ -17,6 +17,8 @@ from prefect import State
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 
+from kilroy_engine.errors import StopKind
+from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, Status
 
@@ -40,10 +42,12 @@ def final_status_of(state: State) -> FinalStatus | None:
             return None
 
 
-def state_message(state: State) -> str:
-    """What a terminal state says about the end, in the words of ``failure_reason``."""
-    message = state.message or state.name or ""
-    return f"crashed: {message}" if state.is_crashed() else message
+def observed_in(state: State) -> Observed:
+    """What Prefect's state says about the end of a run. A cancel has no reason of Prefect's own: whoever asked is on disk."""
+    status, message = final_status_of(state), state.message or state.name or ""
+    if status is FinalStatus.CANCELED:
+        return Observed(status)
+    return Observed(status, f"crashed: {message}", crashed=True) if state.is_crashed() else Observed(status, message)
 
 
 def agrees(state: State | None, final: FinalOutcome) -> bool:
@@ -58,17 +62,17 @@ def end_state(final: FinalOutcome) -> State:
         case FinalStatus.SUCCESS:
             return Completed(message="exit reached")
         case FinalStatus.FAIL:
-            return Crashed(message=reason) if reason.startswith("crashed:") else Failed(message=reason)
+            return Crashed(message=reason) if final.crashed else Failed(message=reason)
         case FinalStatus.CANCELED:
             return Cancelled(message=reason)
 
 
-def to_flow_state(conclusion: Conclusion, *, deadline: bool = False, by_signal: bool = False) -> State:
+def to_flow_state(conclusion: Conclusion, *, tell_canceling: bool = False) -> State:
     """The state that the flow body returns.
 
     A canceled run returns Failed: the server turns that into CANCELLING where it was asked for a cancel, and then Prefect
-    runs ``on_cancellation``. A signal cancels a run that the server knows nothing of, so the body returns CANCELLING itself.
-    It never returns Cancelled, for which Prefect runs no hook at all.
+    runs ``on_cancellation``. Of any other cancel the server knows nothing, so with ``tell_canceling`` the body returns
+    CANCELLING itself. It never returns Cancelled, for which Prefect runs no hook at all.
     """
     match FinalStatus(conclusion.status):
         case FinalStatus.SUCCESS:
@@ -76,13 +80,44 @@ def to_flow_state(conclusion: Conclusion, *, deadline: bool = False, by_signal: 
         case FinalStatus.FAIL:
             return Failed(message=conclusion.reason)
         case FinalStatus.CANCELED:
-            if deadline:
+            if conclusion.stop is StopKind.DEADLINE:
                 return Failed(name=TIMED_OUT, message=conclusion.reason)
-            return Cancelling(message=conclusion.reason) if by_signal else Failed(message=conclusion.reason)
+            told = conclusion.stop is StopKind.PREFECT or not tell_canceling
+            return Failed(message=conclusion.reason) if told else Cancelling(message=conclusion.reason)
 
 
-def to_task_state(outcome: Outcome, *, again: bool = False, canceled: bool = False) -> State:
-    """The state of a node's task run. Its data is the outcome, its name the status where Prefect has no word for it."""
+class _Returned:
+    """What a task run returns beside its state. Prefect looks through dataclasses and takes a text that it has seen in one for
+    a sign of where another task run got it from; of a failed state's data it writes all into log lines."""
+
+    def __init__(self, value: object) -> None:
+        self._value: object = value
+
+    def take(self) -> object:
+        """The value, once: Prefect keeps what a stage of a branch has returned until the branch is over."""
+        taken, self._value = self._value, None
+        return taken
+
+
+def to_task_state(outcome: Outcome, *, returned: object = None, again: bool = False, canceled: bool = False) -> State:
+    """The state of a task run that came to ``outcome``; its name is the status where Prefect has no word for it.
+
+    Its data holds ``returned``, which stays in this process, or goes back from a worker of the pool: see
+    :func:`take_returned`.
+    """
+    state = _task_state(outcome, again=again, canceled=canceled)
+    if returned is not None:
+        state.data = _Returned(returned)
+    return state
+
+
+def take_returned(state: State) -> object:
+    """What a task run returned by :func:`to_task_state`, for the first who asks; None where it ended otherwise."""
+    data: object = getattr(state.data, "result", state.data)  # Prefect puts what a task returns into a record
+    return data.take() if isinstance(data, _Returned) else None
+
+
+def _task_state(outcome: Outcome, *, again: bool, canceled: bool) -> State:
     if canceled:
         return Cancelled(message=outcome.failure_reason)
     if again:

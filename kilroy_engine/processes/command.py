@@ -16,9 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
-from kilroy_engine.handlers.base import Cancellation, OutputSink, discard_output
+from kilroy_engine.processes.output import OutputSink, discard_output
 from kilroy_engine.rundir.files.regular import open_for_writing
 from kilroy_engine.rundir.stages.process_groups import end_group, record_process
+from kilroy_engine.stopping import Cancellation
 
 _CHUNK_BYTES = 1 << 16
 _LINE_LIMIT = 1 << 16  # characters: a longer line reaches the sink in pieces, so that it never has to be held whole

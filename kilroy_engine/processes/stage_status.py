@@ -1,7 +1,7 @@
 """The status contract: where a stage may leave its own verdict, and how that verdict becomes the outcome.
 
 An agent writes ``status.json`` into its work folder; :func:`ingest_status` moves it into the stage directory. Whatever lies
-there decides (:func:`with_stage_status`), for tools too.
+there decides (:func:`with_stage_status`), for tools too: the engine reads it once per attempt.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from kilroy_engine.limits import STATUS_BYTES
 from kilroy_engine.rundir.files.atomic import write_bytes
 from kilroy_engine.rundir.files.inside import goes_through_folders
 from kilroy_engine.rundir.files.regular import is_real_folder, read_file
-from kilroy_engine.rundir.stages.stage import STATUS_FILE, decode_status, read_status
+from kilroy_engine.rundir.stages.stage import STATUS_FILE, decode_status
 from kilroy_engine.traversal.failure import FailureClass
-from kilroy_engine.traversal.outcome import Json, Outcome
+from kilroy_engine.traversal.outcome import Outcome
 
 _PAUSES_S = (0.025, 0.05)
 
@@ -66,11 +66,6 @@ class Ingestion:
     def found(self) -> bool:
         return bool(self.source)
 
-    def as_json(self) -> dict[str, Json]:
-        """Kilroy's field names; without ``diagnostic`` where there is none."""
-        fields: dict[str, Json] = {"source": self.source, "copied": self.copied}
-        return fields | {"diagnostic": self.diagnostic} if self.diagnostic else fields
-
 
 def status_contract(run_id: str, work_dir: Path) -> StatusContract:
     """The places for a stage that works in ``work_dir`` (Kilroy: status contract paths)."""
@@ -94,21 +89,29 @@ def ingest_status(contract: StatusContract, stage_dir: Path) -> Ingestion:
     return Ingestion(diagnostic="; ".join(rejected))
 
 
-def with_stage_status(outcome: Outcome, stage_dir: Path) -> Outcome:
-    """The outcome that counts: the stage's own ``status.json`` if it left a valid one, else ``outcome``.
+def with_stage_status(outcome: Outcome, verdict: Outcome | None) -> Outcome:
+    """The outcome that counts: the ``verdict`` of the stage's own ``status.json`` if it left a valid one, else ``outcome``.
 
-    ``meta`` and ``context_updates`` of ``outcome`` stay beneath those of the file, and the result counts as a verdict. A stage
-    that was stopped did not finish, whatever it wrote before: a canceled or timed-out outcome stands.
+    ``meta`` and ``context_updates`` of ``outcome`` stay beneath those of the file, and so does a failure's signature. What the
+    engine itself knows of the stage stays as it is. The result counts as a verdict. A stage that was stopped did not finish,
+    whatever it wrote before: a canceled or timed-out outcome stands.
     """
-    if outcome.failure_class == FailureClass.CANCELED or outcome.meta.get("timeout"):
+    if verdict is None or outcome.failure_class == FailureClass.CANCELED or outcome.timed_out:
         return outcome
-    verdict = read_status(stage_dir)
-    if verdict is None:
-        return outcome
-    return verdict.with_updates(
-        verdict=True,
-        meta={**outcome.meta, **verdict.meta},
+    return outcome.with_updates(
+        status=verdict.status,
+        preferred_label=verdict.preferred_label,
+        suggested_next_ids=verdict.suggested_next_ids,
         context_updates={**outcome.context_updates, **verdict.context_updates},
+        notes=verdict.notes,
+        failure_reason=verdict.failure_reason,
+        failure_class=verdict.failure_class,
+        failure_signature=verdict.failure_signature or outcome.failure_signature,
+        timed_out=verdict.timed_out,
+        verification=verdict.verification,
+        details=verdict.details,
+        meta={**outcome.meta, **verdict.meta},
+        verdict=True,
     )
 
 

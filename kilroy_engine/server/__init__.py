@@ -1,0 +1,1 @@
+"""The local Prefect server that the first run starts where no other is configured."""

@@ -38,7 +38,7 @@ def api_is_surely_unconfigured(environ: Mapping[str, str], cwd: Path) -> bool:
 
 def configured_api_url() -> str:
     """The API URL that Prefect resolved, "" if none is configured. Imports Prefect."""
-    from prefect.settings import get_current_settings
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - the quick look must not import Prefect
 
     return get_current_settings().api.url or ""
 
@@ -49,9 +49,14 @@ def check_api(url: str) -> None:
     Raises:
         ServerError: nobody answers there, it is no Prefect API, or it refuses us. Never a reason to use another server.
     """
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+    import httpx  # noqa: PLC0415 - the quick look must not import Prefect, or what Prefect asks with
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - the same
+    from prefect.settings import (  # noqa: PLC0415 - the same
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
 
     patience = {PREFECT_API_REQUEST_TIMEOUT: _ANSWER_TIMEOUT_S, PREFECT_CLIENT_MAX_RETRIES: 1}
     try:

@@ -117,7 +117,7 @@ class Activity:
 
 def pending_events() -> int:
     """Events that wait in memory for the services that write them (Prefect's in-memory broker; not a documented interface)."""
-    from prefect.server.utilities.messaging.memory import Topic
+    from prefect.server.utilities.messaging.memory import Topic  # noqa: PLC0415 - loaded by serve(), with the collector off
 
     waiting = Topic.by_name("events")._subscriptions  # pyright: ignore[reportPrivateUsage]  # nothing public tells
     return max((each._queue.qsize() + each._retry.qsize() for each in waiting), default=0)  # pyright: ignore[reportPrivateUsage]
@@ -137,8 +137,8 @@ async def drain(activity: Activity, timeout_s: float) -> None:
 
 def serve(listening: socket.socket, orders: Orders) -> None:
     gc.disable()  # hundreds of thousands of objects, all of which stay: nothing to collect while they are made
-    import uvicorn
-    from prefect.server.api.server import create_app
+    import uvicorn  # noqa: PLC0415 - after the line above
+    from prefect.server.api.server import create_app  # noqa: PLC0415 - the same
 
     class DrainingServer(uvicorn.Server):
         """Takes a signal as a wish to stop; :func:`end_when_unused` grants it when nothing would be lost."""

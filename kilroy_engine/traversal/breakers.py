@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from kilroy_engine.events.stage import DeterministicFailureCycleBreaker, DeterministicFailureCycleCheck, StuckCycleBreaker
 from kilroy_engine.graph.attributes import read_int
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.failure import CYCLE_CLASSES, classify, signature
 from kilroy_engine.traversal.outcome import Outcome
-from kilroy_engine.traversal.state import FailureCycle, RunState, StuckCycle
+from kilroy_engine.traversal.state import RunState
 
 DEFAULT_SIGNATURE_LIMIT = 3
 DEFAULT_VISIT_LIMIT = 50
-
-
-@dataclass(frozen=True, slots=True)
-class FailureCycleCheck:
-    """One counted failure. Becomes ``deterministic_failure_cycle_check``."""
-
-    node_id: str
-    signature: str
-    signature_count: int
-    signature_limit: int
-    failure_class: str
-    failure_reason: str
-
-    @property
-    def tripped(self) -> bool:
-        return self.signature_count >= self.signature_limit
 
 
 def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, int]:
@@ -56,13 +41,13 @@ def without_node(signatures: Mapping[str, int], node_id: str) -> dict[str, int]:
     return {seen: count for seen, count in signatures.items() if not seen.startswith(f"{node_id}|")}
 
 
-def failure_cycle_check(graph: Graph, state: RunState, node_id: str, outcome: Outcome) -> FailureCycleCheck | None:
+def failure_cycle_check(graph: Graph, state: RunState, node_id: str, outcome: Outcome) -> DeterministicFailureCycleCheck | None:
     """How often this failure was seen, once ``outcome`` is part of ``state``; None for an outcome that is not counted."""
     failure_class = classify(outcome)
     if failure_class not in CYCLE_CLASSES:
         return None
     key = signature(node_id, outcome)
-    return FailureCycleCheck(
+    return DeterministicFailureCycleCheck(
         node_id=node_id,
         signature=key,
         signature_count=state.failure_signatures.get(key, 0),
@@ -84,7 +69,7 @@ def visit_limit(graph: Graph, node_id: str) -> int | None:
     return of_node if of_node is not None else read_int(graph.text("max_node_visits"), default=None)
 
 
-def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int = 0) -> StuckCycle | None:
+def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int = 0) -> StuckCycleBreaker | None:
     """The breaker for arrival ``visit_number`` at the node, or None. A limit of 3 allows two visits (Kilroy's counting).
 
     Where no limit is set it is 50, without the ``in_rounds`` arrivals in finished iterations of loops that a number ends.
@@ -92,10 +77,12 @@ def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int
     limit = visit_limit(graph, node_id)
     if limit is None:
         limit, visit_number = DEFAULT_VISIT_LIMIT, visit_number - in_rounds
-    return StuckCycle(node_id, visit_number, limit) if 0 < limit <= visit_number else None
+    if 0 < limit <= visit_number:
+        return StuckCycleBreaker(node_id=node_id, visit_count=visit_number, visit_limit=limit)
+    return None
 
 
-def failure_cycle_reason(cycle: FailureCycle) -> str:
+def failure_cycle_reason(cycle: DeterministicFailureCycleBreaker) -> str:
     """Why the run failed, in Kilroy's words, and how to allow more."""
     return (
         f'run aborted: deterministic failure cycle detected — signature "{cycle.signature}" repeated '
@@ -104,7 +91,7 @@ def failure_cycle_reason(cycle: FailureCycle) -> str:
     )
 
 
-def stuck_cycle_reason(stuck: StuckCycle) -> str:
+def stuck_cycle_reason(stuck: StuckCycleBreaker) -> str:
     """Why the run failed, in Kilroy's words, and how to allow more."""
     return (
         f'run aborted: node "{stuck.node_id}" visited {stuck.visit_count} times in this iteration '

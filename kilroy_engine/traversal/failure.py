@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from kilroy_engine.errors import PermanentStageError, RunCanceled, TransientStageError
-from kilroy_engine.traversal.outcome import Outcome, failure
+from kilroy_engine.traversal.outcome import Json, Outcome, failure
 
 SIGNATURE_REASON_BYTES = 240
 OUTPUT_TAIL_LINES = 20
-OUTPUT_DIGEST_KEY = "output_digest"
-"""Key of ``Outcome.meta`` for the digest of an output that is longer than the context value ``tool.output``."""
 
 
 class FailureClass(StrEnum):
@@ -102,12 +100,12 @@ _STRUCTURAL_PHRASES = ("write_scope_violation", "scope violation")
 def classify(outcome: Outcome) -> str:
     """Failure class of a failed outcome, empty for any other (Kilroy's order: declared class, then the words of the reason).
 
-    A declared class is ``failure_class`` of the outcome, of its ``meta`` or of its context updates; a word that names none
-    of the classes counts as deterministic.
+    A declared class is ``failure_class`` of the outcome or of its context updates; a word that names none of the classes
+    counts as deterministic.
     """
     if not outcome.failed:
         return ""
-    declared = _declared(outcome, "failure_class", own=outcome.failure_class).lower()
+    declared = _declared(outcome.failure_class, outcome.context_updates.get("failure_class")).lower()
     if declared:
         return str(_CLASS_OF_WORD.get(declared, FailureClass.DETERMINISTIC))
     return str(_class_of_reason(outcome.failure_reason.lower()))
@@ -129,9 +127,9 @@ def signature(node_id: str, outcome: Outcome) -> str:
     """What makes two failures the same: ``<node>|<class>|<reason without figures>``, in Kilroy's form.
 
     A tool's output adds ``|output:<8 hex>``, a digest of its last lines, so that a test that fails in another way is
-    another failure. A ``failure_signature`` in ``meta`` or in the context updates stands for reason and output.
+    another failure. A ``failure_signature`` of the outcome or of its context updates stands for reason and output.
     """
-    declared = _declared(outcome, "failure_signature")
+    declared = _declared(outcome.failure_signature, outcome.context_updates.get("failure_signature"))
     reason = declared or outcome.failure_reason.strip() or f"status={outcome.status}"
     text = f"{node_id}|{classify(outcome)}|{_without_figures(reason)}"
     digest = "" if declared else _digest_of(outcome)
@@ -150,11 +148,11 @@ def failure_of_exception(error: BaseException) -> Outcome:
         case _:
             declared = ""
     reason = str(error).strip() or type(error).__name__
-    return failure(reason, failure_class=declared).with_updates(from_exception=True)
+    return failure(reason, failure_class=declared)
 
 
-def _declared(outcome: Outcome, key: str, *, own: str = "") -> str:
-    candidates = (own, outcome.meta.get(key), outcome.context_updates.get(key))
+def _declared(*candidates: Json) -> str:
+    """The first text that is not blank."""
     return next((value.strip() for value in candidates if isinstance(value, str) and value.strip()), "")
 
 
@@ -179,8 +177,8 @@ _OUTPUT_NOISE = (
 
 def _digest_of(outcome: Outcome) -> str:
     """The tool's own digest where its output did not fit into the context, whose value holds only the beginning."""
-    whole, output = outcome.meta.get(OUTPUT_DIGEST_KEY), outcome.context_updates.get("tool.output")
-    return whole if isinstance(whole, str) else output_digest(output if isinstance(output, str) else "")
+    output = outcome.context_updates.get("tool.output")
+    return outcome.output_digest or output_digest(output if isinstance(output, str) else "")
 
 
 def output_digest(output: str) -> str:

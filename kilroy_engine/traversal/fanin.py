@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kilroy_engine.graph.attributes import read_int, read_number
 from kilroy_engine.graph.model import Node
@@ -15,9 +15,6 @@ from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, succ
 
 RESULTS_KEY = "parallel.results"
 MERGE_MODE_KEY = "parallel.merge_mode"
-CHECKPOINT_SHA_KEY = "kilroy.git_checkpoint_sha"
-"""``meta`` of a fan-out's outcome: the commit that stands for it. A commit after its branches would keep them from merging."""
-
 ALL_FAILED = "all parallel branches failed"
 SCORE_KEY = "score"
 """Context key by which a branch says how good its work is; the higher the better."""
@@ -70,43 +67,28 @@ class FanOutPolicy:
         )
 
 
-@dataclass(frozen=True)
-class BranchResult:
-    """What a branch came to. Kilroy's fields of ``parallel_results.json``.
-
-    ``outcome`` is the one that the branch is judged by. ``context`` holds the context keys that the branch changed.
-    ``head_sha`` is empty without a repository, ``error`` unless the branch broke off.
-    """
-
-    branch_key: str
-    start_node_id: str
-    stop_node_id: str
-    outcome: Outcome
-    branch_name: str = ""
-    head_sha: str = ""
-    last_node_id: str = ""
-    completed_nodes: tuple[str, ...] = ()
-    logs_root: str = ""
-    worktree_dir: str = ""
-    error: str = ""
-    context: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    duration_ms: int = 0
+class BranchResult(Protocol):
+    """What a branch is judged by: its outcome, which is its last stage's or why it broke off, and the context keys that it
+    changed. :class:`kilroy_engine.rundir.stages.branches.BranchRecord` is one."""
 
     @property
-    def succeeded(self) -> bool:
-        """Counts as a success of the branch: success or partial_success."""
-        return self.outcome.satisfies_gate
+    def branch_key(self) -> str: ...
 
     @property
-    def failed(self) -> bool:
-        return self.outcome.failed
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def context(self) -> Mapping[str, Json]: ...
+
+
+Result = TypeVar("Result", bound=BranchResult)
 
 
 def verdict(policy: FanOutPolicy, results: Sequence[BranchResult]) -> Outcome:
     """The fan-out's outcome once no branch is at work any more. Without its context keys."""
     if policy.error is ErrorPolicy.IGNORE:
-        results = [result for result in results if not result.failed]
-    total, good, bad = len(results), sum(r.succeeded for r in results), sum(r.failed for r in results)
+        results = [result for result in results if not result.outcome.failed]
+    total, good, bad = len(results), len(successes(results)), len(failures(results))
     match policy.join:
         case JoinPolicy.WAIT_ALL:
             if not bad:
@@ -130,9 +112,9 @@ def verdict(policy: FanOutPolicy, results: Sequence[BranchResult]) -> Outcome:
 
 def early_termination(policy: FanOutPolicy, results: Sequence[BranchResult]) -> str:
     """Why the branches still at work can be stopped, empty while they cannot. ``results`` are those that answered."""
-    if policy.error is ErrorPolicy.FAIL_FAST and (bad := next((r for r in results if r.failed), None)):
-        return f'fail_fast: branch "{bad.branch_key}" failed'
-    good = [result for result in results if result.succeeded]
+    if policy.error is ErrorPolicy.FAIL_FAST and (bad := failures(results)):
+        return f'fail_fast: branch "{bad[0].branch_key}" failed'
+    good = successes(results)
     match policy.join:
         case JoinPolicy.FIRST_SUCCESS if good:
             return f'first_success: branch "{good[0].branch_key}" succeeded'
@@ -142,12 +124,22 @@ def early_termination(policy: FanOutPolicy, results: Sequence[BranchResult]) -> 
             return ""
 
 
-def visible_results(policy: FanOutPolicy, results: Iterable[BranchResult]) -> list[BranchResult]:
+def visible_results(policy: FanOutPolicy, results: Iterable[Result]) -> list[Result]:
     """What later stages see in the context: with ``error_policy=ignore`` no failed branch (Kilroy)."""
-    return [r for r in results if policy.error is not ErrorPolicy.IGNORE or not r.failed]
+    return [result for result in results if policy.error is not ErrorPolicy.IGNORE or not result.outcome.failed]
 
 
-def winner(results: Iterable[BranchResult]) -> BranchResult | None:
+def successes(results: Iterable[Result]) -> list[Result]:
+    """The branches that count as a success: success or partial_success."""
+    return [result for result in results if result.outcome.satisfies_gate]
+
+
+def failures(results: Iterable[Result]) -> list[Result]:
+    """The branches that failed."""
+    return [result for result in results if result.outcome.failed]
+
+
+def winner(results: Iterable[Result]) -> Result | None:
     """The best branch that did not fail: by status, then by score, then by key (Spec 4.9). None where all failed."""
     candidates = [result for result in results if result.outcome.status != Status.FAIL]
     return min(candidates, key=_order, default=None)
@@ -159,7 +151,7 @@ def all_failed(results: Sequence[BranchResult]) -> Outcome:
     reasons = ";".join(f"{result.branch_key}:{result.outcome.failure_reason}" for result in results)
     signature = f"parallel_all_failed|{failure_class}|branches={len(results)}|{reasons}"
     shortened = signature.encode()[:_SIGNATURE_BYTES].decode(errors="ignore")
-    return failure(ALL_FAILED, failure_class=failure_class).with_updates(meta={"failure_signature": shortened})
+    return failure(ALL_FAILED, failure_class=failure_class).with_updates(failure_signature=shortened)
 
 
 def _class_of_all(results: Sequence[BranchResult]) -> str:

@@ -12,9 +12,6 @@ from kilroy_engine.traversal.state import RunState, Visit
 AGENT_TYPE = "codergen"
 """The node type whose stages are given something; all others work without."""
 
-SESSION_KEY = "session"
-"""Key of ``Outcome.meta`` under which an agent's outcome names the session that continues its conversation."""
-
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -78,10 +75,9 @@ def remember(graph: Graph, state: RunState, visit: Visit, outcome: Outcome) -> R
     if graph.nodes[visit.node_id].type != AGENT_TYPE:
         return replace(state, last_fidelity="", last_thread_key="")
     carried = carried_into(graph, state, visit)
-    session = outcome.meta.get(SESSION_KEY)
     sessions = state.sessions
-    if carried.thread and isinstance(session, str) and session:
-        sessions = {**sessions, carried.thread: session}
+    if carried.thread and outcome.session:
+        sessions = {**sessions, carried.thread: outcome.session}
     return replace(
         state,
         last_fidelity=str(carried.fidelity),

@@ -56,8 +56,8 @@ def enter(state: RunState, visit: Visit) -> RunState:
     return replace(state, context=context, visits={**state.visits, node_id: visit.number}, jump_to="", jump_edge=None)
 
 
-def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome, *, retries: int = 0) -> RunState:
-    """The state after ``visit`` came to ``outcome``; ``retries`` is how many attempts there were beyond the first.
+def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome) -> RunState:
+    """The state after ``visit`` came to ``outcome``.
 
     A conditional node that did its duty carries on the outcome that led to it: what edges call ``outcome`` and the context
     keys of ``CARRIED_KEYS`` stay as they are. Where a loop ends at the node, one more of its iterations is over.
@@ -71,7 +71,7 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome,
         context=_context_after(state, outcome, carries=carries),
         completed=(*state.completed, node.id),
         outcomes={**state.outcomes, node.id: outcome},
-        retries=state.retries if node.type in _UNCOUNTED_TYPES else _retries_after(state, node.id, outcome, retries),
+        retries=state.retries if node.type in _UNCOUNTED_TYPES else _retries_after(state, node.id, outcome),
         failure_signatures=count_failure(state, node.id, outcome),
         restart_signatures=without_node(state.restart_signatures, node.id) if mended else state.restart_signatures,
         routing_outcome=routing,
@@ -99,8 +99,6 @@ def _carried(outcome: Outcome | None) -> Outcome | None:
     return outcome.with_updates(suggested_next_ids=()) if outcome else None
 
 
-def _retries_after(state: RunState, node_id: str, outcome: Outcome, retries: int) -> Mapping[str, int]:
+def _retries_after(state: RunState, node_id: str, outcome: Outcome) -> Mapping[str, int]:
     """Retry counters in Kilroy's way: 0 after a success, the number spent after a failure, no entry before either."""
-    if outcome.succeeded and not retries:
-        return {**state.retries, node_id: 0}
-    return {**state.retries, node_id: retries} if retries else state.retries
+    return {**state.retries, node_id: outcome.retries} if outcome.succeeded or outcome.retries else state.retries

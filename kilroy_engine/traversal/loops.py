@@ -1,8 +1,8 @@
 """Kilroy's loop primitive at work: after each iteration, whether there is another.
 
-What the work folder says is looked at by who performs the stage and comes with the outcome (:data:`FILE_SEEN_KEY`), so that
-the decision depends on graph and state only. The count of iterations is in the context and the decision beside the outcome:
-both are saved, and a resume goes on counting.
+What the work folder says is looked at by who performs the stage and comes with the outcome (``loop_file_seen``), so that the
+decision depends on graph and state only. The count of iterations is in the context and the decision in the state
+(``loop_round``): both are saved, and a resume goes on counting.
 """
 
 from __future__ import annotations
@@ -10,45 +10,36 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import assert_never
 
+from kilroy_engine.events.routing import LoopIteration, LoopTerminated
 from kilroy_engine.graph.loops import LOOP_END, Loop, loop_at
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.statuses import Status, read_status
 from kilroy_engine.traversal.outcome import Json, Outcome
-from kilroy_engine.traversal.state import LoopEnded, LoopRepeated, RunState
+from kilroy_engine.traversal.state import LoopRound, RunState, Turn
 
-FILE_SEEN_KEY = "loop_file_seen"
-"""Key of ``Outcome.meta``: whether the file that ends the loop was there when the stage was over."""
-_ROUND_KEY = "loop_round"
 _SATISFIED = (Status.SUCCESS, Status.PARTIAL_SUCCESS)
-
-
-class Turn(StrEnum):
-    """What follows an iteration."""
-
-    AGAIN = "again"
-    OVER = "over"
-    EXCEEDED = "exceeded"
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """An iteration that is over: its number, counted from 1, and what follows it."""
+    """The iteration of ``loop`` that the last stage has ended, and what follows it."""
 
     loop: Loop
     iteration: int
     turn: Turn
 
     @property
-    def decision(self) -> LoopRepeated | LoopEnded | None:
+    def decision(self) -> LoopIteration | LoopTerminated | None:
         """What is told of it; an exceeded ``loop_max`` is told by the end of the run (Kilroy)."""
         match self.turn:
             case Turn.AGAIN:
-                return LoopRepeated(self.loop.id, self.iteration, self.loop.begin, self.loop.end)
+                return LoopIteration(
+                    loop_id=self.loop.id, iteration=self.iteration, begin_node=self.loop.begin, end_node=self.loop.end
+                )
             case Turn.OVER:
-                return LoopEnded(self.loop.id, self.iteration, self.loop.end)
+                return LoopTerminated(loop_id=self.loop.id, iterations=self.iteration, end_node=self.loop.end)
             case Turn.EXCEEDED:
                 return None
             case _:
@@ -67,15 +58,14 @@ def count_round(graph: Graph, state: RunState, node: Node) -> RunState:
     """``state``, whose last stage is ``node``, with one more iteration where a loop ends there: counted, and decided."""
     loop = loop_at(graph, node)
     if loop is None:
-        return state
+        return replace(state, loop_round=None)
     outcome = state.outcomes[node.id]
     iteration = iterations(state, loop) + 1
     turn = _turn(loop, iteration, outcome, _status_of_loop(node, outcome, state.context))
-    meta: dict[str, Json] = {**outcome.meta, _ROUND_KEY: {"iteration": iteration, "turn": str(turn)}}
     return replace(
         state,
         context={**state.context, loop.counter: 0 if turn is Turn.OVER else iteration},
-        outcomes={**state.outcomes, node.id: outcome.with_updates(meta=meta)},
+        loop_round=LoopRound(iteration, turn),
         visits_in_rounds=_with_round(state, loop) if turn is Turn.AGAIN and loop.bounded else state.visits_in_rounds,
     )
 
@@ -92,13 +82,11 @@ def _with_round(state: RunState, loop: Loop) -> dict[str, int]:
     return {**state.visits_in_rounds, **capped}
 
 
-def round_at(graph: Graph, state: RunState, node: Node) -> Round | None:
-    """The iteration that the last stage ``node`` has ended; None where no loop ends there."""
-    loop, noted = loop_at(graph, node), state.outcomes[node.id].meta.get(_ROUND_KEY)
-    if loop is None or not isinstance(noted, dict):
-        return None
-    iteration = noted.get("iteration")
-    return Round(loop, iteration if isinstance(iteration, int) else 0, Turn(str(noted.get("turn"))))
+def last_round(graph: Graph, state: RunState) -> Round | None:
+    """The iteration that the last stage has ended; None where no loop ends there."""
+    done = state.loop_round
+    loop = loop_at(graph, graph.nodes[state.last_node]) if done and state.last_node in graph.nodes else None
+    return Round(loop, done.iteration, done.turn) if done and loop else None
 
 
 def iterations(state: RunState, loop: Loop) -> int:
@@ -107,9 +95,9 @@ def iterations(state: RunState, loop: Loop) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) else 0
 
 
-def without_exceeded_loop(graph: Graph, state: RunState, node_id: str) -> RunState:
-    """``state`` with a loop counted anew that has exceeded its ``loop_max`` at the node, so that a resume can help."""
-    done = round_at(graph, state, graph.nodes[node_id]) if node_id in state.outcomes else None
+def without_exceeded_loop(graph: Graph, state: RunState) -> RunState:
+    """``state`` with a loop counted anew that has exceeded its ``loop_max``, so that a resume can help."""
+    done = last_round(graph, state)
     if done is None or done.turn is not Turn.EXCEEDED:
         return state
     return replace(state, context={**state.context, done.loop.counter: 0})
@@ -121,7 +109,7 @@ def _turn(loop: Loop, iteration: int, outcome: Outcome, status: str) -> Turn:
         return Turn.EXCEEDED
     counted = 0 < loop.count <= iteration
     mended = loop.while_failing and status in _SATISFIED
-    return Turn.OVER if counted or mended or outcome.meta.get(FILE_SEEN_KEY) is True else Turn.AGAIN
+    return Turn.OVER if counted or mended or outcome.loop_file_seen else Turn.AGAIN
 
 
 def _status_of_loop(node: Node, outcome: Outcome, context: Mapping[str, Json]) -> str:

@@ -23,10 +23,15 @@ class FinalStatus(StrEnum):
 class Outcome:
     """Result of a stage (Spec 5.2). Also the content of ``status.json`` in Kilroy's field names.
 
-    ``failure_class`` is one of :class:`kilroy_engine.traversal.failure.FailureClass` or empty. ``meta`` is for engine and
-    handler bookkeeping such as ``failure_signature`` or ``timeout``. ``from_exception`` (the handler raised instead of
-    answering) and ``verdict`` (an agent judged so itself: a FAIL of this kind is never retried) are not written to
-    ``status.json``.
+    ``failure_class`` is one of :class:`kilroy_engine.traversal.failure.FailureClass` or empty. ``failure_signature`` is what
+    makes this failure the same as another one, empty where reason and output do. ``timed_out``: the stage ran into its time
+    limit. ``meta`` is for readers: what else a stage says of itself. The engine looks for nothing in it.
+
+    The other fields are the engine's own; they are in no ``status.json``. ``verdict``: an agent judged so itself, and a FAIL of
+    this kind is never retried. ``retries`` are the attempts beyond the first that were used up in vain, ``session`` continues
+    the agent's conversation, ``output_digest`` stands for an output that ``tool.output`` does not hold whole, ``committed`` is
+    the commit that holds the work already, ``loop_file_seen`` tells whether the file that ends a loop was there when the stage
+    was over, None where no loop ends at the node.
     """
 
     status: str
@@ -39,8 +44,14 @@ class Outcome:
     verification: Json = None
     details: Json = None
     meta: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    from_exception: bool = False
+    failure_signature: str = ""
+    timed_out: bool = False
     verdict: bool = False
+    retries: int = 0
+    session: str = ""
+    output_digest: str = ""
+    committed: str = ""
+    loop_file_seen: bool | None = None
 
     @property
     def failed(self) -> bool:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kilroy_engine.events.base import Event
+from kilroy_engine.events.run import LoopRestartBlocked, LoopRestartCircuitBreaker, LoopRestartSignature
 from kilroy_engine.graph.model import Edge, Graph
 from kilroy_engine.traversal.breakers import signature_limit
 from kilroy_engine.traversal.failure import FailureClass, classify, signature
 from kilroy_engine.traversal.outcome import FinalStatus, Json, Outcome
-from kilroy_engine.traversal.state import (
-    Decision,
-    Finish,
-    Restart,
-    RestartBlocked,
-    RestartCycle,
-    RestartSigned,
-    RunState,
-)
+from kilroy_engine.traversal.state import Finish, Restart, RunState
 
 DEFAULT_MAX_RESTARTS = 50
 COUNT_KEY = "loop_restart.iteration_count"
 FROM_KEY = "loop_restart.from_node"
 
 
-def restart_over(
-    graph: Graph, state: RunState, edge: Edge, outcome: Outcome, decisions: tuple[Decision, ...]
-) -> Restart | Finish:
+def restart_over(graph: Graph, state: RunState, edge: Edge, outcome: Outcome, decisions: tuple[Event, ...]) -> Restart | Finish:
     """What taking the edge comes to: another restart, or the end of the run where a limit or the failure's class forbids it.
 
     ``outcome`` is the one that the edge's condition saw. A failure must be of the class ``transient_infra``.
@@ -75,19 +67,21 @@ def _persisted(graph: Graph, state: RunState) -> dict[str, Json]:
     return {key: state.context[key] for key in persist_keys(graph) if key in state.context}
 
 
-def _blocked(edge: Edge, outcome: Outcome, decisions: tuple[Decision, ...]) -> Finish:
+def _blocked(edge: Edge, outcome: Outcome, decisions: tuple[Event, ...]) -> Finish:
     kind, told = classify(outcome), one_line(outcome)
     reason = (
         f"loop_restart blocked: failure_class={kind} (requires {FailureClass.TRANSIENT_INFRA}), node={edge.source}, "
         f"failure_reason={told}; lead other failures elsewhere than over {edge}"
     )
-    blocked = RestartBlocked(edge.target, edge.source, kind, outcome.failure_reason)
+    blocked = LoopRestartBlocked(
+        target_node=edge.target, node_id=edge.source, failure_class=kind, failure_reason=outcome.failure_reason
+    )
     return Finish(FinalStatus.FAIL, reason, edge.source, (*decisions, blocked))
 
 
-def _signed(graph: Graph, state: RunState, edge: Edge, outcome: Outcome) -> RestartSigned:
+def _signed(graph: Graph, state: RunState, edge: Edge, outcome: Outcome) -> LoopRestartSignature:
     key = signature(edge.source, outcome)
-    return RestartSigned(
+    return LoopRestartSignature(
         target_node=edge.target,
         node_id=edge.source,
         signature=key,
@@ -99,12 +93,18 @@ def _signed(graph: Graph, state: RunState, edge: Edge, outcome: Outcome) -> Rest
     )
 
 
-def _cycle(seen: RestartSigned, decisions: tuple[Decision, ...]) -> Finish:
+def _cycle(seen: LoopRestartSignature, decisions: tuple[Event, ...]) -> Finish:
     reason = (
         f"loop_restart circuit breaker: failure signature repeated {seen.signature_count} times "
         f"(limit {seen.signature_limit}): {seen.signature}; to allow more, raise loop_restart_signature_limit on the graph"
     )
-    cycle = RestartCycle(seen.target_node, seen.node_id, seen.signature, seen.signature_count, seen.signature_limit)
+    cycle = LoopRestartCircuitBreaker(
+        target_node=seen.target_node,
+        node_id=seen.node_id,
+        signature=seen.signature,
+        signature_count=seen.signature_count,
+        signature_limit=seen.signature_limit,
+    )
     return Finish(FinalStatus.FAIL, reason, seen.node_id, (*decisions, cycle))
 
 

@@ -41,7 +41,7 @@ def resumed_state(graph: Graph, saved: RunState, begun: Callable[[str], int]) ->
         return saved, step.node_id
     node_id = _failed_stage(graph, saved, step.node_id)
     forgetful = without_failures(without_failures(saved, step.node_id), node_id)
-    state = without_exceeded_loop(graph, forgetful, node_id)
+    state = without_exceeded_loop(graph, forgetful)
     return _again(state, node_id, _arrivals(saved, node_id, begun)), node_id
 
 

@@ -15,8 +15,6 @@ from kilroy_engine.traversal.outcome import Outcome, Status
 
 RETRIES_EXCEEDED = "max retries exceeded"
 PARTIAL_ACCEPTED = "retries exhausted, partial accepted"
-RETRIES_KEY = "retries"
-"""Key of ``Outcome.meta`` under which an outcome that used up its retries says how many there were."""
 
 SINGLE_EXECUTION_TYPES = frozenset({"start", "exit", "conditional", LOOP_BEGIN, LOOP_END})
 RETRYABLE_CLASSES = frozenset({FailureClass.TRANSIENT_INFRA, FailureClass.BUDGET_EXHAUSTED, FailureClass.COMPILATION_LOOP})
@@ -119,7 +117,7 @@ def _retryable(node: Node, outcome: Outcome, kind: str) -> bool:
 
 
 def _exhausted(node: Node, outcome: Outcome, *, attempt: int, accepts_partial: bool) -> Outcome:
-    meta = {**outcome.meta, RETRIES_KEY: attempt - 1} if attempt > 1 else outcome.meta
+    outcome = outcome.with_updates(retries=attempt - 1)
     if accepts_partial:
         # The work and its context updates are accepted, the wishes of a stage that did not succeed are not.
         return outcome.with_updates(
@@ -128,14 +126,13 @@ def _exhausted(node: Node, outcome: Outcome, *, attempt: int, accepts_partial: b
             preferred_label="",
             suggested_next_ids=(),
             failure_class="",
-            meta=meta,
         )
     # A tool that was tried to the end failed for its own reason; so did anything that was tried only once by order.
     own_reason = outcome.status == Status.FAIL and (node.type == "tool" or attempt == 1)
     reason = outcome.failure_reason.strip()
     if not own_reason or not reason:
         reason = f"{RETRIES_EXCEEDED}: {reason}" if reason else RETRIES_EXCEEDED
-    return _failed(outcome).with_updates(failure_reason=reason, meta=meta)
+    return _failed(outcome).with_updates(failure_reason=reason)
 
 
 def _failed(outcome: Outcome) -> Outcome:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from kilroy_engine.events.base import Event
+from kilroy_engine.events.routing import EdgeConditionEvaluated, EdgeSelected, NoMatchingFailEdgeFallback
 from kilroy_engine.graph.conditions import evaluate, parse_condition
 from kilroy_engine.graph.model import Edge, Graph, Node
 from kilroy_engine.traversal.goals import stage_retry_target
 from kilroy_engine.traversal.outcome import Json, Outcome
-from kilroy_engine.traversal.state import ConditionEvaluated, Decision, EdgeSelected, RetryTargetTaken
 
 JUMP = -1
 """``Edge.index`` of the edge that stands for a jump to a retry target: no edge of the file."""
@@ -21,7 +22,7 @@ _ACCELERATOR = re.compile(r"(?:\[.\]\s*|.\)\s+|.\s+-\s+)(?=\S)")
 
 def select_edge(
     graph: Graph, node: Node, outcome: Outcome, context: Mapping[str, Json]
-) -> tuple[Edge | None, tuple[Decision, ...]]:
+) -> tuple[Edge | None, tuple[Event, ...]]:
     """The edge to follow after ``node``, or None where nothing matches, with the decisions that led to it.
 
     Order: conditions that hold; for a failed outcome the node's retry targets (an edge with index ``JUMP``); the preferred
@@ -56,9 +57,9 @@ def normalize_label(label: str) -> str:
 
 def _evaluate_conditions(
     edges: Sequence[Edge], outcome: Outcome, context: Mapping[str, Json]
-) -> tuple[list[Edge], tuple[ConditionEvaluated, ...]]:
+) -> tuple[list[Edge], tuple[EdgeConditionEvaluated, ...]]:
     matched: list[Edge] = []
-    evaluated: list[ConditionEvaluated] = []
+    evaluated: list[EdgeConditionEvaluated] = []
     for edge in edges:
         if not edge.condition:
             continue
@@ -68,7 +69,9 @@ def _evaluate_conditions(
             preferred_label=outcome.preferred_label,
             context=context,
         )
-        evaluated.append(ConditionEvaluated(edge.source, edge.target, edge.condition, holds))
+        evaluated.append(
+            EdgeConditionEvaluated(node_id=edge.source, edge_to=edge.target, condition=edge.condition, matched=holds)
+        )
         if holds:
             matched.append(edge)
     return matched, tuple(evaluated)
@@ -103,11 +106,11 @@ def _rank(edge: Edge) -> tuple[int, str, int]:
     return -edge.weight, edge.target, edge.index
 
 
-def _jump_decision(node: Node, jump: Edge, outcome: Outcome) -> Decision:
+def _jump_decision(node: Node, jump: Edge, outcome: Outcome) -> Event:
     """Kilroy reports a fan-in's jump as an edge without method or candidates, any other as a fallback."""
     if node.type == FAN_IN:
         return _selected(jump, "", candidates=0, hop_source="retry_target")
-    return RetryTargetTaken(node.id, jump.target, outcome.failure_reason)
+    return NoMatchingFailEdgeFallback(node_id=node.id, retry_target=jump.target, failure_reason=outcome.failure_reason)
 
 
 def _selected(

@@ -4,143 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
+from kilroy_engine.events.base import Event
 from kilroy_engine.traversal.outcome import FinalStatus, Json, Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionEvaluated:
-    """One edge condition was looked at. Becomes the event ``edge_condition_evaluated``."""
-
-    node_id: str
-    edge_to: str
-    condition: str
-    matched: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeSelected:
-    """The walk leaves ``from_node`` for ``to_node``. Becomes the event ``edge_selected``, in Kilroy's words."""
-
-    from_node: str
-    to_node: str
-    label: str
-    condition: str
-    hop_source: str
-    selection_method: str
-    candidates_evaluated: int
-    conditions_matched: int
-
-
-@dataclass(frozen=True, slots=True)
-class RetryTargetTaken:
-    """A failed stage without a matching edge jumps to its retry target. Becomes ``no_matching_fail_edge_fallback``."""
-
-    node_id: str
-    retry_target: str
-    failure_reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class GoalGateRetried:
-    """An exit was reached while ``gate`` is unsatisfied, so the walk jumps to ``target``. Becomes ``goal_gate_retry``."""
-
-    gate: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class StuckCycle:
-    """A node was reached more often than its limit. Becomes ``stuck_cycle_breaker``."""
-
-    node_id: str
-    visit_count: int
-    visit_limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class FailureCycle:
-    """The same failure came too often. Becomes ``deterministic_failure_cycle_breaker``."""
-
-    node_id: str
-    signature: str
-    signature_count: int
-    signature_limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoopRepeated:
-    """A loop goes round once more. Becomes ``loop_iteration``; ``iteration`` is the one that is over, counted from 1."""
-
-    loop_id: str
-    iteration: int
-    begin_node: str
-    end_node: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoopEnded:
-    """A loop is over as it should be. Becomes ``loop_terminated``."""
-
-    loop_id: str
-    iterations: int
-    end_node: str
-
-
-@dataclass(frozen=True, slots=True)
-class RestartSigned:
-    """A failure leads over a ``loop_restart`` edge and is counted. Becomes ``loop_restart_signature``."""
-
-    target_node: str
-    node_id: str
-    signature: str
-    signature_count: int
-    signature_limit: int
-    failure_reason: str
-    failure_class: str
-    restart_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class RestartBlocked:
-    """A failure of another class than ``transient_infra`` restarts nothing. Becomes ``loop_restart_blocked``."""
-
-    target_node: str
-    node_id: str
-    failure_class: str
-    failure_reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RestartCycle:
-    """The same failure led to a restart too often. Becomes ``loop_restart_circuit_breaker``."""
-
-    target_node: str
-    node_id: str
-    signature: str
-    signature_count: int
-    signature_limit: int
-
-
-Decision: TypeAlias = (
-    ConditionEvaluated
-    | EdgeSelected
-    | RetryTargetTaken
-    | GoalGateRetried
-    | StuckCycle
-    | FailureCycle
-    | LoopRepeated
-    | LoopEnded
-    | RestartSigned
-    | RestartBlocked
-    | RestartCycle
-)
-
-
-@dataclass(frozen=True, slots=True)
 class Visit:
-    """One arrival at a node. ``number`` counts from 1 per node. ``decisions`` tell how the walk came here, oldest first.
+    """One arrival at a node. ``number`` counts from 1 per node. ``decisions`` are the events that tell how the
+    walk came here, oldest first.
 
     ``edge`` is the index (``Edge.index``) of the edge taken, None for the start and for jumps to retry targets.
     """
@@ -148,7 +22,23 @@ class Visit:
     node_id: str
     number: int
     edge: int | None = None
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[Event, ...] = ()
+
+
+class Turn(StrEnum):
+    """What follows an iteration of a loop."""
+
+    AGAIN = "again"
+    OVER = "over"
+    EXCEEDED = "exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRound:
+    """An iteration that is over: its number, counted from 1, and what follows it."""
+
+    iteration: int
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +48,7 @@ class Finish:
     status: FinalStatus
     reason: str = ""
     node_id: str = ""
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +66,7 @@ class RunState:
     going round in a circle.
 
     ``last_fidelity`` and ``last_thread_key`` are what the last stage was given if it was an agent's, else empty (Kilroy).
+    ``loop_round`` is the iteration that the last stage has ended, None where no loop ends there.
     ``sessions`` holds the agent session of each thread. ``degrade_fidelity``: the next agent's stage gets ``summary:high``
     instead of ``full`` (Spec 5.3).
     """
@@ -198,6 +89,7 @@ class RunState:
     restart_count: int = 0
     restart_signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     visits_in_rounds: Mapping[str, int] = field(default_factory=dict[str, int])
+    loop_round: LoopRound | None = None
 
     @property
     def last_node(self) -> str:
@@ -214,7 +106,7 @@ class Restart:
 
     target: str
     carried: RunState
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[Event, ...] = ()
 
 
 Step: TypeAlias = Visit | Finish | Restart

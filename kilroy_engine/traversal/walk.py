@@ -7,27 +7,19 @@ from dataclasses import replace
 from typing import Protocol
 
 from kilroy_engine.errors import CheckpointMismatch, InvalidPipeline
+from kilroy_engine.events.base import Event
+from kilroy_engine.events.routing import GoalGateRetry, NoMatchingFailEdgeFallback
+from kilroy_engine.events.stage import DeterministicFailureCycleBreaker
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.traversal.breakers import failure_cycle_check, failure_cycle_reason, stuck_cycle, stuck_cycle_reason
 from kilroy_engine.traversal.fold import apply_outcome, enter
 from kilroy_engine.traversal.goals import gate_retry_target, stage_retry_target, unsatisfied_gates
-from kilroy_engine.traversal.loops import Turn, round_at
+from kilroy_engine.traversal.loops import last_round
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome
 from kilroy_engine.traversal.restarts import one_line, restart_over
-from kilroy_engine.traversal.retry import RETRIES_KEY
 from kilroy_engine.traversal.routing import JUMP, select_edge
-from kilroy_engine.traversal.state import (
-    Decision,
-    FailureCycle,
-    Finish,
-    GoalGateRetried,
-    Restart,
-    RetryTargetTaken,
-    RunState,
-    Step,
-    Visit,
-)
+from kilroy_engine.traversal.state import Finish, Restart, RunState, Step, Turn, Visit
 
 PARALLEL = "parallel"
 JOIN_NODE_KEY = "parallel.join_node"
@@ -44,15 +36,13 @@ class Recorder(Protocol):
         """The visit is over; ``state`` includes its outcome."""
         ...
 
+    def restarting(self, restart: Restart, state: RunState, /) -> None:
+        """The run is to begin again; ``state`` is the one that it leaves."""
+        ...
+
     def finished(self, finish: Finish, state: RunState, /) -> None:
         """The walk is over."""
         ...
-
-
-def no_restart(restart: Restart, _state: RunState) -> RunState | Finish:
-    """For walks that cannot begin again: a branch is part of a run, which alone can."""
-    reason = f"loop_restart is not supported in a branch (to {restart.target}); lead the edge out of the join instead"
-    return Finish(FinalStatus.FAIL, reason, decisions=restart.decisions)
 
 
 def walk(
@@ -61,38 +51,42 @@ def walk(
     *,
     perform: Callable[[Visit, RunState], Outcome],
     recorder: Recorder,
-    restart: Callable[[Restart, RunState], RunState | Finish] = no_restart,
     until: str = "",
-) -> Finish:
-    """Goes from ``state`` to the end: asks ``perform`` for the outcome of every visit and tells ``recorder`` about it.
+) -> Finish | Restart:
+    """Goes from ``state`` to the end, or to a ``loop_restart`` edge: asks ``perform`` for the outcome of every visit and tells
+    ``recorder`` about it.
 
-    At a ``loop_restart`` edge ``restart`` prepares the run for it and gives the state to begin again with, or the end. A branch
-    ends on arrival at the node ``until``, where it meets the others; that visit is not its own.
+    A branch ends on arrival at the node ``until``, where it meets the others; that visit is not its own.
     """
     while True:
         step = next_step(graph, state)
-        if isinstance(step, Restart):
-            begun = restart(step, state)
-            if isinstance(begun, RunState):
-                state = begun
-                continue
-            step = begun
-        if isinstance(step, Visit) and step.node_id == until:
-            step = Finish(FinalStatus.SUCCESS, node_id=until, decisions=step.decisions)
-        if isinstance(step, Finish):
-            recorder.finished(step, state)
+        if until:
+            step = _in_branch(step, until)
+        match step:
+            case Finish():
+                recorder.finished(step, state)
+                return step
+            case Restart():
+                recorder.restarting(step, state)
+                return step
+            case Visit():
+                state = enter(state, step)
+                recorder.visit_started(step, state)
+                outcome = perform(step, state)
+                state = apply_outcome(graph, state, step, outcome)
+                recorder.outcome_recorded(step, outcome, state)
+
+
+def _in_branch(step: Step, until: str) -> Step:
+    """The step as a branch takes it: it ends at the join, and it cannot begin the run again, of which it is a part."""
+    match step:
+        case Visit(node_id=node_id) if node_id == until:
+            return Finish(FinalStatus.SUCCESS, node_id=until, decisions=step.decisions)
+        case Restart():
+            reason = f"loop_restart is not supported in a branch (to {step.target}); lead the edge out of the join instead"
+            return Finish(FinalStatus.FAIL, reason, decisions=step.decisions)
+        case _:
             return step
-        state = enter(state, step)
-        recorder.visit_started(step, state)
-        outcome = perform(step, state)
-        state = apply_outcome(graph, state, step, outcome, retries=retries_spent(outcome))
-        recorder.outcome_recorded(step, outcome, state)
-
-
-def retries_spent(outcome: Outcome) -> int:
-    """How many retries an outcome used up in vain, as :func:`kilroy_engine.traversal.retry.judge` noted it."""
-    spent = outcome.meta.get(RETRIES_KEY)
-    return spent if isinstance(spent, int) else 0
 
 
 def next_step(graph: Graph, state: RunState) -> Step:
@@ -113,7 +107,7 @@ def next_step(graph: Graph, state: RunState) -> Step:
         return _at_exit(node, state.outcomes[node.id])
     if cycle := _failure_cycle(graph, state, node):
         return Finish(FinalStatus.FAIL, failure_cycle_reason(cycle), node.id, (cycle,))
-    done = round_at(graph, state, node)
+    done = last_round(graph, state)
     told = (done.decision,) if done and done.decision else ()
     if done and done.turn is Turn.EXCEEDED:
         return Finish(FinalStatus.FAIL, done.exceeded_reason, node.id)
@@ -143,7 +137,7 @@ def _at_exit(node: Node, outcome: Outcome) -> Finish:
     return Finish(FinalStatus.SUCCESS, node_id=node.id)
 
 
-def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Decision, ...] = (), edge: int | None = None) -> Step:
+def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Event, ...] = (), edge: int | None = None) -> Step:
     """A visit to the node, unless it is an exit with an unsatisfied gate or has been visited too often."""
     if graph.nodes[node_id].is_exit and (gates := unsatisfied_gates(graph, state)):
         return _back_from_exit(graph, state, gates[0], decisions)
@@ -153,12 +147,12 @@ def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Decisi
     return Visit(node_id, number, edge, decisions)
 
 
-def _back_from_exit(graph: Graph, state: RunState, gate: str, decisions: tuple[Decision, ...]) -> Step:
+def _back_from_exit(graph: Graph, state: RunState, gate: str, decisions: tuple[Event, ...]) -> Step:
     target = gate_retry_target(graph, graph.nodes[gate])
     if not target:
         reason = f"goal gate unsatisfied ({gate}) and no retry target"
         return Finish(FinalStatus.FAIL, reason, gate, decisions)
-    return _arrive(graph, state, target, (*decisions, GoalGateRetried(gate, target)))
+    return _arrive(graph, state, target, (*decisions, GoalGateRetry(gate=gate, target=target)))
 
 
 def _after_fan_out(graph: Graph, state: RunState, node: Node, outcome: Outcome) -> Step:
@@ -167,7 +161,8 @@ def _after_fan_out(graph: Graph, state: RunState, node: Node, outcome: Outcome) 
         target = stage_retry_target(graph, node)
         if not target:
             return Finish(FinalStatus.FAIL, _failed_without_edge(node, outcome), node.id)
-        return _arrive(graph, state, target, (RetryTargetTaken(node.id, target, outcome.failure_reason),))
+        jump = NoMatchingFailEdgeFallback(node_id=node.id, retry_target=target, failure_reason=outcome.failure_reason)
+        return _arrive(graph, state, target, (jump,))
     join = state.context.get(JOIN_NODE_KEY)
     if not isinstance(join, str) or join not in graph.nodes:
         reason = f"parallel node missing {JOIN_NODE_KEY} in context (at node {node.id})"
@@ -175,7 +170,7 @@ def _after_fan_out(graph: Graph, state: RunState, node: Node, outcome: Outcome) 
     return _arrive(graph, state, join)
 
 
-def _no_edge(graph: Graph, state: RunState, node: Node, outcome: Outcome, decisions: tuple[Decision, ...]) -> Step:
+def _no_edge(graph: Graph, state: RunState, node: Node, outcome: Outcome, decisions: tuple[Event, ...]) -> Step:
     if outcome.failed:
         reason = _failed_without_edge(node, outcome)
         if any(not edge.condition and graph.nodes[edge.target].is_exit for edge in graph.outgoing(node.id)):
@@ -193,11 +188,16 @@ def _failed_without_edge(node: Node, outcome: Outcome) -> str:
     return f"stage failed with no outgoing fail edge: {one_line(outcome)} (at node {node.id})"
 
 
-def _failure_cycle(graph: Graph, state: RunState, node: Node) -> FailureCycle | None:
+def _failure_cycle(graph: Graph, state: RunState, node: Node) -> DeterministicFailureCycleBreaker | None:
     check = failure_cycle_check(graph, state, node.id, state.outcomes[node.id])
-    if check is None or not check.tripped:
+    if check is None or check.signature_count < check.signature_limit:
         return None
-    return FailureCycle(check.node_id, check.signature, check.signature_count, check.signature_limit)
+    return DeterministicFailureCycleBreaker(
+        node_id=check.node_id,
+        signature=check.signature,
+        signature_count=check.signature_count,
+        signature_limit=check.signature_limit,
+    )
 
 
 def _start(graph: Graph) -> Node:

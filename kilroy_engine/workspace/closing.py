@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events import Event, GitPushFailed, GitPushOk, GitPushStart, WarningGiven
-from kilroy_engine.rundir.ending.finalize import NOTHING, Closing
+from kilroy_engine.rundir.ending.closing import NOTHING, Closing
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome
 from kilroy_engine.workspace.base import KeepWorktree, Workspace

@@ -42,6 +42,11 @@ def find_repository(folder: Path) -> Path | None:
     return None
 
 
+def head_of(repo: Path) -> str:
+    """The commit that the repository around ``repo`` is at, empty where there is none."""
+    return commit_of(repo, "HEAD")
+
+
 @dataclass(frozen=True, slots=True)
 class GitPlan:
     """A git run that can begin: checked, but nothing made yet. ``base_sha`` is the commit that it begins with.
@@ -83,18 +88,20 @@ def plan_git(
     repo: Path,
     *,
     run_id: str,
+    base_sha: str = "",
     branch_prefix: str = DEFAULT_BRANCH_PREFIX,
     require_clean: bool = False,
     submodules: Submodules = Submodules.WARN,
 ) -> GitPlan:
-    """Checks that a git run can begin in the repository around ``repo``. Changes nothing, not even the index.
+    """Checks that a git run can begin in the repository around ``repo``, at ``base_sha`` or where that is now. Changes nothing,
+    not even the index.
 
     Raises:
         WorkspaceError: No git, no repository, no commit yet, a branch of that name, or (``require_clean``) uncommitted work,
             or (``submodules``) submodules.
     """
     top = _top_of(repo)
-    base_sha = commit_of(top, "HEAD")
+    base_sha = base_sha or head_of(top)
     if not base_sha:
         raise WorkspaceError(f"repo has no commits or HEAD is unresolvable: {top}; make a first commit, or use --no-git")
     branch = f"{branch_prefix.strip('/')}/{run_id}"

@@ -33,9 +33,9 @@ def check_submodules(repo: Path, sha: str, wanted: Submodules) -> tuple[str, ...
 
 
 def _submodules(repo: Path, sha: str) -> list[str]:
-    """Paths of the submodules that commit ``sha`` declares. GitPython is imported here, where it is needed: it takes 150 ms."""
-    from git import Repo
-    from git.objects.submodule.base import Submodule
+    """Paths of the submodules that commit ``sha`` declares."""
+    from git import Repo  # noqa: PLC0415 - takes 150 ms, and only a repository with submodules needs it
+    from git.objects.submodule.base import Submodule  # noqa: PLC0415 - the same
 
     with Repo(repo) as opened:
         return sorted(str(module.path) for module in Submodule.iter_items(opened, opened.commit(sha)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from rundir_runs import QUICK
 
 from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
+from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.ownership.ownership import current_owner
 from kilroy_engine.traversal.outcome import FinalStatus
@@ -39,7 +40,7 @@ def racer(number: int, runs: list[Path], barrier: Barrier, results: Queue[tuple[
         run = RunDirectory(path)
         owner = current_owner(run)
         assert owner is not None
-        idea = end_of(run, flow_run_id=owner.flow_run_id, observed=IDEAS[number % 2], message=f"idea of {number}")
+        idea = end_of(run, owner, Observed(IDEAS[number % 2], f"idea of {number}"))
         barrier.wait(timeout=120)
         final = finalize_run(run, idea, owner=owner, limits=QUICK)
         results.put((number, path.name, str(final.status)))

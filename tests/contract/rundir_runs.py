@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kilroy_engine.events import Event, GitPushOk, GitPushStart, RunStarted
 from kilroy_engine.events.times import now
-from kilroy_engine.rundir.ending.finalize import Limits, end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.closing import Limits
+from kilroy_engine.rundir.ending.finalize import end_run, owner_for
 from kilroy_engine.rundir.ending.starts import OpenStart, open_start
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome, Manifest
@@ -51,17 +52,14 @@ def begin(path: Path, flow_run_id: str = "flow-1", *, restarted: bool = False) -
 
 def conclude(start: OpenStart, status: FinalStatus = FinalStatus.SUCCESS, reason: str = "") -> None:
     """Stages a conclusion and lets the flow's process go."""
-    stage_conclusion(start.run, Conclusion(status=status, reason=reason, sha="c0ffee", start=start.owner.start))
+    Conclusion(status=status, reason=reason, sha="c0ffee", start=start.owner.start).write(start.run)
     start.close()
 
 
 def finalize_from_disk(path: Path, flow_run_id: str = "flow-1") -> FinalOutcome:
     """Ends the run as a hook in a fresh process would: from the directory alone."""
     run = RunDirectory(path)
-    final = end_of(run, flow_run_id=flow_run_id)
-    from kilroy_engine.rundir.ending.finalize import Owner
-
-    return finalize_run(run, final, owner=Owner(flow_run_id, final.start), closing=PushingWorkspace(), limits=QUICK)
+    return end_run(run, owner_for(run, flow_run_id), closing=PushingWorkspace(), limits=QUICK)
 
 
 def run_elsewhere(function: str, *arguments: str, failpoint: str = "") -> int:

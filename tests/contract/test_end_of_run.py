@@ -20,14 +20,16 @@ from rundir_runs import (
     terminal_lines,
 )
 
-from kilroy_engine.errors import RunAlreadyFinished, RunAlreadyOwned, RunDirectoryError, RunEnded, RunSuperseded
+from kilroy_engine.errors import RunAlreadyFinished, RunAlreadyOwned, RunDirectoryError, RunEnded, RunSuperseded, StopKind
 from kilroy_engine.events import RunCompleted, StageHeartbeat
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.ending.cancel import request_cancel
-from kilroy_engine.rundir.ending.finalize import Owner, end_of, finalize_run
+from kilroy_engine.rundir.ending.finalize import end_of, end_run, finalize_run
 from kilroy_engine.rundir.ending.starts import open_start
+from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.ownership.ownership import Owner
 from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.traversal.outcome import FinalStatus
 
@@ -141,8 +143,7 @@ def test_terminal_line_is_last_even_when_a_heartbeat_is_late(tmp_path: Path, cap
     """I2: appends after the end are refused and logged, from the run's own log and from a fresh one."""
     start = begin(tmp_path)
     start.progress.append(HEARTBEAT)
-    conclude_staged = end_of(start.run, flow_run_id="flow-1", observed=FinalStatus.FAIL, message="boom")
-    finalize_run(start.run, conclude_staged, owner=start.owner)
+    end_run(start.run, start.owner, Observed(FinalStatus.FAIL, "boom"))
     for log in (start.progress, ProgressLog(start.run, "r1")):
         with pytest.raises(RunEnded):
             log.append(HEARTBEAT)
@@ -250,7 +251,7 @@ def test_a_finalizer_of_a_superseded_start_changes_nothing(tmp_path: Path) -> No
     """A late hook of an earlier start finds that the directory belongs to another, and leaves every byte as it is."""
     first = begin(tmp_path)
     conclude(first, FinalStatus.FAIL, "exit status 1")
-    late = end_of(first.run, flow_run_id="flow-1")
+    late = end_of(first.run, first.owner)
     second = begin(tmp_path, "flow-2")
     before = snapshot(tmp_path)
     with pytest.raises(RunSuperseded, match="belongs to start 2 of flow run flow-2"):
@@ -277,20 +278,20 @@ def test_a_refused_start_leaves_the_directory_untouched(tmp_path: Path, status: 
 def test_a_cancel_request_decides_the_end_and_says_by_whom(tmp_path: Path) -> None:
     """Cancel wins over the staged conclusion; the reason is the same in final.json and in the line; the first asker stands."""
     start = begin(tmp_path)
-    request_cancel(start.run, "by kilroy stop")
-    request_cancel(start.run, "by signal SIGINT")
+    request_cancel(start.run, StopKind.PERSON, "by kilroy stop")
+    request_cancel(start.run, StopKind.SIGNAL, "by signal SIGINT")
     conclude(start)
     finalize_from_disk(tmp_path)
     assert_ended(start.run, "canceled", reason="canceled: by kilroy stop")
     assert [e["event"] for e in events_of(start.run)].count("cancel_requested") == 1
     with pytest.raises(RunEnded):
-        request_cancel(start.run, "too late")
+        request_cancel(start.run, StopKind.PERSON, "too late")
 
 
 def test_a_cancel_request_of_an_earlier_start_is_forgotten(tmp_path: Path) -> None:
     """A resumed run is not canceled by the request that ended the start before."""
     first = begin(tmp_path)
-    request_cancel(first.run, "by kilroy stop")
+    request_cancel(first.run, StopKind.PERSON, "by kilroy stop")
     first.close()
     finalize_from_disk(tmp_path)
     second = begin(tmp_path, "flow-2")
@@ -308,7 +309,7 @@ def test_nothing_in_the_closing_keeps_the_terminal_line_away(tmp_path: Path) -> 
 
     start = begin(tmp_path)
     conclude(start)
-    finalize_run(start.run, end_of(start.run, flow_run_id="flow-1"), owner=start.owner, closing=Broken())
+    end_run(start.run, start.owner, closing=Broken())
     assert_ended(start.run, "success")
     assert [e["message"] for e in events_of(start.run) if e["event"] == "warning"] == ["push: remote is gone"]
 
@@ -349,7 +350,7 @@ def test_a_start_that_died_before_it_was_on_record_is_counted_by_its_end(tmp_pat
     """A hook may end a run whose process was killed before the lock's record: the next start is the second all the same."""
     run = RunDirectory(tmp_path)
     Manifest(run_id="r1", started_at=now()).write(run)
-    finalize_run(run, end_of(run, flow_run_id="flow-1"), owner=Owner("flow-1", 1))
+    end_run(run, Owner("flow-1", 1))
     second = begin(tmp_path, "flow-2")
     assert second.owner.start == 2
     conclude(second)

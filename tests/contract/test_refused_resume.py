@@ -12,13 +12,14 @@ import pytest
 from kilroy_engine.cli.main import main
 from kilroy_engine.events import RunStarted
 from kilroy_engine.events.times import now
-from kilroy_engine.orchestration.settings import RunSettings, run_config
-from kilroy_engine.rundir.ending.finalize import Owner, end_of, finalize_run, stage_conclusion
+from kilroy_engine.execution.preparing.settings import RunSettings, run_config
+from kilroy_engine.rundir.ending.finalize import end_run
 from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.checkpoint import save_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, Manifest
+from kilroy_engine.rundir.ownership.ownership import Owner
 from kilroy_engine.traversal.outcome import FinalStatus, failure, success
 from kilroy_engine.traversal.state import RunState
 
@@ -85,9 +86,9 @@ def failed_run(path: Path, repository: Path | None, status: FinalStatus = FinalS
         routing_outcome=failure("exit status 1"),
     )
     save_checkpoint(run, state, git_commit_sha=sha if repository else "")
-    stage_conclusion(run, Conclusion(status=status, reason="" if status is FinalStatus.SUCCESS else "exit status 1"))
+    Conclusion(status=status, reason="" if status is FinalStatus.SUCCESS else "exit status 1").write(run)
     start.close()
-    finalize_run(run, end_of(run, flow_run_id=FLOW_RUN), owner=Owner(FLOW_RUN, 1))
+    end_run(run, Owner(FLOW_RUN, 1))
     return run
 
 

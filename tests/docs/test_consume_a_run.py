@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.events import RunStarted, StageAttemptEnd
-from kilroy_engine.rundir.ending.finalize import end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.finalize import end_run
 from kilroy_engine.rundir.ending.starts import OpenStart, open_start
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion
@@ -35,8 +35,8 @@ def run(tmp_path: Path) -> OpenStart:
 
 
 def end(start: OpenStart) -> None:
-    stage_conclusion(start.run, Conclusion(status=FinalStatus.FAIL, reason="exit status 2", sha="c0ffee"))
-    finalize_run(start.run, end_of(start.run, flow_run_id="flow-1"), owner=start.owner)
+    Conclusion(status=FinalStatus.FAIL, reason="exit status 2", sha="c0ffee").write(start.run)
+    end_run(start.run, start.owner)
     start.close()
 
 

@@ -15,7 +15,8 @@ from kilroy_engine.handlers.node_types import known_types
 
 ROOT = Path(__file__).parents[2]
 DOCS = [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "templates"]
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS, *(ROOT / "examples").rglob("*.md")])
+ROOMS = list((ROOT / "kilroy_engine").rglob("*.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS, *ROOMS, *(ROOT / "examples").rglob("*.md")])
 _FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from real_prefect import ROOT, Prefect, eventually
 
 CALL = (
-    "import json, sys; from kilroy_engine.orchestration.flow import attractor; "
+    "import json, sys; from kilroy_engine.orchestration.flows.attractor import attractor; "
     "attractor(**json.loads(sys.argv[1]), return_state=True)"
 )
-SERVE = "import sys; from kilroy_engine.orchestration.flow import attractor; attractor.serve(name=sys.argv[1])"
+SERVE = "import sys; from kilroy_engine.orchestration.flows.attractor import attractor; attractor.serve(name=sys.argv[1])"
 
 
 @dataclass

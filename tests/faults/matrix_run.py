@@ -14,10 +14,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from launchers import Run, World, launch
 from matrix_cells import AT_BRANCHES, FAULTS, GRACE_S, INTERVAL_S, NO_DIRECTORY, OUTAGE_S, Expected, Fault, expected
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from real_prefect import ROOT, Prefect, child_environment, events, eventually, is_alive
 
+from kilroy_engine.orchestration.ending.reconcile import Patience, reconcile
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.ownership.ownership import owner_alive
 from kilroy_engine.server.local_server import client_environment, ensure_server, stop_server
 
 TERMINAL = {"run_completed", "run_failed"}
@@ -206,9 +211,6 @@ def _age_s(directory: Path) -> float:
 
 
 def _lock_is_free(directory: Path) -> bool:
-    from kilroy_engine.rundir.files.layout import RunDirectory
-    from kilroy_engine.rundir.ownership.ownership import owner_alive
-
     return not owner_alive(RunDirectory(directory))
 
 
@@ -275,10 +277,6 @@ def _text(path: Path) -> str:
 @contextmanager
 def _reconciling(run: Run) -> Generator[None]:
     """The reconciler at its interval, in this process, which is none of the run's."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from kilroy_engine.orchestration.reconcile import Patience, reconcile
-
     finished = threading.Event()
 
     def work() -> None:
@@ -322,8 +320,6 @@ def _without_process(launcher: str, fault: Fault, world: World, wanted: Expected
 @contextmanager
 def _own_server(world: World, folder: Path) -> Generator[World]:
     """A server that the cell may stop and start again."""
-    import httpx
-
     server = ensure_server(state_dir=folder / "server", on_status=lambda line: None)
     try:
         with httpx.Client(base_url=server.api_url, timeout=30) as http:

@@ -11,7 +11,7 @@ import pytest
 
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events import RunStarted, StageHeartbeat
-from kilroy_engine.rundir.ending.finalize import end_of, finalize_run, stage_conclusion
+from kilroy_engine.rundir.ending.finalize import end_run
 from kilroy_engine.rundir.ending.starts import OpenStart, open_start
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome
@@ -43,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def begin(disk: Path) -> OpenStart:
     start = open_start(RunDirectory(disk / "r1"), RunStarted(flow_run_id="f1", graph_name="g", goal=""), run_id="r1")
-    stage_conclusion(start.run, Conclusion(status=FinalStatus.SUCCESS, start=1))
+    Conclusion(status=FinalStatus.SUCCESS, start=1).write(start.run)
     return start
 
 
@@ -61,7 +61,7 @@ def fill(disk: Path, *, leave_bytes: int = 0) -> Path:
 
 
 def end(start: OpenStart) -> FinalOutcome:
-    return finalize_run(start.run, end_of(start.run, flow_run_id="f1"), owner=start.owner)
+    return end_run(start.run, start.owner)
 
 
 def tell_much(start: OpenStart) -> None:

@@ -3,6 +3,7 @@
 As a program it reads requests as JSON lines and writes an answer per line. ``answers`` is the other side of it.
 """
 
+# ruff: noqa: PLC0415 - the process that only asks for runs does not import Prefect
 from __future__ import annotations
 
 import json
@@ -57,10 +58,10 @@ def answers(requests: Sequence[Request], *, environment: Mapping[str, str], fold
 def _answer(request: Request) -> Answer:
     from kilroy_engine.cli.errors import ExitCode, exit_code_of
     from kilroy_engine.errors import InvalidPipeline, KilroyError
+    from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
+    from kilroy_engine.execution.preparing.settings import Options
     from kilroy_engine.graph.checks.validation import errors_of
-    from kilroy_engine.orchestration.launch import Started, launch
-    from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
-    from kilroy_engine.orchestration.settings import Options
+    from kilroy_engine.orchestration.flows.launch import Started, launch
 
     runs: list[Started] = []
     began = time.monotonic()

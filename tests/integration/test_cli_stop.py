@@ -57,10 +57,23 @@ def test_stop_cancels_a_run_and_says_so_in_kilroys_words(
     assert "has ended already, with canceled" in again.stderr
 
 
+def test_a_request_that_another_program_wrote_ends_the_flow_run_as_cancelled(
+    prefect: Prefect, started: tuple[subprocess.Popen[bytes], Path]
+) -> None:
+    """A file with any words is enough: the words stand in the reason, and Prefect shows the run as Cancelled."""
+    process, run = started
+    asked = {"source": "because the build is frozen", "at": "2026-01-01T00:00:00Z"}
+    (run / "cancel_request.tmp").write_text(json.dumps(asked), encoding="utf-8")
+    (run / "cancel_request.tmp").rename(run / "cancel_request.json")
+    assert process.wait(timeout=60) == 130
+    assert ended(run)["failure_reason"] == "canceled: because the build is frozen"
+    assert prefect.final_state(json.loads((run / "manifest.json").read_text())["flow_run_id"])["type"] == "CANCELLED"
+
+
 CANCELED_AT_ONCE = """
 import sys
 import httpx
-import kilroy_engine.orchestration.launch as launching
+import kilroy_engine.orchestration.flows.launch as launching
 from kilroy_engine.cli.main import main
 
 run_flow = launching.run_flow

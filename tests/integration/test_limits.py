@@ -271,13 +271,24 @@ def test_a_limit_of_zero_lets_no_stage_begin_until_it_is_raised(
 
 @pytest.mark.slow
 def test_the_slot_of_a_killed_run_is_free_again(prefect: Prefect, tmp_path: Path, limit: Callable[..., None]) -> None:
-    """Nobody renews its lease, so the server takes it back: the next run waits for that and says so."""
+    """Nobody renews its lease, so the server takes it back; the next run waits for that."""
     limit("handler:tool")
     (tmp_path / "killed").mkdir()
     with run_command(prefect, tmp_path / "killed", ONE.replace("echo done", "sleep 300")):
         eventually(lambda: taken(prefect, "handler:tool") == 1, what="a slot that is taken")
     with run_command(prefect, tmp_path, ONE) as process:
+        eventually(lambda: waits(prefect, tmp_path / "run"), what="a stage that waits")
         assert process.wait(timeout=150) == 0
-    assert warned(tmp_path / "run") == [
-        "a has been waiting for a slot of the concurrency limit tag:handler:tool for 60 s: all are taken"
-    ]
+
+
+@pytest.mark.slow
+def test_a_wait_of_a_minute_is_warned_of(prefect: Prefect, tmp_path: Path, limit: Callable[..., None]) -> None:
+    """Once, in the run's stream, where people look who do not look into Prefect."""
+    limit("handler:tool")
+    lease, run = take(prefect, "handler:tool"), tmp_path / "run"
+    with run_command(prefect, tmp_path, ONE) as process:
+        eventually(lambda: waits(prefect, run), what="a stage that waits")
+        eventually(lambda: warned(run), what="a warning")
+        give_back(prefect, lease)
+        assert process.wait(timeout=60) == 0
+    assert warned(run) == ["a has been waiting for a slot of the concurrency limit tag:handler:tool for 60 s: all are taken"]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from uuid import uuid4
 
@@ -140,8 +141,6 @@ def server(state_dir: Path, user_home: Path) -> Iterator[LocalServer]:
 
 
 def get(server: LocalServer, path: str) -> bytes:
-    from http.client import HTTPConnection
-
     with closing(HTTPConnection(server.api_url.split("/")[2], timeout=10)) as connection:
         connection.request("GET", path, headers={"Accept": "text/html,application/json"})
         response = connection.getresponse()

@@ -81,7 +81,9 @@ def project(worker: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A deployed project: a folder with a flow file, a module with tasks and flows, and nothing installed."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "prefect.yaml").write_text(PROJECT_YAML)
-    (folder / "runs.py").write_text("from kilroy_engine.orchestration.flow import attractor\n\n__all__ = ['attractor']\n")
+    (folder / "runs.py").write_text(
+        "from kilroy_engine.orchestration.flows.attractor import attractor\n\n__all__ = ['attractor']\n"
+    )
     (folder / "calls_work.py").write_text(WORK)
     done = subprocess.run(
         ["prefect", "--no-prompt", "deploy", "--all"],

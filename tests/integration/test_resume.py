@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,48 +182,3 @@ def end_at_work(prefect: Prefect, run: Path, flow_run_id: str, *, how: str, star
     prefect.final_state(flow_run_id)
     assert not [pid for pid in pids if is_alive(pid)]
     return final
-
-
-def test_a_changed_pipeline_is_refused_unless_forced(prefect: Prefect, trace: Path) -> None:
-    """The flow run fails with the difference and touches nothing; with ``force`` the new pipeline goes on."""
-    changed = pipeline(trace, work="true")
-    with subprocess.Popen(
-        [sys.executable, "-c", CALLS], env=prefect.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as script:
-        failed = state_of(script, graph=pipeline(trace), options={"workspace": "plain"})
-        run = prefect.run_directory(failed["flow_run_id"])
-        ended_start(run, 1)
-        before = snapshot(run)
-
-        refused = state_of(script, graph=changed, options={"resume_from": str(run)})
-        assert refused["type"] == "FAILED"
-        assert "--force" in refused["message"]
-        assert "\n-digraph three" in refused["message"]
-        assert "\n+digraph three" in refused["message"]
-        assert snapshot(run) == before
-
-        state_of(script, graph=changed, options={"resume_from": str(run), "force": True})
-    assert ended_start(run, 2)["status"] == "success"
-    assert executed(trace) == ["first", "work", "work", "last"]
-    assert (run / "graph.dot").read_text() == changed
-    assert (run / "graph.start-1.dot").read_text() == pipeline(trace)
-
-
-CALLS = """
-import json, sys
-from kilroy_engine.orchestration.flow import attractor
-for line in sys.stdin:
-    state = attractor(**json.loads(line), return_state=True)
-    told = {"type": state.type.value, "message": state.message, "flow_run_id": str(state.state_details.flow_run_id)}
-    print(json.dumps(told), flush=True)
-"""
-"""A script that calls the flow for each line of parameters and prints how it ended."""
-
-
-def state_of(script: subprocess.Popen[str], **parameters: Any) -> dict[str, Any]:
-    """How a flow run of the script ended."""
-    assert script.stdin is not None
-    assert script.stdout is not None
-    script.stdin.write(json.dumps(parameters) + "\n")
-    script.stdin.flush()
-    return json.loads(script.stdout.readline())

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from conftest import Prefect, events
+import pytest
+from conftest import Prefect, ended, events, eventually, is_alive
 from engine_process import Request, answers
 
 BRANCHES = 16
@@ -14,18 +19,26 @@ GRAPH = (
     "digraph wide { node [shape=parallelogram] start [shape=Mdiamond] exit [shape=Msquare] "
     "p [shape=component, max_parallel=16] j [shape=tripleoctagon] start -> p "
     'j -> exit [condition="outcome=success"] '
-    + " ".join(f'b{n:02} [tool_command="echo $PPID > engine.pid; echo {n}"] p -> b{n:02} -> j' for n in range(BRANCHES))
+    "q [shape=component] r [shape=tripleoctagon] child [shape=folder, dot_file=CHILD] "
+    'c1 [tool_command="true"] c2 [tool_command="true"] p -> q q -> c1 -> r q -> c2 -> r r -> j p -> child -> j '
+    + " ".join(
+        f'b{n:02} [tool_command="echo $PPID > engine.pid; echo {n}; exit {n % 3 // 2}"] p -> b{n:02} -> j'
+        for n in range(BRANCHES)
+    )
     + " }"
 )
 
 
 def test_a_dask_cluster_leaves_the_same_run_directory_as_threads_do(prefect: Prefect, tmp_path: Path) -> None:
-    """16 branches in threads, and in the two worker processes of a real Dask cluster: same files, events and results."""
+    """16 branches, a third of which fails, one more with branches of its own and one that runs a child pipeline, in threads
+    and in two worker processes of a real Dask cluster: the same files, events and results."""
+    (tmp_path / "child.dot").write_text(CHILD)
+    graph = GRAPH.replace("CHILD", json.dumps(str(tmp_path / "child.dot")))
     done = {}
     for runner in ("threads", "dask:2"):
         folder = tmp_path / runner.partition(":")[0]
         options = {"logs_root": str(folder), "workspace": "plain", "task_runner": runner, "run_id": "same"}
-        requests = [Request(name=runner, graph=GRAPH, options=options)]
+        requests = [Request(name=runner, graph=graph, options=options)]
         (answer,) = answers(requests, environment=prefect.environment, folder=tmp_path, within_s=240)
         assert answer.exit_code == 0, answer
         done[folder.name] = folder
@@ -36,6 +49,46 @@ def test_a_dask_cluster_leaves_the_same_run_directory_as_threads_do(prefect: Pre
     assert shape(threads) == shape(dask)
     assert told(threads) == told(dask)
     assert results(threads) == results(dask)
+
+
+CHILD = (
+    'digraph child { start [shape=Mdiamond] exit [shape=Msquare] k [shape=parallelogram, tool_command="echo child"] '
+    'start -> k k -> exit [condition="outcome=success"] }'
+)
+SLOW = (
+    "digraph slow { node [shape=parallelogram] start [shape=Mdiamond] exit [shape=Msquare] p [shape=component] "
+    'j [shape=tripleoctagon] a [tool_command="echo $PPID > engine.pid; sleep 300"] b [tool_command="sleep 300 & sleep 300"] '
+    'start -> p p -> a -> j p -> b -> j j -> exit [condition="outcome=success"] }'
+)
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)], ids=["in order", "at once"])
+def test_a_run_on_dask_that_is_stopped_leaves_no_process(
+    prefect: Prefect, tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    """Neither a stop in order nor a second Ctrl-C leaves a worker process, or a tool of a branch that worked there."""
+    (tmp_path / "slow.dot").write_text(SLOW, encoding="utf-8")
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "kilroy_engine.cli.main", "run", "slow.dot", "--no-git", "--logs-root", str(run)]
+    with subprocess.Popen(
+        [*command, "--task-runner", "dask:1"], cwd=tmp_path, env=prefect.environment, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            eventually(lambda: len(at_work(run)) == 2 and engines(run), what="two tools at work")
+            pids = {*at_work(run), *(int(pid) for pid in engines(run))}
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.2)  # two signals of one kind that come at once are one
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+    assert ended(run)["status"] == "canceled"
+    eventually(lambda: not any(is_alive(pid) for pid in pids), within_s=30, what="the end of all processes")
+
+
+def at_work(run: Path) -> list[int]:
+    """Process ids of the tools that the branches started."""
+    return [json.loads(path.read_text())["pid"] for path in run.glob("parallel/p/pass1/*/*/process-*.json")]
 
 
 def engines(run: Path) -> set[str]:

@@ -15,7 +15,7 @@ from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.attributes import read_duration_s
 
 if TYPE_CHECKING:
-    from kilroy_engine.orchestration.reconcile import Finding
+    from kilroy_engine.orchestration.ending.reconcile import Finding
 
 
 def reconcile(
@@ -43,8 +43,8 @@ def reconcile(
         raise InvalidInput(f"--grace {grace}: a time such as 30s or 2m is expected", name="grace")
     Connection(say).enter_if_reachable()
 
-    from kilroy_engine.orchestration.reconcile import Action, Patience
-    from kilroy_engine.orchestration.reconcile import reconcile as reconcile_runs
+    from kilroy_engine.orchestration.ending.reconcile import Action, Patience
+    from kilroy_engine.orchestration.ending.reconcile import reconcile as reconcile_runs
 
     root = root_of_runs(runs_root)
     findings = reconcile_runs(root, patience=Patience(grace_s=grace_s), dry_run=dry_run)

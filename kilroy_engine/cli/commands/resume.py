@@ -46,8 +46,8 @@ def resume(
     Output and exit code are those of `kilroy run`.
     """
     from kilroy_engine.cli.connection import Connection
-    from kilroy_engine.orchestration.call_checks import require_callable
-    from kilroy_engine.orchestration.preparation import RunParameters, prepare_run
+    from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
+    from kilroy_engine.orchestration.tasks.call_checks import require_callable
 
     directory = find_run(run, root_of_runs(runs_root)).path.absolute()
     parameters = RunParameters(

@@ -19,8 +19,8 @@ from kilroy_engine.graph.diagnostics import Severity
 
 if TYPE_CHECKING:
     from kilroy_engine.cli.connection import Connection
-    from kilroy_engine.orchestration.launch import Started
-    from kilroy_engine.orchestration.preparation import PreparedRun, RunParameters
+    from kilroy_engine.execution.preparing.preparation import PreparedRun, RunParameters
+    from kilroy_engine.orchestration.flows.launch import Started
     from kilroy_engine.rundir.files.records import FinalOutcome
 
 
@@ -53,9 +53,9 @@ def run(
     once.
     """
     from kilroy_engine.cli.connection import Connection
-    from kilroy_engine.orchestration.call_checks import require_callable
-    from kilroy_engine.orchestration.pipeline_file import pipeline_file
-    from kilroy_engine.orchestration.preparation import prepare_run
+    from kilroy_engine.execution.preparing.pipeline_file import pipeline_file
+    from kilroy_engine.execution.preparing.preparation import prepare_run
+    from kilroy_engine.orchestration.tasks.call_checks import require_callable
 
     text = read_standard_input() if file == STANDARD_INPUT else ""
     parameters = _parameters(text or str(Path(file).expanduser().absolute()), identity, place, workers, limits)
@@ -75,7 +75,7 @@ def run(
 
 
 def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, limits: Limits) -> RunParameters:
-    from kilroy_engine.orchestration.preparation import RunParameters
+    from kilroy_engine.execution.preparing.preparation import RunParameters
 
     return RunParameters(
         graph=graph,
@@ -105,8 +105,8 @@ def _shown(filename: str) -> str:
 
 
 def _check_only(parameters: RunParameters, connection: Connection) -> int:
-    from kilroy_engine.orchestration.call_checks import require_callable
-    from kilroy_engine.orchestration.preparation import prepare_run
+    from kilroy_engine.execution.preparing.preparation import prepare_run
+    from kilroy_engine.orchestration.tasks.call_checks import require_callable
 
     server = connection.check()
     prepared = prepare_run(parameters, environ=os.environ)
@@ -124,7 +124,7 @@ def launch_and_follow(parameters: RunParameters) -> int:
     """Runs the pipeline here, shows it meanwhile and prints how it ended; the exit code."""
     from kilroy_engine.cli.show.outcome import print_failure, print_success
     from kilroy_engine.cli.show.view import Follower, choose_view
-    from kilroy_engine.orchestration.launch import launch
+    from kilroy_engine.orchestration.flows.launch import launch
 
     followers: list[Follower] = []
     runs: list[Started] = []

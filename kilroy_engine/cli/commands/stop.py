@@ -46,7 +46,7 @@ def stop(
             return ExitCode.FAIL
     Connection(say).enter_if_reachable()
 
-    from kilroy_engine.orchestration.stop import owner_pid, stop_run
+    from kilroy_engine.orchestration.ending.stop import owner_pid, stop_run
 
     stopped = stop_run(directory, grace_s=grace_s, force=force)
     if stopped is None:

@@ -80,10 +80,10 @@ def check(name: str) -> FileReport:
 
 def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
     """All findings of a graph, after the transforms that a run applies."""
+    from kilroy_engine.execution.preparing.extensions import findings_with_plugins, with_plugin_transforms
+    from kilroy_engine.execution.preparing.pipeline_file import child_reader, read_prompt
     from kilroy_engine.graph.checks.child_validation import with_children_checked
     from kilroy_engine.graph.transforms import prepare
-    from kilroy_engine.orchestration.extensions import findings_with_plugins, with_plugin_transforms
-    from kilroy_engine.orchestration.pipeline_file import child_reader, read_prompt
 
     read_text = partial(read_prompt, source.folder)
     graph = with_plugin_transforms(prepare(graph, inputs=source.inputs, read_text=read_text))

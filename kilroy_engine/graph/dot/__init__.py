@@ -1,0 +1,1 @@
+"""DOT text to a graph, with the place of everything that it holds. The only room that knows lark."""

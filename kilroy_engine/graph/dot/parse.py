@@ -33,8 +33,7 @@ def parse_dot(text: str, filename: str = "") -> Graph:
 
 @cache
 def _parser() -> Lark:
-    # Lark and the tables of the grammar cost some 100 ms, which a command that reads no pipeline need not pay.
-    from lark import Lark
+    from lark import Lark  # noqa: PLC0415 - lark costs some 100 ms, which a command that reads no pipeline need not pay
 
     rules = Path(__file__).with_name("dot.lark").read_text(encoding="utf-8")
     # The grammar writes a pattern between slashes, and "s" is for DOTALL.
@@ -43,7 +42,7 @@ def _parser() -> Lark:
 
 
 def _read(text: str) -> Tree[Token]:
-    from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+    from lark.exceptions import UnexpectedCharacters, UnexpectedToken  # noqa: PLC0415 - the same
 
     parsing = _parser().parse_interactive(text)
     token = None

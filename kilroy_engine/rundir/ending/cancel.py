@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kilroy_engine.errors import StopKind
 from kilroy_engine.events import CancelRequested
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -10,7 +11,7 @@ from kilroy_engine.rundir.ownership.ownership import current_owner, run_id_in
 from kilroy_engine.rundir.stream.progress import ProgressLog
 
 
-def request_cancel(run: RunDirectory, source: str) -> CancelRequest:
+def request_cancel(run: RunDirectory, kind: StopKind, source: str) -> CancelRequest:
     """Records that the current start is to stop and tells it by the event ``cancel_requested``.
 
     The first request of a start stands and is returned. ``source`` completes ``canceled: …``. Nothing is stopped here.
@@ -26,7 +27,7 @@ def request_cancel(run: RunDirectory, source: str) -> CancelRequest:
             earlier = CancelRequest.find(run)
             if earlier is not None and earlier.start == start and not log.ended:
                 return earlier
-            request = CancelRequest(source=source, at=now(), start=start)
+            request = CancelRequest(source=source, kind=kind, at=now(), start=start)
             log.append(CancelRequested(source=source))
             request.write(run)
             return request

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError, RunEnded, RunSuperseded
 from kilroy_engine.events import Event, RunCompleted, RunFailed, RunResumed, WarningGiven
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.ending.archive import write_archive
+from kilroy_engine.rundir.ending.closing import NOTHING, UNHURRIED, Closing, Limits
 from kilroy_engine.rundir.ending.outputs import collect_outputs
-from kilroy_engine.rundir.ending.which_end_wins import Evidence, which_end_wins
+from kilroy_engine.rundir.ending.which_end_wins import UNSEEN, Evidence, Observed, which_end_wins
 from kilroy_engine.rundir.files.checkpoint import load_checkpoint
 from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -34,97 +34,44 @@ from kilroy_engine.rundir.stages.process_groups import end_process_groups
 from kilroy_engine.rundir.stream.progress import ProgressLog, last_event
 from kilroy_engine.traversal.outcome import FinalStatus
 
-__all__ = [
-    "HURRIED",
-    "NOTHING",
-    "Closing",
-    "Finalizer",
-    "Limits",
-    "Owner",
-    "end_children",
-    "end_of",
-    "finalize_run",
-    "stage_conclusion",
-]
-
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Record)
 
 
-class Closing(Protocol):
-    """What a workspace does at the end of the run. Both steps may be asked for again after a crash.
-
-    Expected failures are events (``git_push_failed``, ``warning``). What is raised becomes a ``warning``.
-    """
-
-    def push(self, final: FinalOutcome, *, limit_s: float) -> Iterable[Event]:
-        """Publishes the run's work, in ``limit_s`` seconds at most; its events, each as soon as it happened."""
-        ...
-
-    def tidy(self, final: FinalOutcome) -> Iterable[Event]:
-        """Removes work folders that nobody needs any more; its events."""
-        ...
-
-
-class _Nothing:
-    def push(self, final: FinalOutcome, *, limit_s: float) -> Iterable[Event]:
-        del final, limit_s
-        return ()
-
-    def tidy(self, final: FinalOutcome) -> Iterable[Event]:
-        del final
-        return ()
-
-
-NOTHING: Closing = _Nothing()
-"""For runs without anything to publish or to remove."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long the steps of the end may take, in seconds."""
-
-    grace_s: float = 5.0
-    archive_s: float = 60.0
-    push_s: float = 60.0
-
-    @property
-    def total_s(self) -> float:
-        """How long to wait for another finalizer before doing its work."""
-        return self.grace_s + self.archive_s + self.push_s + 10.0
-
-
-HURRIED = Limits(grace_s=2.0, archive_s=3.0, push_s=3.0)
-"""For a process that was told to end by a signal: its supervisor's patience is short."""
-
-
-def stage_conclusion(run: RunDirectory, conclusion: Conclusion) -> None:
-    """Puts the walk's conclusion on disk, before the flow's body returns."""
-    conclusion.write(run)
-
-
-def end_of(
-    run: RunDirectory, *, flow_run_id: UUID | str, observed: FinalStatus | None = None, message: str = ""
+def end_run(
+    run: RunDirectory, who: Owner, observed: Observed = UNSEEN, *, closing: Closing = NOTHING, limits: Limits = UNHURRIED
 ) -> FinalOutcome:
-    """The end of the directory's current start, from disk and from what the orchestrator says (:class:`Evidence`).
+    """Ends the start ``who`` of the run, from disk and from what was ``observed``; returns the end that stands.
 
-    Nothing is written. ``flow_run_id`` is whose end it is; :func:`finalize_run` refuses it if the start is another's.
+    For everybody who ends a run: state hooks, the exit of a process, the reconciler, the next start, the run around a child.
+
+    Raises:
+        RunSuperseded: The directory belongs to another start; nothing was changed.
+        RunDirectoryError: the disk refused. Call it again when the cause is gone.
     """
+    return finalize_run(run, end_of(run, who, observed), owner=who, closing=closing, limits=limits)
+
+
+def owner_for(run: RunDirectory, flow_run_id: UUID | str) -> Owner:
+    """The directory's current start, as that of ``flow_run_id``: whoever ends it then is refused if it is another's."""
     owner = current_owner(run)
+    return Owner(str(flow_run_id), owner.start if owner else 1)
+
+
+def end_of(run: RunDirectory, who: Owner, observed: Observed = UNSEEN) -> FinalOutcome:
+    """The end of the start ``who``, from disk and from what was ``observed``. Nothing is written."""
     evidence = Evidence(
         final=_if_whole(FinalOutcome, run),
         cancel=_if_whole(CancelRequest, run),
         conclusion=_if_whole(Conclusion, run),
         observed=observed,
-        message=message,
         last_sha=_last_sha(run),
     )
-    end = Owner(str(flow_run_id), owner.start if owner else 1)
-    return which_end_wins(evidence, run_id=run_id_in(run), owner=end, at=now())
+    return which_end_wins(evidence, run_id=run_id_in(run), owner=who, at=now())
 
 
 def finalize_run(
-    run: RunDirectory, final: FinalOutcome, *, owner: Owner, closing: Closing = NOTHING, limits: Limits = Limits()
+    run: RunDirectory, final: FinalOutcome, *, owner: Owner, closing: Closing = NOTHING, limits: Limits = UNHURRIED
 ) -> FinalOutcome:
     """Ends the run as ``final`` says, unless it has ended already; returns the end that stands.
 
@@ -165,11 +112,10 @@ def end_children(run: RunDirectory, final: FinalOutcome, limits: Limits) -> None
         owner = current_owner(child)
         if owner is None:
             continue  # it never began
-        observed = FinalStatus.CANCELED if final.status is FinalStatus.CANCELED else None
-        message = final.failure_reason or "the run around it has ended"
+        canceled = FinalStatus.CANCELED if final.status is FinalStatus.CANCELED else None
+        reason = final.failure_reason or "the run around it has ended"
         try:
-            end = end_of(child, flow_run_id=owner.flow_run_id, observed=observed, message=message)
-            finalize_run(child, end, owner=owner, limits=limits)
+            end_run(child, owner, Observed(canceled, reason, crashed=final.crashed), limits=limits)
         except RunDirectoryError as error:
             _log.warning("%s: the child pipeline could not be ended: %s", child.path, error)
 

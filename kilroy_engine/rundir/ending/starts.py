@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kilroy_engine.errors import RunAlreadyFinished
 from kilroy_engine.events import RunStarted
-from kilroy_engine.rundir.ending.finalize import NOTHING, Closing, Finalizer, Limits, end_of, finalize_run, make_room
+from kilroy_engine.rundir.ending.closing import NOTHING, Closing, Limits
+from kilroy_engine.rundir.ending.finalize import Finalizer, end_of, finalize_run, make_room
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.locks import turn
@@ -94,7 +95,7 @@ def _end_previous(run: RunDirectory, record: RunLockRecord | None, closing: Clos
     if record is None or last_event(run.progress) is None:
         return None
     owner = Owner(record.flow_run_id, record.start)
-    final = end_of(run, flow_run_id=owner.flow_run_id)
+    final = end_of(run, owner)
     if final.status is FinalStatus.SUCCESS:
         finalize_run(run, final, owner=owner, closing=closing)
         raise RunAlreadyFinished(f"the run in {run.path} has succeeded; there is nothing to resume", path=run.path)

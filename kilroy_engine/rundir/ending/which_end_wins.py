@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kilroy_engine.rundir.files.records import CancelRequest, Conclusion, FinalOutcome
@@ -15,18 +15,33 @@ NO_CONCLUSION = "the flow ended without a conclusion"
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What somebody outside has seen of a start's end: the orchestrator, the run around a child pipeline, a reconciler.
+
+    ``status`` is None while it has not ended or nobody knows. ``reason`` is the text of ``failure_reason``, empty where it is
+    not known. ``crashed`` says that the start's process ended without a word.
+    """
+
+    status: FinalStatus | None = None
+    reason: str = ""
+    crashed: bool = False
+
+
+UNSEEN = Observed()
+"""Nobody outside has seen anything."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known when a start is to be ended. Records of other starts are ignored.
 
-    ``observed`` is what the orchestrator says about the flow run, None while it has not ended or nobody knows; ``message``
-    is its reason. ``last_sha`` is the last commit known from the checkpoint.
+    ``last_sha`` is the last commit known from the checkpoint.
     """
 
     final: FinalOutcome | None = None
     cancel: CancelRequest | None = None
     conclusion: Conclusion | None = None
-    observed: FinalStatus | None = None
-    message: str = ""
+    observed: Observed = UNSEEN
     last_sha: str = ""
 
 
@@ -43,34 +58,33 @@ def which_end_wins(evidence: Evidence, *, run_id: str, owner: Owner, at: datetim
         conclusion = None
     if cancel is not None and cancel.start != owner.start:
         cancel = None
-    status, reason = _status_and_reason(conclusion, cancel, evidence)
+    end = _end(conclusion, cancel, evidence.observed)
     return FinalOutcome(
         timestamp=at,
-        status=status,
+        status=end.status or FinalStatus.FAIL,
         run_id=run_id,
         final_git_commit_sha=(conclusion.sha if conclusion else "") or evidence.last_sha,
-        failure_reason=reason,
+        failure_reason=end.reason,
+        crashed=end.crashed,
         flow_run_id=owner.flow_run_id,
         start=owner.start,
     )
 
 
-def _status_and_reason(
-    conclusion: Conclusion | None, cancel: CancelRequest | None, evidence: Evidence
-) -> tuple[FinalStatus, str]:
+def _end(conclusion: Conclusion | None, cancel: CancelRequest | None, observed: Observed) -> Observed:
+    """The end that stands, told as an observation."""
     if cancel is not None:
-        return FinalStatus.CANCELED, f"canceled: {cancel.source}"
-    if evidence.observed is FinalStatus.CANCELED:
+        return Observed(FinalStatus.CANCELED, f"canceled: {cancel.source}")
+    if observed.status is FinalStatus.CANCELED:
         # A deadline of the run stages its own words; Prefect only knows that the run was canceled.
         staged = conclusion.reason if conclusion and conclusion.status is FinalStatus.CANCELED else ""
-        told = evidence.message if evidence.message.startswith("canceled:") else ""
-        return FinalStatus.CANCELED, staged or told or CANCELED_BY_PREFECT
+        return Observed(FinalStatus.CANCELED, staged or observed.reason or CANCELED_BY_PREFECT)
     if conclusion is not None:
-        return conclusion.status, conclusion.reason
-    match evidence.observed:
+        return Observed(conclusion.status, conclusion.reason)
+    match observed.status:
         case FinalStatus.SUCCESS:
-            return FinalStatus.FAIL, NO_CONCLUSION
+            return Observed(FinalStatus.FAIL, NO_CONCLUSION)
         case FinalStatus.FAIL:
-            return FinalStatus.FAIL, evidence.message or NO_CONCLUSION
+            return replace(observed, reason=observed.reason or NO_CONCLUSION)
         case None:
-            return FinalStatus.FAIL, evidence.message or CRASHED
+            return Observed(FinalStatus.FAIL, observed.reason or CRASHED, crashed=observed.crashed or not observed.reason)

@@ -8,7 +8,7 @@ the run directory (0.8 ms in all without it). The folder is not flushed: an olde
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,13 +22,15 @@ from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.regular import read_file
 from kilroy_engine.traversal.outcome import Json, Outcome
-from kilroy_engine.traversal.state import RunState
+from kilroy_engine.traversal.state import LoopRound, RunState
 
 _OWN_EXTRA = frozenset(
     {"run_id", "loop_failure_signatures", "outcomes", "visits", "routing_outcome", "jump_to", "base_logs_root", "restart_count"}
     | {"jump_edge", "last_fidelity", "last_thread_key", "thread_sessions", "degrade_fidelity"}
-    | {"restart_failure_signatures", "visits_in_rounds"}
+    | {"restart_failure_signatures", "visits_in_rounds", "loop_round", "format"}
 )
+_FORMAT = 2
+"""``extra.format``. A checkpoint without it holds in ``meta`` what the engine knows of an outcome (:func:`_told_apart`)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def save_checkpoint(
         content["git_commit_sha"] = git_commit_sha
     content["extra"] = {
         **(extra or {}),
+        "format": _FORMAT,
         "base_logs_root": str((base or run).path),
         "restart_count": state.restart_count,
         "loop_failure_signatures": state.failure_signatures,
@@ -76,6 +79,7 @@ def save_checkpoint(
         "routing_outcome": encode_outcome(state.routing_outcome) if state.routing_outcome else None,
         "jump_to": state.jump_to,
         "visits_in_rounds": state.visits_in_rounds,
+        "loop_round": asdict(state.loop_round) if state.loop_round else None,
         **_fidelity(state),
     }
     write_json(run.checkpoint, content)
@@ -106,7 +110,7 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         raise RunDirectoryError(f"{path} does not exist: the run has completed no stage", path=path)
     try:
         require_shallow(content)
-        saved = _SavedCheckpoint.model_validate_json(content)
+        saved = _told_apart(_SavedCheckpoint.model_validate_json(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -133,6 +137,7 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         restart_count=own.restart_count,
         restart_signatures=own.restart_failure_signatures,
         visits_in_rounds=own.visits_in_rounds,
+        loop_round=own.loop_round,
     )
     if state.last_node != saved.current_node:
         raise _damaged(path, f"current_node is {saved.current_node!r}, but {state.last_node!r} was completed last")
@@ -175,14 +180,21 @@ class _SavedOutcome(BaseModel):
     verification: JsonValue = None
     details: JsonValue = None
     meta: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
-    from_exception: bool = False
+    failure_signature: str = ""
+    timed_out: bool = False
     verdict: bool = False
+    retries: int = 0
+    session: str = ""
+    output_digest: str = ""
+    committed: str = ""
+    loop_file_seen: bool | None = None
 
 
 class _SavedExtra(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     run_id: str
+    format: int = 1
     base_logs_root: str = ""
     restart_count: int = 0
     loop_failure_signatures: dict[str, int] = Field(default_factory=dict[str, int])
@@ -197,6 +209,7 @@ class _SavedExtra(BaseModel):
     thread_sessions: dict[str, str] = Field(default_factory=dict[str, str])
     degrade_fidelity: bool = False
     visits_in_rounds: dict[str, int] = Field(default_factory=dict[str, int])
+    loop_round: LoopRound | None = None
 
 
 class _SavedCheckpoint(BaseModel):
@@ -210,6 +223,44 @@ class _SavedCheckpoint(BaseModel):
     logs: list[str] = Field(default_factory=list[str])
     git_commit_sha: str = ""
     extra: _SavedExtra
+
+
+_OF_META: Mapping[str, tuple[str, type]] = {
+    "retries": ("retries", int),
+    "session": ("session", str),
+    "output_digest": ("output_digest", str),
+    "loop_file_seen": ("loop_file_seen", bool),
+    "kilroy.git_checkpoint_sha": ("committed", str),
+    "failure_signature": ("failure_signature", str),
+    "timeout": ("timed_out", bool),
+}
+"""Keys of an outcome's ``meta`` in a checkpoint of format 1, the fields that they have become, and their types. A value of
+another type is a stage's own word."""
+
+
+def _told_apart(saved: _SavedCheckpoint) -> _SavedCheckpoint:
+    """A checkpoint of format 1 as one of today's: what the engine put into ``meta`` becomes fields, and the last stage's
+    ``loop_round`` the state's. Any other as it is.
+
+    Raises:
+        ValidationError: A value is not of its type.
+    """
+    own = saved.extra
+    if own.format >= _FORMAT:
+        return saved
+    last = own.outcomes.get(saved.current_node)
+    changes: dict[str, object] = {
+        "loop_round": last.meta.get("loop_round") if last else None,
+        "outcomes": {node_id: _without_pocket(outcome) for node_id, outcome in own.outcomes.items()},
+        "routing_outcome": _without_pocket(own.routing_outcome) if own.routing_outcome else None,
+    }
+    return saved.model_copy(update={"extra": _SavedExtra.model_validate({**own.model_dump(), **changes})})
+
+
+def _without_pocket(saved: _SavedOutcome) -> dict[str, object]:
+    found = {key: name for key, (name, kind) in _OF_META.items() if type(saved.meta.get(key)) is kind}
+    meta = {key: value for key, value in saved.meta.items() if key not in found and key != "loop_round"}
+    return {**saved.model_dump(), **{name: saved.meta[key] for key, name in found.items()}, "meta": meta}
 
 
 def _decode_outcome(saved: _SavedOutcome) -> Outcome:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
-from kilroy_engine.errors import CorruptRecord, RunDirectoryError
+from kilroy_engine.errors import CorruptRecord, RunDirectoryError, StopKind
 from kilroy_engine.events.encoding import require_shallow
 from kilroy_engine.events.times import rfc3339
 from kilroy_engine.rundir.files.atomic import write_json
@@ -138,7 +138,7 @@ class FinalOutcome(Record):
     """`final.json`: how the run ended. The completion contract."""
 
     mend: ClassVar[str] = "Remove it and run `kilroy reconcile`, which writes the end of a run that has none."
-    optional: ClassVar[frozenset[str]] = frozenset({"failure_reason"})
+    optional: ClassVar[frozenset[str]] = frozenset({"failure_reason", "crashed"})
 
     timestamp: Moment = Field(description="when the end was decided")
     status: FinalStatus = Field(description="`success`, `fail` or `canceled`")
@@ -149,6 +149,7 @@ class FinalOutcome(Record):
     cxdb_head_turn_id: str = Field(default="", description="always empty; for readers that expect it")
     flow_run_id: str = Field(default="", description="id of the Prefect flow run that ended so")
     start: int = Field(default=1, ge=1, description="start that ended so")
+    crashed: bool = Field(default=False, description="its process ended without a conclusion; left out when it did not")
 
     @staticmethod
     def path_in(run: RunDirectory) -> Path:
@@ -178,9 +179,11 @@ class Conclusion(Record):
     """`conclusion.json`: what the walk came to, staged before the flow returns."""
 
     mend: ClassVar[str] = "Remove it; the end of the run then follows from the state of the flow run."
+    optional: ClassVar[frozenset[str]] = frozenset({"stop"})
 
     status: FinalStatus = Field(description="`success`, `fail` or `canceled`")
     reason: str = Field(default="", description="as `failure_reason` of `final.json`")
+    stop: StopKind | None = Field(default=None, description="what stopped the walk; left out when it came to its end")
     sha: str = Field(default="", description="last commit of the run branch")
     start: int = Field(default=1, ge=1, description="start that came to it")
 
@@ -195,6 +198,7 @@ class CancelRequest(Record):
     mend: ClassVar[str] = "Remove it and ask again."
 
     source: str = Field(description="completes `canceled: …`, for example `by kilroy stop`")
+    kind: StopKind = Field(default=StopKind.PERSON, description="who or what asked; `person` where another program did")
     at: Moment = Field(description="when it was asked")
     start: int = Field(default=1, ge=1, description="start that is asked to stop")
 

@@ -1,0 +1,1 @@
+"""Who owns a run, and whether the owner lives."""

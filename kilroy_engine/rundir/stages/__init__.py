@@ -1,0 +1,1 @@
+"""Directories of stages, and of what stages begin: branches, child pipelines, restarts."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, TypeAlias, cast
 
-from pydantic import Field, JsonValue
+from pydantic import Field, GetPydanticSchema, JsonValue, ValidationError
+from pydantic_core.core_schema import no_info_plain_validator_function, plain_serializer_function_ser_schema
 
+from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.events.encoding import compact
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.inside import real_folders
@@ -16,8 +18,7 @@ from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Record
 from kilroy_engine.rundir.stages.stage import decode_status, encode_status
 from kilroy_engine.traversal.branch import Branch
-from kilroy_engine.traversal.fanin import BranchResult
-from kilroy_engine.traversal.outcome import Json
+from kilroy_engine.traversal.outcome import Json, Outcome
 
 RESULTS_FILE = "parallel_results.json"
 _PASS = re.compile(r"pass(\d+)\Z")
@@ -41,6 +42,27 @@ class FanOutRecord(Record):
         return run.path / "fan_out.json"
 
 
+def _outcome_of(value: object) -> Outcome:
+    if isinstance(value, Outcome):
+        return value
+    try:
+        return decode_status(compact(value), Path("outcome"))
+    except CorruptRecord as error:
+        raise ValueError(str(error)) from error
+
+
+StatusShaped: TypeAlias = Annotated[
+    Outcome,
+    # Not by PlainValidator and PlainSerializer, which look into the class all the same; pydantic has no schema for its Json.
+    GetPydanticSchema(
+        lambda _source, _handler: no_info_plain_validator_function(
+            _outcome_of, serialization=plain_serializer_function_ser_schema(encode_status)
+        )
+    ),
+]
+"""An outcome that a file holds in the shape of ``status.json``."""
+
+
 class BranchRecord(Record):
     """`parallel/<fan-out>/pass<P>/<NN>-<key>/result.json`: what a branch came to. The branch is over when it is there."""
 
@@ -52,8 +74,8 @@ class BranchRecord(Record):
     stop_node_id: str = Field(description="node where it ends, which is not its own")
     head_sha: str = Field(default="", description="its last commit")
     last_node_id: str = Field(default="", description="its last completed node")
-    outcome: dict[str, JsonValue] = Field(description="what it is judged by, in the shape of `status.json`")
-    completed_nodes: list[str] = Field(default_factory=list[str], description="its completed nodes in order")
+    outcome: StatusShaped = Field(description="what it is judged by, in the shape of `status.json`")
+    completed_nodes: tuple[str, ...] = Field(default=(), description="its completed nodes in order")
     logs_root: str = Field(default="", description="directory of the branch")
     worktree_dir: str = Field(default="", description="folder that it worked in")
     error: str = Field(default="", description="why it broke off; left out unless it did")
@@ -65,20 +87,6 @@ class BranchRecord(Record):
     @staticmethod
     def path_in(run: RunDirectory) -> Path:
         return run.path / "result.json"
-
-    @classmethod
-    def of(cls, result: BranchResult) -> BranchRecord:
-        fields = {name: getattr(result, name) for name in cls.model_fields if name not in ("outcome", "completed_nodes")}
-        return cls(
-            **fields,
-            outcome=cast("dict[str, JsonValue]", encode_status(result.outcome)),
-            completed_nodes=list(result.completed_nodes),
-        )
-
-    def to_result(self) -> BranchResult:
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("outcome", "completed_nodes")}
-        outcome = decode_status(compact(self.outcome), Path(self.logs_root))
-        return BranchResult(**fields, outcome=outcome, completed_nodes=tuple(self.completed_nodes))
 
 
 def pass_directory(run: RunDirectory, node_id: str, number: int) -> RunDirectory:
@@ -108,30 +116,32 @@ def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
             yield from all_branches(RunDirectory(folder))
 
 
-def write_results(stage_dir: Path, results: Iterable[BranchResult]) -> None:
+def write_results(stage_dir: Path, results: Iterable[BranchRecord]) -> None:
     """Writes ``parallel_results.json``: all results, by key and first node (Kilroy)."""
-    write_json(stage_dir / RESULTS_FILE, [BranchRecord.of(result).to_json() for result in in_order(results)])
+    write_json(stage_dir / RESULTS_FILE, _in_order(results))
 
 
-def in_order(results: Iterable[BranchResult]) -> list[BranchResult]:
-    """Results by key, then by first node."""
-    return sorted(results, key=lambda result: (result.branch_key, result.start_node_id))
-
-
-def shown_results(results: Iterable[BranchResult]) -> list[Json]:
+def shown_results(results: Iterable[BranchRecord]) -> list[Json]:
     """The same for the context, where long texts are cut: the file has them whole."""
-    return [_shortened(cast("Json", BranchRecord.of(result).to_json())) for result in in_order(results)]
+    return [_shortened(entry) for entry in _in_order(results)]
 
 
-def read_shown(value: Json) -> list[BranchResult]:
+def read_shown(value: Json) -> list[BranchRecord]:
     """The results in a context value; an entry that is none is left out, because agents may set any key."""
     entries = value if isinstance(value, list) else []
-    return [BranchRecord.model_validate(entry).to_result() for entry in entries if _is_result(entry)]
+    return [record for entry in entries if (record := _result_in(entry)) is not None]
 
 
-def _is_result(entry: Json) -> bool:
-    needed: set[str] = {"branch_key", "start_node_id", "stop_node_id", "outcome"}
-    return isinstance(entry, Mapping) and needed <= entry.keys()
+def _in_order(results: Iterable[BranchRecord]) -> list[Json]:
+    in_order = sorted(results, key=lambda result: (result.branch_key, result.start_node_id))
+    return [cast("Json", result.to_json()) for result in in_order]
+
+
+def _result_in(entry: Json) -> BranchRecord | None:
+    try:
+        return BranchRecord.model_validate(entry)
+    except ValidationError:
+        return None
 
 
 def _shortened(value: Json) -> Json:

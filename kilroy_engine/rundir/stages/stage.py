@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ STATUS_FILE = "status.json"
 _VISIT = re.compile(r"visit_\d+\Z")
 _MOVING = f"{TEMPORARY_PREFIX}visit"
 _HINTS = ("failure_class", "failure_signature")
+"""Keys of ``meta`` that may stand beside ``meta`` too."""
 
 
 def begin_visit(stage_dir: Path) -> None:
@@ -77,7 +79,7 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
 
 
 def write_status(stage_dir: Path, outcome: Outcome) -> None:
-    """Writes ``status.json`` in Kilroy's shape: only ``status`` is always there, the failure class stands in ``meta``.
+    """Writes ``status.json`` in Kilroy's shape: only ``status`` is always there.
 
     Not flushed to the disk: after a power cut a resume reads the outcome from ``checkpoint.json``, which is.
     """
@@ -85,11 +87,16 @@ def write_status(stage_dir: Path, outcome: Outcome) -> None:
 
 
 def encode_status(outcome: Outcome) -> dict[str, object]:
-    """The content of ``status.json``; also the shape of outcomes inside other files."""
+    """The content of ``status.json``; also the shape of outcomes inside other files. What the engine knows of a failure (its
+    class, its signature, that time was up) stands in ``meta``; nothing else of the engine's own is in it."""
     reason = outcome.failure_reason
     if outcome.failed and not reason.strip():
         reason = f'failure_reason must be non-empty when status="{outcome.status}"'
-    meta = {**outcome.meta, **({"failure_class": str(outcome.failure_class)} if outcome.failure_class else {})}
+    known = {
+        "timeout": outcome.timed_out,
+        "failure_signature": outcome.failure_signature,
+        "failure_class": str(outcome.failure_class),
+    }
     optional: dict[str, object] = {
         "preferred_label": outcome.preferred_label,
         "suggested_next_ids": list(outcome.suggested_next_ids),
@@ -98,32 +105,28 @@ def encode_status(outcome: Outcome) -> dict[str, object]:
         "failure_reason": reason,
         "verification": outcome.verification,
         "details": outcome.details,
-        "meta": meta,
+        "meta": {**outcome.meta, **{key: value for key, value in known.items() if value}},
     }
     kept = {key: value for key, value in optional.items() if value not in (None, "", [], {})}
     return {"status": str(outcome.status), **kept}
 
 
-def read_status(stage_dir: Path) -> Outcome | None:
-    """The outcome in the directory's ``status.json``; None where there is none that can be read (Kilroy ignores those)."""
+@dataclass(frozen=True, slots=True)
+class StatusFile:
+    """What a directory's ``status.json`` says: an outcome, or why it is passed over; neither where there is none."""
+
+    outcome: Outcome | None = None
+    problem: str = ""
+
+
+def read_status(stage_dir: Path) -> StatusFile:
+    """Reads the directory's ``status.json``. One that cannot be read is passed over (Kilroy)."""
     path = stage_dir / STATUS_FILE
     try:
         content = read_file(path, limit_bytes=STATUS_BYTES)
-        return None if content is None else decode_status(content, path)
-    except CorruptRecord:
-        return None
-
-
-def status_problem(stage_dir: Path) -> str:
-    """Why the directory's ``status.json`` is passed over; empty where it is not, or where there is none."""
-    path = stage_dir / STATUS_FILE
-    try:
-        content = read_file(path, limit_bytes=STATUS_BYTES)
-        if content is not None:
-            decode_status(content, path)
+        return StatusFile() if content is None else StatusFile(decode_status(content, path))
     except CorruptRecord as error:
-        return str(error)
-    return ""
+        return StatusFile(problem=str(error))
 
 
 def decode_status(content: bytes, path: Path) -> Outcome:
@@ -213,7 +216,9 @@ class _Canonical(_Shape):
     def to_outcome(self) -> Outcome:
         hints = {name: value for name in _HINTS if (value := getattr(self, name)) is not None}
         meta: dict[str, Any] = {**self.meta, **hints}
-        failure_class = meta.pop("failure_class", "") if isinstance(meta.get("failure_class"), str) else ""
+        # What is not of its type means nothing to the engine, and stays what the stage says of itself.
+        failure_class, failure_signature = (meta.pop(name) if isinstance(meta.get(name), str) else "" for name in _HINTS)
+        timed_out = meta.pop("timeout") if meta.get("timeout") is True else False
         status = read_status_word(self.status)
         reason = self.failure_reason
         if status in (Status.FAIL, Status.RETRY) and not reason.strip():
@@ -226,6 +231,8 @@ class _Canonical(_Shape):
             notes=self.notes,
             failure_reason=reason,
             failure_class=failure_class,
+            failure_signature=failure_signature,
+            timed_out=timed_out,
             verification=cast("Json", self.verification),
             details=cast("Json", self.details),
             meta=meta,

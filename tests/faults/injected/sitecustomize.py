@@ -20,7 +20,7 @@ def raising(module):
 
 
 def holding(module):
-    conclude = module.OpenRun.conclude
+    conclude = module.Run.conclude
 
     def conclude_and_wait(*arguments):
         concluded = conclude(*arguments)
@@ -28,7 +28,7 @@ def holding(module):
             time.sleep(0.05)
         return concluded
 
-    module.OpenRun.conclude = conclude_and_wait
+    module.Run.conclude = conclude_and_wait
 
 
 class _Change(MetaPathFinder):
@@ -54,6 +54,6 @@ class _Change(MetaPathFinder):
 
 
 if os.environ.get("KILROY_TEST_RAISE"):
-    sys.meta_path.insert(0, _Change("kilroy_engine.orchestration.recorder", raising))
+    sys.meta_path.insert(0, _Change("kilroy_engine.execution.recorder", raising))
 if os.environ.get("KILROY_TEST_HOLD"):
-    sys.meta_path.insert(0, _Change("kilroy_engine.orchestration.opening", holding))
+    sys.meta_path.insert(0, _Change("kilroy_engine.execution.run", holding))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from kilroy_engine.cli.reference import cli_parts, settings_parts
-from kilroy_engine.orchestration.settings import SETTINGS, Options
+from kilroy_engine.execution.preparing.settings import SETTINGS, Options
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 

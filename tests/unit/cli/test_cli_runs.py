@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from run_writer import Kilroy, Writer, append_all, append_stages, stage
 
+from kilroy_engine.cli.commands.follow import terminal_status
 from kilroy_engine.cli.find_run import find_run
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events import EdgeSelected, RunCompleted
@@ -221,9 +224,6 @@ def test_follow_prints_what_comes_until_the_terminal_line(kilroy: Kilroy, writer
 
 def test_follow_of_an_abandoned_run_ends_with_1(kilroy: Kilroy, writer: Writer) -> None:
     """A run whose process has been gone for a while and has no end does not keep anybody waiting."""
-    import os
-    import time
-
     one = writer("01A")
     append_stages(one.open(), "start")
     one.own().release()
@@ -327,7 +327,5 @@ def test_prune_leaves_a_run_whose_repository_is_gone_to_nobody(kilroy: Kilroy, w
 
 def test_the_terminal_event_names_are_the_contracts() -> None:
     """``follow`` recognises the end by the names of the contract."""
-    from kilroy_engine.cli.commands.follow import terminal_status
-
     assert terminal_status({"event": RunCompleted.event, "status": "success"}) == "success"
     assert terminal_status({"event": "stage_attempt_end", "status": "success"}) == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -11,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.agents.base import AgentRequest, AgentResult, Usage
+from kilroy_engine.agents.base import AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
-from kilroy_engine.errors import SessionLost
+from kilroy_engine.errors import PermanentStageError, SessionLost
+from kilroy_engine.events import Event, LlmUsage, StatusIngestionDecision, WarningGiven
 from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
-from kilroy_engine.processes.stage_status import ingest_status, status_contract
+from kilroy_engine.processes.stage_status import ingest_status, status_contract, with_stage_status
+from kilroy_engine.rundir.stages.stage import read_status
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -40,8 +41,9 @@ class FakeAgent:
 
 
 def run(agent: FakeAgent | SimulatedAgent | None, request: StageRequest) -> Outcome:
-    """The handler with this agent for every node."""
-    return CodergenHandler(lambda _: agent)(request)
+    """The handler with this agent for every node, and the verdict that the stage has left."""
+    answered = CodergenHandler(lambda _: agent)(request)
+    return with_stage_status(answered, read_status(request.stage_dir).outcome)
 
 
 def writes_status(content: str, variable: str = "KILROY_STAGE_STATUS_PATH") -> Callable[[AgentRequest], object]:
@@ -176,14 +178,16 @@ class TestThread:
                 raise SessionLost("no conversation s-1 here", node="a")
 
         agent = FakeAgent(forgets, AgentResult("ok", session="s-2"))
-        request = request_for("a [prompt=Fix, auto_status=true]", carried=Carried(Fidelity.FULL, "impl", "s-1"))
+        told: list[Event] = []
+        carried = Carried(Fidelity.FULL, "impl", "s-1")
+        request = request_for("a [prompt=Fix, auto_status=true]", carried=carried, tell=told.append)
         outcome = run(agent, request)
 
         assert [(asked.thread, asked.session) for asked in agent.asked] == [("impl", "s-1"), ("impl", "")]
         assert "THE RUN SO FAR" in agent.asked[1].prompt
         assert (request.stage_dir / "prompt.md").read_text() == agent.asked[1].prompt
-        assert (outcome.status, outcome.meta["session"]) == ("success", "s-2")
-        assert outcome.meta["session_lost"] == "no conversation s-1 here"
+        assert (outcome.status, outcome.session) == ("success", "s-2")
+        assert told[0] == WarningGiven(message="a: began a new session: no conversation s-1 here")
 
 
 class TestVerdict:
@@ -192,27 +196,26 @@ class TestVerdict:
     def test_the_agents_file_becomes_the_outcome_and_moves_to_the_stage_directory(self, request_for: Requests) -> None:
         """Byte for byte; the work folder keeps nothing of it, so it reaches no commit."""
         content = '{"status":  "success", "notes": "built", "context_updates": {"version": "2"}}'
-        request = request_for("a [prompt=Fix]")
+        told: list[Event] = []
+        request = request_for("a [prompt=Fix]", tell=told.append)
         outcome = run(FakeAgent(writes_status(content)), request)
 
         assert (outcome.status, outcome.notes) == ("success", "built")
         assert outcome.context_updates == {"version": "2", "last_stage": "a", "last_response": "All done."}
         assert (request.stage_dir / "status.json").read_text() == content
         assert not (request.work_dir / "status.json").exists()
-        assert outcome.meta["status_ingestion"]["source"] == "worktree"  # type: ignore[index,call-overload]
+        assert told == [StatusIngestionDecision(node_id="a", source="worktree", copied=True)]
 
     def test_the_fallback_place_is_read_where_the_first_is_empty(self, request_for: Requests) -> None:
         """Its ingestion says why the first was passed over."""
-        request = request_for("a [prompt=Fix]")
+        told: list[Event] = []
+        request = request_for("a [prompt=Fix]", tell=told.append)
         work = writes_status('{"status":"fail","failure_reason":"no"}', "KILROY_STAGE_STATUS_FALLBACK_PATH")
         outcome = run(FakeAgent(work), request)
 
         assert (outcome.status, outcome.failure_reason) == ("fail", "no")
-        assert outcome.meta["status_ingestion"] == {
-            "source": "dot_ai",
-            "copied": True,
-            "diagnostic": f"fallback[worktree] missing status artifact: {request.work_dir}/status.json",
-        }
+        passed_over = f"fallback[worktree] missing status artifact: {request.work_dir}/status.json"
+        assert told == [StatusIngestionDecision(node_id="a", source="dot_ai", copied=True, diagnostic=passed_over)]
 
     def test_an_agents_own_fail_is_marked_as_its_verdict(self, request_for: Requests) -> None:
         """Such a failure is never retried."""
@@ -272,19 +275,23 @@ class TestVerdict:
 
         assert (outcome.status, outcome.failure_reason) == ("fail", "canceled: by kilroy stop")
 
-    def test_usage_and_session_are_handed_on_for_the_event_stream(self, request_for: Requests) -> None:
-        """In the fields of ``llm_usage``."""
-        usage = (Usage("m1", 10, 2, 0.5), Usage("m2", 1, 1))
-        outcome = run(
-            FakeAgent(result=AgentResult("ok", usage=usage, session="s-1")), request_for("a [prompt=F, auto_status=true]")
-        )
+    def test_what_an_agent_tells_is_kept_although_it_raises(self, request_for: Requests) -> None:
+        """Usage is on record as soon as it is told: the provider bills a task that fails."""
+        told: list[Event] = []
+        usage = LlmUsage(node_id="a", model="m1", input_tokens=10, output_tokens=2, cost_usd=0.5)
 
-        assert outcome.meta["usage"] == [
-            {"model": "m1", "input_tokens": 10, "output_tokens": 2, "cost_usd": 0.5},
-            {"model": "m2", "input_tokens": 1, "output_tokens": 1},
-        ]
-        assert outcome.meta["session"] == "s-1"
-        json.dumps(outcome.meta)
+        def works(request: AgentRequest) -> None:
+            request.tell(usage)
+            raise PermanentStageError("the key was refused", node="a")
+
+        with pytest.raises(PermanentStageError):
+            run(FakeAgent(works), request_for("a [prompt=F]", tell=told.append))
+        assert told == [usage]
+
+    def test_the_session_of_a_task_is_handed_on(self, request_for: Requests) -> None:
+        """It comes back in the next task of the thread."""
+        agent = FakeAgent(result=AgentResult("ok", session="s-1"))
+        assert run(agent, request_for("a [prompt=F, auto_status=true]")).session == "s-1"
 
 
 def test_a_file_that_is_still_being_written_is_looked_at_again(request_for: Requests) -> None:

@@ -9,15 +9,15 @@ from kilroy_engine.handlers.base import FanIn, StageRequest
 from kilroy_engine.handlers.parallel import FanInHandler
 from kilroy_engine.rundir.files.artifacts import LIMIT_BYTES, encoded, keep_artifact
 from kilroy_engine.rundir.files.layout import RunDirectory
-from kilroy_engine.rundir.stages.branches import shown_results
-from kilroy_engine.traversal.fanin import RESULTS_KEY, BranchResult
+from kilroy_engine.rundir.stages.branches import BranchRecord, shown_results
+from kilroy_engine.traversal.fanin import RESULTS_KEY
 from kilroy_engine.traversal.outcome import failure, success
 
 
 def test_results_that_became_a_file_are_read_from_it(tmp_path: Path, request_for: Callable[..., StageRequest]) -> None:
     """Many branches with long notes are more than the context holds: the fan-in chooses among them all the same."""
     results = [
-        BranchResult(
+        BranchRecord(
             branch_key=f"b{number:03}",
             start_node_id=f"b{number:03}",
             stop_node_id="a",

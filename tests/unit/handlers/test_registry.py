@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,8 +112,6 @@ class TestPlugins:
 
     def test_their_types_are_known_before_any_is_loaded(self) -> None:
         """Validation must not import what it does not run."""
-        import sys
-
         sys.modules.pop("demo_handlers", None)
         assert {"demo.shout", "demo.gone", "tool", "codergen", "wait.human"} <= known_types()
         assert "demo_handlers" not in sys.modules

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.handlers.base import Cancellation, StageRequest
+from kilroy_engine.errors import StopKind
+from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.tool import run_tool
+from kilroy_engine.processes.stage_status import with_stage_status
+from kilroy_engine.rundir.stages.stage import encode_status, read_status
+from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.failure import FailureClass, signature
+from kilroy_engine.traversal.outcome import Outcome
 
 Requests = Callable[..., StageRequest]
 
@@ -60,7 +65,7 @@ def test_a_timeout_has_kilroys_reason(request_for: Requests) -> None:
 
     assert (outcome.status, outcome.failure_reason) == ("fail", "tool_command timed out after 1s")
     assert outcome.context_updates == {}
-    assert outcome.meta == {"timeout": True, "timeout_seconds": 1}
+    assert encode_status(outcome)["meta"] == {"timeout": True, "timeout_seconds": 1}
     assert json.loads((request.stage_dir / "tool_timing.json").read_text())["timed_out"] is True
 
 
@@ -101,7 +106,7 @@ def test_the_invocation_and_the_timing_are_on_record(request_for: Requests) -> N
 def test_a_cancellation_is_a_failure_of_its_own_class(request_for: Requests) -> None:
     """The class keeps the failure from being retried."""
     cancellation = Cancellation()
-    threading.Timer(0.2, cancellation.request, ("by kilroy stop",)).start()
+    threading.Timer(0.2, cancellation.request, (StopKind.PERSON, "by kilroy stop")).start()
     outcome = run_tool(tool(request_for, "sleep 64.5", cancellation=cancellation))
 
     assert (outcome.status, outcome.failure_reason) == ("fail", "canceled: by kilroy stop")
@@ -190,13 +195,18 @@ class TestHints:
         assert run_tool(tool(request_for, "echo wrong >&2; exit 2")).failure_reason == "exit status 2"
 
 
+def judged(request: StageRequest) -> Outcome:
+    """What the engine makes of the tool's outcome and of the verdict that the stage has left."""
+    return with_stage_status(run_tool(request), read_status(request.stage_dir).outcome)
+
+
 class TestStatusFile:
     """``status.json`` in ``$KILROY_STAGE_LOGS_DIR`` decides (recorded runs ``17a`` to ``17c``)."""
 
     def test_a_failing_verdict_beats_exit_zero(self, request_for: Requests) -> None:
         """Recorded run ``17c``."""
         command = """echo '{"status":"fail","failure_reason":"not good"}' > $KILROY_STAGE_LOGS_DIR/status.json"""
-        outcome = run_tool(tool(request_for, command))
+        outcome = judged(tool(request_for, command))
 
         assert (outcome.status, outcome.failure_reason) == ("fail", "not good")
         assert "tool.output" in outcome.context_updates
@@ -204,18 +214,18 @@ class TestStatusFile:
     def test_a_successful_verdict_beats_a_failing_exit(self, request_for: Requests) -> None:
         """Kilroy: the file replaces the outcome, label and all."""
         command = """echo '{"status":"success","preferred_label":"ship"}' > $KILROY_STAGE_LOGS_DIR/status.json; exit 1"""
-        outcome = run_tool(tool(request_for, command))
+        outcome = judged(tool(request_for, command))
 
         assert (outcome.status, outcome.preferred_label, outcome.failure_reason) == ("success", "ship", "")
 
     def test_a_damaged_file_does_not_decide(self, request_for: Requests) -> None:
         """Kilroy ignores what it cannot decode."""
-        assert run_tool(tool(request_for, "echo '{' > $KILROY_STAGE_LOGS_DIR/status.json")).status == "success"
+        assert judged(tool(request_for, "echo '{' > $KILROY_STAGE_LOGS_DIR/status.json")).status == "success"
 
     def test_a_stopped_stage_did_not_finish_whatever_it_wrote_before(self, request_for: Requests) -> None:
         """An early success must not cover a timeout."""
         command = """echo '{"status":"success"}' > $KILROY_STAGE_LOGS_DIR/status.json; sleep 64.625"""
-        outcome = run_tool(tool(request_for, command, timeout_s=0.5))
+        outcome = judged(tool(request_for, command, timeout_s=0.5))
 
         assert (outcome.status, outcome.failure_reason) == ("fail", "tool_command timed out after 500ms")
 

@@ -6,6 +6,7 @@ import pytest
 from prefect import State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running
 
+from kilroy_engine.errors import StopKind
 from kilroy_engine.orchestration.states import AGAIN, TIMED_OUT, final_status_of, to_flow_state, to_task_state
 from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, failure, success
@@ -30,18 +31,22 @@ def test_prefect_states_translate(state: State, status: FinalStatus | None) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "how", "type_", "name"),
+    ("status", "stop", "tell_canceling", "type_", "name"),
     [
-        (FinalStatus.SUCCESS, {}, "COMPLETED", "Completed"),
-        (FinalStatus.FAIL, {}, "FAILED", "Failed"),
-        (FinalStatus.CANCELED, {}, "FAILED", "Failed"),
-        (FinalStatus.CANCELED, {"deadline": True}, "FAILED", TIMED_OUT),
-        (FinalStatus.CANCELED, {"by_signal": True}, "CANCELLING", "Cancelling"),
+        (FinalStatus.SUCCESS, None, True, "COMPLETED", "Completed"),
+        (FinalStatus.FAIL, StopKind.STALL, True, "FAILED", "Failed"),
+        (FinalStatus.CANCELED, StopKind.PREFECT, True, "FAILED", "Failed"),
+        (FinalStatus.CANCELED, StopKind.PERSON, False, "FAILED", "Failed"),
+        (FinalStatus.CANCELED, StopKind.DEADLINE, True, "FAILED", TIMED_OUT),
+        (FinalStatus.CANCELED, StopKind.SIGNAL, True, "CANCELLING", "Cancelling"),
+        (FinalStatus.CANCELED, StopKind.PERSON, True, "CANCELLING", "Cancelling"),
     ],
 )
-def test_the_flow_never_returns_cancelled(status: FinalStatus, how: dict[str, bool], type_: str, name: str) -> None:
+def test_the_flow_never_returns_cancelled(
+    status: FinalStatus, stop: StopKind | None, tell_canceling: bool, type_: str, name: str
+) -> None:
     """For a returned Cancelled Prefect runs no hook, so a canceled run returns Failed or Cancelling."""
-    state = to_flow_state(Conclusion(status=status, reason="why"), **how)
+    state = to_flow_state(Conclusion(status=status, reason="why", stop=stop), tell_canceling=tell_canceling)
 
     assert (state.type.value, state.name) == (type_, name)
 

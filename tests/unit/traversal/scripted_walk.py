@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
+from kilroy_engine.events import Event as Decision
+from kilroy_engine.events import field_names
 from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
 from kilroy_engine.traversal.breakers import failure_cycle_check
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome, failure, read_status, success
 from kilroy_engine.traversal.retry import Again, delay_s, judge, retry_policy
-from kilroy_engine.traversal.state import (
-    ConditionEvaluated,
-    Decision,
-    EdgeSelected,
-    FailureCycle,
-    Finish,
-    GoalGateRetried,
-    LoopEnded,
-    LoopRepeated,
-    RestartBlocked,
-    RestartCycle,
-    RestartSigned,
-    RetryTargetTaken,
-    RunState,
-    StuckCycle,
-    Visit,
-)
+from kilroy_engine.traversal.state import Finish, Restart, RunState, Visit
 from kilroy_engine.traversal.walk import walk
 
 NOWHERE = Position(0, 0)
-NAMES: Mapping[type[Decision], str] = {
-    LoopRepeated: "loop_iteration",
-    LoopEnded: "loop_terminated",
-    RestartSigned: "loop_restart_signature",
-    RestartBlocked: "loop_restart_blocked",
-    RestartCycle: "loop_restart_circuit_breaker",
+COMPARED: Mapping[str, tuple[str, ...]] = {
+    "edge_selected": ("from_node", "to_node", "selection_method", "hop_source", "condition"),
+    "stuck_cycle_breaker": ("node_id",),
+    "deterministic_failure_cycle_breaker": ("node_id", "signature"),
 }
-"""Decisions whose events have the same fields."""
+"""Fields of events that are compared with those of the recorded runs; all fields of any other event."""
+LEFT_OUT = (("condition", ""), ("current_logs_root", ""))
+"""What an event of the walk alone does not say."""
 Event = dict[str, object]
 
 
@@ -83,10 +69,14 @@ class Stages:
     finish: Finish | None = None
     state: RunState | None = None
     executions: dict[str, int] = field(default_factory=dict)
+    until: str = "a join that no graph here has"
+    """A walk like a branch's, which cannot begin the run again."""
 
     def run(self, state: RunState | None = None) -> Finish:
         state = state or initial_state(self.graph, run_id="RUN", inputs={})
-        return walk(self.graph, state, perform=self.perform, recorder=self)
+        finish = walk(self.graph, state, perform=self.perform, recorder=self, until=self.until)
+        assert isinstance(finish, Finish)
+        return finish
 
     def perform(self, visit: Visit, state: RunState) -> Outcome:
         stage = self.graph.nodes[visit.node_id]
@@ -125,6 +115,9 @@ class Stages:
                 signature=check.signature,
             )
 
+    def restarting(self, restart: Restart, state: RunState) -> None:
+        self.told(restart.decisions)
+
     def finished(self, finish: Finish, state: RunState) -> None:
         self.told(finish.decisions)
         completed = finish.status == FinalStatus.SUCCESS
@@ -144,34 +137,9 @@ class Stages:
 
     def told(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
-            match decision:
-                case ConditionEvaluated(node_id, edge_to, condition, matched):
-                    self._tell(
-                        "edge_condition_evaluated",
-                        node_id=node_id,
-                        condition=condition,
-                        matched=matched,
-                        edge_to=edge_to,
-                    )
-                case EdgeSelected():
-                    self._tell(
-                        "edge_selected",
-                        from_node=decision.from_node,
-                        to_node=decision.to_node,
-                        selection_method=decision.selection_method,
-                        hop_source=decision.hop_source,
-                        **({"condition": decision.condition} if decision.condition else {}),
-                    )
-                case RetryTargetTaken(node_id, target, reason):
-                    self._tell("no_matching_fail_edge_fallback", node_id=node_id, retry_target=target, failure_reason=reason)
-                case GoalGateRetried(gate, target):
-                    self._tell("goal_gate_retry", gate=gate, target=target)
-                case StuckCycle(node_id):
-                    self._tell("stuck_cycle_breaker", node_id=node_id)
-                case FailureCycle(node_id, signature):
-                    self._tell("deterministic_failure_cycle_breaker", node_id=node_id, signature=signature)
-                case _:
-                    self._tell(NAMES[type(decision)], **asdict(decision))
+            kept = COMPARED.get(decision.event, field_names(type(decision)))
+            fields = {name: getattr(decision, name) for name in kept}
+            self._tell(decision.event, **{name: value for name, value in fields.items() if (name, value) not in LEFT_OUT})
 
 
 def walked(graph: Graph, **script: Sequence[str | Outcome]) -> Stages:

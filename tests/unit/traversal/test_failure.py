@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scripted_walk import failure, success
 
-from kilroy_engine.errors import PermanentStageError, RunCanceled, TransientStageError
+from kilroy_engine.errors import PermanentStageError, RunCanceled, StopKind, TransientStageError
 from kilroy_engine.traversal.failure import classify, failure_of_exception, signature
 from kilroy_engine.traversal.outcome import Outcome, Status
 
@@ -46,10 +46,9 @@ def test_the_words_of_a_reason_decide_the_class(reason: str, expected: str) -> N
     ],
 )
 def test_a_declared_class_outranks_the_reason(word: str, expected: str) -> None:
-    """A class may be declared on the outcome, in its meta or in its context updates; spellings are read, unknown ones count."""
+    """A class may be declared on the outcome or in its context updates; spellings are read, unknown ones count."""
     reason = "connection reset"
     assert classify(failure(reason, failure_class=word)) == expected
-    assert classify(Outcome(Status.FAIL, failure_reason=reason, meta={"failure_class": word})) == expected
     assert classify(Outcome(Status.RETRY, failure_reason=reason, context_updates={"failure_class": word})) == expected
 
 
@@ -71,7 +70,7 @@ def test_a_signature_forgets_figures_and_layout() -> None:
 def test_a_declared_signature_stands_for_the_reason() -> None:
     """A handler may say what makes its failures the same; Kilroy's fan-in does."""
     declared = "parallel_all_failed|deterministic|branches=2|b1:exit status 1;b2:exit status 2"
-    outcome = Outcome(Status.FAIL, failure_reason="all parallel branches failed", meta={"failure_signature": declared})
+    outcome = Outcome(Status.FAIL, failure_reason="all parallel branches failed", failure_signature=declared)
     expected = "j|deterministic|parallel_all_failed|deterministic|branches=<n>|b1:exit status <n>;b2:exit status <n>"
     assert signature("j", outcome) == expected
     assert signature("j", outcome.with_updates(context_updates={"tool.output": "noise"})) == expected
@@ -116,7 +115,7 @@ def test_only_the_last_twenty_lines_of_output_count() -> None:
     [
         (TransientStageError("provider answered nothing", node="a", attempt=1), "transient_infra"),
         (PermanentStageError("connection refused by policy", node="a", attempt=1), "deterministic"),
-        (RunCanceled(source="by kilroy stop"), "canceled"),
+        (RunCanceled("canceled: by kilroy stop", kind=StopKind.PERSON), "canceled"),
         (OSError("connection reset by peer"), "transient_infra"),
         (ValueError(), "deterministic"),
     ],
@@ -124,5 +123,5 @@ def test_only_the_last_twenty_lines_of_output_count() -> None:
 def test_an_exception_becomes_a_failed_outcome(error: Exception, expected: str) -> None:
     """A handler's exception is a failure with its text as reason; the kind of error outranks its words (Spec 4.12)."""
     outcome = failure_of_exception(error)
-    assert (outcome.status, classify(outcome), outcome.from_exception) == ("fail", expected, True)
+    assert (outcome.status, classify(outcome)) == ("fail", expected)
     assert outcome.failure_reason == (str(error) or "ValueError")

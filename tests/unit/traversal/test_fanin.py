@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_walk import node
 
+from kilroy_engine.rundir.stages.branches import BranchRecord
 from kilroy_engine.traversal.fanin import (
-    BranchResult,
     ErrorPolicy,
     FanOutPolicy,
     JoinPolicy,
@@ -21,8 +21,8 @@ from kilroy_engine.traversal.fanin import (
 from kilroy_engine.traversal.outcome import Outcome, Status
 
 
-def result(key: str, status: str = "success", *, reason: str = "", score: float | None = None) -> BranchResult:
-    return BranchResult(
+def result(key: str, status: str = "success", *, reason: str = "", score: float | None = None) -> BranchRecord:
+    return BranchRecord(
         branch_key=key,
         start_node_id=key,
         stop_node_id="j",
@@ -52,7 +52,7 @@ def test_the_words_and_numbers_of_a_fan_out_are_read_and_nonsense_means_the_defa
         ([BAD, BAD], "partial_success", "2 of 2 branches failed", "wait_all: 2/2 branches failed"),
     ],
 )
-def test_wait_all_never_fails(results: list[BranchResult], status: str, reason: str, notes: str) -> None:
+def test_wait_all_never_fails(results: list[BranchRecord], status: str, reason: str, notes: str) -> None:
     """The recorded fan-outs with none, one of three and both branches failed."""
     outcome = verdict(FanOutPolicy(), results)
     assert (outcome.status, outcome.failure_reason, outcome.notes) == (status, reason, notes)
@@ -67,7 +67,7 @@ def test_wait_all_never_fails(results: list[BranchResult], status: str, reason: 
     ],
 )
 def test_the_other_policies_fail_unless_enough_branches_succeed(
-    policy: FanOutPolicy, results: list[BranchResult], reason: str
+    policy: FanOutPolicy, results: list[BranchRecord], reason: str
 ) -> None:
     """Kilroy's texts; with one more success each of them is met."""
     assert verdict(policy, results).failed
@@ -95,7 +95,7 @@ def test_ignored_failures_count_as_if_the_branch_were_not_there() -> None:
     ],
 )
 def test_branches_are_stopped_as_soon_as_the_answer_is_certain(
-    policy: FanOutPolicy, results: list[BranchResult], reason: str
+    policy: FanOutPolicy, results: list[BranchRecord], reason: str
 ) -> None:
     """Kilroy: fail_fast, first_success and k_of_n stop the others; quorum and wait_all wait for all."""
     assert early_termination(policy, results) == reason
@@ -117,7 +117,7 @@ def test_a_fan_in_without_a_winner_says_of_each_branch_why() -> None:
     both = [result("b1", "fail", reason="exit status 1"), result("b2", "fail", reason="exit status 2")]
     outcome = all_failed(both)
     assert (outcome.failure_reason, outcome.failure_class) == ("all parallel branches failed", "deterministic")
-    assert outcome.meta["failure_signature"] == "parallel_all_failed|deterministic|branches=2|b1:exit status 1;b2:exit status 2"
+    assert outcome.failure_signature == "parallel_all_failed|deterministic|branches=2|b1:exit status 1;b2:exit status 2"
     transient = [result(key, "fail", reason="connection refused") for key in ("a", "b")]
     assert all_failed(transient).failure_class == "transient_infra"
 
@@ -126,7 +126,7 @@ STATUSES = {"a": "success", "b": "fail", "c": "retry", "d": "skipped", "e": "suc
 
 
 @given(st.permutations([result(key, status) for key, status in STATUSES.items()]))
-def test_verdict_and_winner_do_not_depend_on_who_answers_first(results: list[BranchResult]) -> None:
+def test_verdict_and_winner_do_not_depend_on_who_answers_first(results: list[BranchRecord]) -> None:
     """Branches answer in any order; what the fan-out comes to and who wins is always the same."""
     policies = [FanOutPolicy(join, error) for join in JoinPolicy for error in ErrorPolicy]
     ordered = sorted(results, key=lambda r: r.branch_key)

@@ -127,7 +127,7 @@ THREADED = graph_of(
 
 
 def with_session(session: str) -> Outcome:
-    return success().with_updates(meta={"session": session})
+    return success().with_updates(session=session)
 
 
 def given_in(

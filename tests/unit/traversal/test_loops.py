@@ -11,13 +11,12 @@ from scripted_walk import Stages, edge, failure, graph_of, node, success
 
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.traversal.fold import apply_outcome, enter, initial_state
-from kilroy_engine.traversal.loops import FILE_SEEN_KEY
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.resume import resumed_state
 from kilroy_engine.traversal.state import Visit
 from kilroy_engine.traversal.walk import next_step
 
-SEEN, UNSEEN = (success().with_updates(meta={FILE_SEEN_KEY: seen}) for seen in (True, False))
+SEEN, UNSEEN = (success().with_updates(loop_file_seen=seen) for seen in (True, False))
 FAILED = failure("exit status 1")
 
 

@@ -35,13 +35,15 @@ class Restarting(Stages):
     def run(self, state: RunState | None = None) -> Finish:
         begins = initial_state(self.graph, run_id="RUN", inputs={"pr": "7"}, base_sha="abc")
 
-        def restart(step: Restart, state: RunState) -> RunState:
-            self.told(step.decisions)
-            self.laps.append(state.completed)
-            self.begun.append(restarted(begins, step))
-            return self.begun[-1]
+        at = state or begins
+        while isinstance(step := walk(self.graph, at, perform=self.perform, recorder=self), Restart):
+            at = restarted(begins, step)
+            self.begun.append(at)
+        return step
 
-        return walk(self.graph, state or begins, perform=self.perform, recorder=self, restart=restart)
+    def restarting(self, restart: Restart, state: RunState) -> None:
+        super().restarting(restart, state)
+        self.laps.append(state.completed)
 
 
 def graph(**values: object) -> Graph:
@@ -201,7 +203,7 @@ def test_counts_of_failing_cycles_are_carried_over() -> None:
 
 
 def test_a_branch_cannot_restart_the_run() -> None:
-    """A walk that nobody gave a way to restart ends with a failure that says so, as in Kilroy."""
+    """The run is not its own to begin again: its walk ends with a failure that says so, as in Kilroy."""
     stages = Stages(graph(), {"c": [RESET]})
     finish = stages.run()
     assert (str(finish.status), finish.reason.split(" (")[0]) == ("fail", "loop_restart is not supported in a branch")

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from scripted_walk import edge, failure, graph_of, node, outcome_of, success
 
+from kilroy_engine.events import EdgeConditionEvaluated, EdgeSelected, Event, NoMatchingFailEdgeFallback
 from kilroy_engine.graph.model import Edge, Graph
 from kilroy_engine.traversal.outcome import Outcome, read_status
 from kilroy_engine.traversal.routing import JUMP, normalize_label, select_edge
-from kilroy_engine.traversal.state import ConditionEvaluated, Decision, EdgeSelected, RetryTargetTaken
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "data/conformance/edge_selection.yaml").read_text())["cases"]
 
@@ -24,7 +24,7 @@ def fork(*edges: Edge, **values: object) -> Graph:
     return graph_of([node("a", **values), *targets], edges)
 
 
-def chosen(graph: Graph, outcome: Outcome, **context: Any) -> tuple[str | None, tuple[Decision, ...]]:
+def chosen(graph: Graph, outcome: Outcome, **context: Any) -> tuple[str | None, tuple[Event, ...]]:
     selected, decisions = select_edge(graph, graph.nodes["a"], outcome, context)
     return (selected.target if selected else None), decisions
 
@@ -74,9 +74,9 @@ def test_every_condition_is_reported_in_the_order_of_the_file() -> None:
     target, decisions = chosen(graph, success(), mode="fast")
     assert target == "c"
     assert decisions[:-1] == (
-        ConditionEvaluated("a", "b", "outcome=fail", matched=False),
-        ConditionEvaluated("a", "c", "outcome=success", matched=True),
-        ConditionEvaluated("a", "e", "context.mode=fast", matched=True),
+        EdgeConditionEvaluated(node_id="a", edge_to="b", condition="outcome=fail", matched=False),
+        EdgeConditionEvaluated(node_id="a", edge_to="c", condition="outcome=success", matched=True),
+        EdgeConditionEvaluated(node_id="a", edge_to="e", condition="context.mode=fast", matched=True),
     )
 
 
@@ -88,7 +88,7 @@ def test_a_failed_stage_takes_its_retry_target_before_any_edge_without_a_conditi
     selected, decisions = select_edge(graph, graph.nodes["a"], failure("x"), {})
     assert selected is not None
     assert (selected.target, selected.index) == ("c", JUMP)
-    assert decisions == (RetryTargetTaken("a", "c", "x"),)
+    assert decisions == (NoMatchingFailEdgeFallback(node_id="a", retry_target="c", failure_reason="x"),)
     assert chosen(graph, success())[0] == "b"
 
 
@@ -126,7 +126,18 @@ def test_a_failed_fan_in_follows_conditions_and_retry_targets_only() -> None:
     assert isinstance(selected, EdgeSelected)
     assert (selected.hop_source, selected.selection_method) == ("conditional", "condition_match")
     graph = fork(edge("a", "b"), type="parallel.fan_in", retry_target="b")
-    assert chosen(graph, failure("x"))[1] == (EdgeSelected("a", "b", "", "", "retry_target", "", 0, 0),)
+    assert chosen(graph, failure("x"))[1] == (
+        EdgeSelected(
+            from_node="a",
+            to_node="b",
+            label="",
+            condition="",
+            hop_source="retry_target",
+            selection_method="",
+            candidates_evaluated=0,
+            conditions_matched=0,
+        ),
+    )
 
 
 def test_a_custom_status_routes_like_a_success() -> None:

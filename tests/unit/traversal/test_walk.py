@@ -402,7 +402,7 @@ def test_context_tells_where_the_run_is_and_comes_from() -> None:
     state = enter(state, Visit("start", 1))
     assert [state.context[k] for k in ("previous_node", "previous_outcome", "current_node")] == ["", "", "start"]
     state = enter(apply_outcome(graph, state, Visit("start", 1), success()), Visit("a", 1))
-    state = apply_outcome(graph, state, Visit("a", 1), failure("timed out", **{"tool.output": "x"}), retries=2)
+    state = apply_outcome(graph, state, Visit("a", 1), failure("timed out", **{"tool.output": "x"}).with_updates(retries=2))
     told = ("previous_node", "previous_outcome", "completed_nodes", "outcome", "failure_reason", "failure_class", "tool.output")
     assert [state.context[k] for k in told] == ["start", "success", ["start"], "fail", "timed out", "transient_infra", "x"]
     assert (state.visits, state.retries) == ({"start": 1, "a": 1}, {"start": 0, "a": 2})

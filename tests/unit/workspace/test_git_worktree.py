@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,12 +70,13 @@ def test_the_checkout_its_index_and_its_uncommitted_work_stay_as_they_are(repo: 
 
 
 def test_a_stage_commit_among_5000_files_costs_no_more_than_add_and_commit(tmp_path: Path, git: GitRunner) -> None:
-    """Measured against git alone in the same worktree, best of four; the allowance is for the start of processes."""
+    """CPU time, of git's processes too, against git alone in the same worktree, best of four. The allowance is for the start of
+    processes."""
     repo = tmp_path / "large"
     for number in range(5000):
         file = repo / f"d{number // 100}" / f"f{number}"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(str(number))
+        file.write_text("all alike: one object is enough")
     git(repo, "init", "--quiet")
     git(repo, "add", "-A")
     git(repo, "commit", "--quiet", "-m", "first")
@@ -89,14 +90,20 @@ def test_a_stage_commit_among_5000_files_costs_no_more_than_add_and_commit(tmp_p
         took_s = []
         for attempt in range(4):
             (workspace.path / "d1" / "f100").write_text(f"{text} {attempt}")
-            began = time.perf_counter()
+            began = _cpu_s()
             commit()
-            took_s.append(time.perf_counter() - began)
+            took_s.append(_cpu_s() - began)
         return min(took_s)
 
     # Ours first: after a git of somebody else's the index is looked at once more.
     ours_s = best_s(lambda: workspace.commit_stage("build", "success"), "ours")
     assert ours_s < best_s(plain, "plain") * 1.5 + 0.02
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and of those that it has waited for: a busy machine does not change it much."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used.ru_utime + used.ru_stime for used in spent)
 
 
 def test_commits_carry_the_identity_that_git_is_set_to(workspace: GitWorkspace, git: GitRunner) -> None:

@@ -1,0 +1,1 @@
+"""Fan-outs: branches side by side, each a walk of its own, and their joining."""

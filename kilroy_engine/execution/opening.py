@@ -1,0 +1,305 @@
+"""From a prepared run to an opened one: directory, lock, place of work, manifest. What fails here is taken back whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from kilroy_engine import __version__
+from kilroy_engine.agents.base import Agent
+from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError
+from kilroy_engine.events import RunStarted, WarningGiven
+from kilroy_engine.execution.lane import CarryOut, Lane
+from kilroy_engine.execution.ports import Identity, Orchestrator
+from kilroy_engine.execution.preparing.inputs import Inputs, reveal
+from kilroy_engine.execution.preparing.package import keep_package
+from kilroy_engine.execution.preparing.places import GuestPlan, WorkspacePlan, facts_of, open_place, plan_workspace
+from kilroy_engine.execution.preparing.preparation import PreparedRun
+from kilroy_engine.execution.preparing.resume import EarlierRun, refuse_success, resumption_of
+from kilroy_engine.execution.preparing.settings import run_config, run_directory_path, run_id_for
+from kilroy_engine.execution.run import Run, register
+from kilroy_engine.execution.stall import ProgressClock
+from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.registry import HandlerRegistry
+from kilroy_engine.rundir.ending.starts import OpenStart, begin_start
+from kilroy_engine.rundir.files.atomic import is_temporary, write_json, write_text
+from kilroy_engine.rundir.files.layout import RunDirectory, check_run_id
+from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.ownership.ownership import RunLock
+from kilroy_engine.rundir.stages.restarts import write_restart_records
+from kilroy_engine.rundir.stream.progress import ProgressLog
+from kilroy_engine.stopping import Cancellation
+from kilroy_engine.traversal.fold import initial_state
+from kilroy_engine.traversal.outcome import Json
+from kilroy_engine.traversal.state import RunState
+from kilroy_engine.workspace.base import Workspace, WorkspaceFacts
+from kilroy_engine.workspace.closing import closing_of
+from kilroy_engine.workspace.kilroy_folder import KilroyFolder
+from kilroy_engine.workspace.reopen import facts_in
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a child pipeline has of the run around it: the lane of the node that runs it, a cancellation that follows that
+    run's, what tells it from all other walks of the run (``within``), and what it knows of the context (``inherited``)."""
+
+    lane: Lane
+    cancellation: Cancellation
+    within: tuple[str, ...]
+    inherited: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run that can be walked: ``lane`` and ``state`` are where the walk begins.
+
+    ``restore_to`` is the commit that a resumed run's place of work is put back to before the first stage, None for a new run.
+    ``inherited`` is what a child pipeline knows of the run around it, each time it begins.
+    """
+
+    run: Run
+    lane: Lane
+    prepared: PreparedRun
+    state: RunState
+    restore_to: str | None = None
+    inherited: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    within: tuple[str, ...] = ()
+
+    def beginning(self) -> RunState:
+        """The state of a walk that begins at the beginning: the graph's attributes, the inputs, what is inherited."""
+        base_sha = self.lane.workspace.base_sha
+        state = initial_state(self.lane.graph, run_id=self.run.run_id, inputs=self.prepared.inputs, base_sha=base_sha)
+        return replace(state, context={**self.inherited, **state.context})
+
+    def lane_in(self, restart: RunDirectory, stream: ProgressLog) -> Lane:
+        """The lane of the walk that goes on in a ``restart-N``."""
+        return replace(self.lane, directory=restart, progress=stream, within=(*self.within, restart.path.name))
+
+
+def open_run(
+    prepared: PreparedRun,
+    identity: Identity,
+    orchestrator: Orchestrator,
+    carry_out: CarryOut,
+    *,
+    environ: Mapping[str, str],
+    host: Host | None = None,
+) -> OpenedRun:
+    """Opens the run for this flow run: a new one, or another start of an earlier one.
+
+    ``carry_out`` is :func:`kilroy_engine.execution.effects.carry_out`, handed on to every lane. ``host`` is for a child
+    pipeline.
+
+    Raises:
+        KilroyError: The directory is in use or not empty, it cannot be written, or the place of work cannot be made. Nothing
+            is left behind of a new run, and nothing is changed of an earlier one.
+        RunAlreadyFinished: The earlier run has succeeded.
+    """
+    inputs = reveal(prepared.declared, prepared.inputs, environ, orchestrator.secret)
+    parts = _Parts(prepared, identity, orchestrator, carry_out, inputs, _child_environment(environ), host)
+    opened = _open_again(parts, prepared.earlier) if prepared.earlier is not None else _open_new(parts, environ)
+    orchestrator.opened(identity, opened.run.run_id, opened.run.directory)
+    return opened
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an opened run is made of, new or not."""
+
+    prepared: PreparedRun
+    identity: Identity
+    orchestrator: Orchestrator
+    carry_out: CarryOut
+    inputs: Inputs
+    environment: Mapping[str, str]
+    host: Host | None
+
+    def opening(self) -> RunStarted:
+        graph = self.prepared.graph
+        return RunStarted(flow_run_id=str(self.identity.flow_run_id), graph_name=self.prepared.name, goal=graph.goal)
+
+    def assemble(self, started: OpenStart, workspace: Workspace, state: RunState, restore_to: str | None = None) -> OpenedRun:
+        """The opened run. From now on :func:`~kilroy_engine.execution.run.live_run` finds it."""
+        prepared, host = self.prepared, self.host
+        run = Run(
+            identity=self.identity,
+            started=started,
+            stream=started.progress,
+            workspace=workspace,
+            orchestrator=self.orchestrator,
+            cancellation=host.cancellation if host else Cancellation(),
+            clock=host.lane.clock if host else ProgressClock(),
+            is_child=host is not None,
+        )
+        lane = Lane(
+            run_id=started.run_id,
+            graph=prepared.graph,
+            settings=prepared.settings,
+            directory=started.run,
+            base=started.run,
+            progress=started.progress,
+            workspace=workspace,
+            handlers=host.lane.handlers if host else HandlerRegistry(partial(_agent, prepared.agent)),
+            orchestrator=self.orchestrator,
+            carry_out=self.carry_out,
+            inputs=self.inputs,
+            environment=self.environment,
+            log=RunLog(started.run),
+            cancellation=run.cancellation,
+            clock=run.clock,
+            within=host.within if host else (),
+            folder=prepared.folder,
+            pipelines=prepared.pipelines,
+        )
+        inherited = host.inherited if host else {}
+        if inherited and not state.completed:
+            state = replace(state, context={**inherited, **state.context})
+        register(run)
+        return OpenedRun(run, lane, prepared, state, restore_to, inherited, lane.within)
+
+
+def _open_new(parts: _Parts, environ: Mapping[str, str]) -> OpenedRun:
+    """The records come before the start: a start that is on record can be resumed, whatever happens to it afterwards."""
+    prepared, identity, host = parts.prepared, parts.identity, parts.host
+    options = prepared.parameters.options
+    run_id = check_run_id(run_id_for(identity.flow_run_id, options))
+    directory = RunDirectory(run_directory_path(options, run_id=run_id, environ=environ))
+    if host:
+        plan: WorkspacePlan = GuestPlan(host.lane.workspace, prepared.base_sha)
+    else:
+        plan = plan_workspace(prepared.settings, run_id=run_id, base=Path.cwd(), base_sha=prepared.base_sha)
+    made = _make_directory(directory)
+    lock: RunLock | None = None
+    workspace: Workspace | None = None
+    try:
+        lock = RunLock.acquire(directory)
+        facts = facts_of(plan, run_id=run_id, worktree=directory.worktree)
+        _write_records(directory, prepared, identity, facts)
+        if prepared.package is not None:
+            keep_package(prepared.package, directory.package)
+        started = begin_start(lock, parts.opening(), run_id=run_id)
+        settings = prepared.settings
+        workspace = open_place(
+            plan, worktree=directory.worktree, exclude_globs=settings.checkpoint_exclude_globs, sign=settings.sign
+        )
+        if host is None:  # else the run around it has done so
+            folder = KilroyFolder(workspace.path, lambda message: started.progress.append(WarningGiven(message=message)))
+            folder.prepare(dict(prepared.inputs), directory.package)
+        state = initial_state(prepared.graph, run_id=run_id, inputs=prepared.inputs, base_sha=facts.base_sha)
+        return parts.assemble(started, workspace, state)
+    except BaseException:
+        if workspace is not None and host is None:
+            workspace.abandon()
+        if lock is not None:
+            lock.release()
+        _take_back(directory.path, made=made)
+        raise
+
+
+def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenedRun:
+    """Another start of an earlier run. It is decided under the lock where that goes on, then the start is on record, and from
+    then on it has to end like any other."""
+    prepared, identity, directory = parts.prepared, parts.identity, earlier.directory
+    run_id = earlier.manifest.run_id
+    lock = RunLock.acquire(directory)
+    try:
+        refuse_success(directory)
+        place = resumption_of(earlier, prepared.graph, prepared.inputs)
+        closing = closing_of(directory)
+        started = begin_start(lock, parts.opening(), run_id=run_id, from_node=place.from_node, closing=closing)
+    except BaseException:
+        lock.release()
+        raise
+    opened = parts.assemble(started, place.workspace, place.state, restore_to=place.sha)
+    if prepared.source != earlier.source:
+        write_text(directory.graph_of_start(started.owner.start - 1), earlier.source)
+    if prepared.package is not None:
+        keep_package(prepared.package, directory.package)
+    _write_records(directory, prepared, identity, facts_in(directory, earlier.manifest))
+    if place.directory == directory:
+        return opened
+    write_restart_records(directory, place.directory)
+    return replace(opened, lane=opened.lane_in(place.directory, opened.run.move_to(place.directory)))
+
+
+def _agent(agent: Agent | None, node: Node) -> Agent | None:
+    """The run's one agent works on every node."""
+    return agent
+
+
+def _make_directory(run: RunDirectory) -> bool:
+    """Makes the run directory; True when it was not there. One without a run in it may be used, any other may not."""
+    path = run.path
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as exists:
+        if not path.is_dir():
+            raise RunDirectoryError(f"{path} exists and is no directory; choose another logs_root", path=path) from exists
+        if any(entry.name not in _remains(run) and not is_temporary(entry) for entry in path.iterdir()):
+            raise RunAlreadyFinished(
+                f"{path} is not empty: a run lives there already; resume it, or choose another run id or logs_root", path=path
+            ) from exists
+        return False
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot make the run directory {path}: {error.strerror}; choose another place with KILROY_RUNS_ROOT or logs_root",
+            path=path,
+        ) from error
+    return True
+
+
+def _remains(run: RunDirectory) -> set[str]:
+    """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package, run.supervisor)}
+
+
+def _take_back(path: Path, *, made: bool) -> None:
+    """Removes everything of a run that cannot begin; a folder that was there before stays, empty as it was."""
+    if made:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Identity, facts: WorkspaceFacts) -> None:
+    """Settings and pipeline, then the manifest: where that is, the others are too."""
+    write_json(directory.run_config, run_config(prepared.settings, repo_path=facts.repo_path, inputs=prepared.inputs))
+    write_text(directory.graph_dot, prepared.source, durable=True)
+    Manifest(
+        run_id=facts.run_id,
+        graph_name=prepared.name,
+        goal=prepared.graph.goal,
+        started_at=datetime.now(UTC),
+        logs_root=str(directory.path),
+        graph_dot=str(directory.graph_dot),
+        graph_file=prepared.graph_file,
+        run_config_path=str(directory.run_config),
+        worktree=str(facts.worktree),
+        repo_path=str(facts.repo_path or ""),
+        run_branch=facts.run_branch,
+        base_sha=facts.base_sha,
+        warnings=list(prepared.settings.warnings),
+        labels=dict(prepared.labels),
+        inputs=dict(prepared.inputs),
+        flow_run_id=str(identity.flow_run_id),
+        flow_run_name=identity.flow_run_name,
+        deployment_id=str(identity.deployment_id or ""),
+        prefect_ui_url=identity.page_url,
+        engine_version=__version__,
+        outputs=list(prepared.outputs),
+    ).write(directory)
+
+
+def _child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for stages: without Prefect's private line between a worker and this very process, which would make a
+    flow that a stage starts believe that it is supervised."""
+    return {name: value for name, value in environ.items() if not name.startswith("PREFECT__")}

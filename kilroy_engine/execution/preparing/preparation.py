@@ -1,0 +1,362 @@
+"""Everything that can refuse a run before it starts: the pipeline's text, its checks, settings, inputs, the repository.
+
+Nothing here writes. A run that is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from kilroy_engine.agents.base import Agent
+from kilroy_engine.agents.registry import named_agent
+from kilroy_engine.errors import InvalidInput, InvalidPipeline
+from kilroy_engine.execution.preparing.extensions import (
+    findings_with_plugins,
+    handler_findings,
+    plugin_rules,
+    with_plugin_transforms,
+)
+from kilroy_engine.execution.preparing.inputs import check_inputs, with_defaults
+from kilroy_engine.execution.preparing.package import WorkflowPackage, package_at, read_package
+from kilroy_engine.execution.preparing.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline, read_prompt
+from kilroy_engine.execution.preparing.places import GitPlan, PlainPlan, WorkspacePlan, first_commit, plan_workspace
+from kilroy_engine.execution.preparing.resume import (
+    EarlierRun,
+    read_earlier,
+    require_same_pipeline,
+    require_same_place,
+    resumption_of,
+)
+from kilroy_engine.execution.preparing.settings import (
+    Options,
+    RunSettings,
+    require_task_runner,
+    resolve_settings,
+    resumed_path,
+)
+from kilroy_engine.graph.checks.child_validation import nesting_problem, with_children_checked
+from kilroy_engine.graph.checks.validation import require_valid
+from kilroy_engine.graph.diagnostics import Diagnostic
+from kilroy_engine.graph.dot.parse import parse_dot
+from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
+from kilroy_engine.handlers.node_types import known_types
+from kilroy_engine.rundir.ending.outputs import declared_outputs
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.children import SupervisorRecord
+from kilroy_engine.workspace.branching import BranchWorkspace
+
+UNNAMED = "unnamed"
+"""Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """What a run is started with: the flow's parameters.
+
+    ``graph`` is a path, or DOT text: a text with ``{`` in it is DOT. Relative paths count from ``base``.
+    """
+
+    graph: str
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    repo: str = ""
+    options: Options = field(default_factory=Options)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def resuming(self, run: RunDirectory) -> RunParameters:
+        """The same parameters for another start of ``run``."""
+        return replace(self, options=self.options.model_copy(update={"resume_from": str(run.path)}))
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that may start. ``source`` is the pipeline's text as submitted. ``graph`` is what all transforms have made of it;
+    that is checked, and that runs. ``base_sha`` is the commit that the run begins at, empty without a repository.
+
+    ``declared`` are the inputs that the pipeline and its package declare, ``inputs`` the values, defaults counted in.
+    ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new one;
+    ``package`` the workflow package that the pipeline is part of. ``around`` are the files of the pipelines around a child
+    pipeline, outermost first, empty texts for those without a file.
+    """
+
+    parameters: RunParameters
+    source: str
+    filename: str
+    graph: Graph
+    base_sha: str
+    settings: RunSettings
+    declared: tuple[DeclaredInput, ...]
+    inputs: Mapping[str, str]
+    labels: Mapping[str, str]
+    diagnostics: tuple[Diagnostic, ...]
+    folder: Path
+    agent: Agent | None = None
+    earlier: EarlierRun | None = None
+    package: WorkflowPackage | None = None
+    around: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The graph's name, else its package's or its file's."""
+        known = self.earlier.manifest.graph_name if self.earlier else ""
+        return self.graph.name or known or (self.package.name if self.package else name_by_file(self.filename))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Files that the run hands over at its end: those that the graph declares, then those of its package."""
+        of_package = self.package.manifest.outputs if self.package else ()
+        return tuple(dict.fromkeys((*declared_outputs(self.graph.text("outputs")), *of_package)))
+
+    @property
+    def graph_file(self) -> str:
+        """Absolute path of the file that the pipeline came from; empty for DOT text."""
+        if self.earlier is not None and self.source == self.earlier.source:
+            return self.earlier.manifest.graph_file
+        return "" if self.filename == INLINE else str(Path(self.filename).absolute())
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """The files of the pipelines around this one, and its own."""
+        return (*self.around, self.graph_file and str(Path(self.graph_file).resolve()))
+
+
+def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: Path | None = None) -> PreparedRun:
+    """Reads, checks and resolves everything that the run needs.
+
+    Args:
+        parameters: The flow's parameters.
+        environ: The process environment.
+        base: Folder that relative paths count from; the current one by default.
+
+    Raises:
+        KilroyError: Something refuses the run; the message says what, where and how to mend it.
+    """
+    folder, options = base or Path.cwd(), parameters.options
+    earlier = read_earlier(resumed_path(options.resume_from, environ)) if options.resume_from else None
+    if earlier is not None:
+        _require_no_child(earlier)
+    source, filename, beside = _pipeline(parameters, folder, earlier)
+    package = _package(parameters, folder, earlier)
+    saved = earlier.settings if earlier else None
+    settings = resolve_settings(options, repo="" if earlier else parameters.repo, environ=environ, base=folder, saved=saved)
+    written = complete(parse_dot(source, filename), partial(_read_prompt, beside))
+    of_graph = declared_inputs(written)
+    declared = package.declared_with(of_graph) if package else of_graph
+    given = with_defaults(declared, {**(settings.inputs or {}), **parameters.inputs})
+    base_sha = earlier.manifest.base_sha if earlier else first_commit(settings, base=folder)
+    graph = expand_variables(written, given, base_sha=base_sha)
+    graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
+    agent = _agent_for(graph, settings)
+    check_inputs(of_graph, given)
+    if package is not None:
+        package.require_inputs(given)
+        settings = replace(settings, warnings=(*settings.warnings, *package.warnings))
+    require_task_runner(settings.task_runner)
+    if earlier is None:
+        plan = plan_workspace(settings, run_id=options.run_id or UNNAMED, base=folder, base_sha=base_sha)
+        _require_branchable(graph, plan)
+        if isinstance(plan, GitPlan):
+            settings = replace(settings, warnings=(*settings.warnings, *plan.warnings))
+    else:
+        require_same_place(earlier, options, folder / Path(parameters.repo).expanduser() if parameters.repo else None)
+        resumption_of(earlier, graph, given)
+    return PreparedRun(
+        parameters=parameters,
+        source=source,
+        filename=filename,
+        graph=graph,
+        base_sha=base_sha,
+        settings=settings,
+        declared=declared,
+        inputs=given,
+        labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
+        diagnostics=diagnostics,
+        folder=beside[-1],
+        agent=agent,
+        earlier=earlier,
+        package=package,
+    )
+
+
+def prepare_child(
+    parameters: RunParameters, settings: RunSettings, *, around: tuple[str, ...], base_sha: str = ""
+) -> PreparedRun:
+    """The same for a child pipeline, which has the ``settings`` of the run around it but for what is that run's business: place
+    of work, deadlines, set-up, publishing.
+
+    ``parameters.graph`` is the absolute path of its file; it is resumed where ``options.resume_from`` says so. A new one
+    begins at ``base_sha``, the commit that the run around it has come to.
+
+    Raises:
+        KilroyError: Something refuses it.
+    """
+    file = Path(parameters.graph)
+    nested = nesting_problem((*around, str(file.resolve())))
+    if nested:
+        raise InvalidInput(nested, name="graph")
+    resume_from = parameters.options.resume_from
+    source, filename = read_pipeline(str(file))
+    written = complete(parse_dot(source, filename), partial(_read_prompt, (file.parent,)))
+    declared = declared_inputs(written)
+    given = with_defaults(declared, parameters.inputs)
+    earlier = read_earlier(Path(resume_from)) if resume_from else None
+    base_sha = earlier.manifest.base_sha if earlier else base_sha
+    graph = expand_variables(written, given, base_sha=base_sha)
+    graph, diagnostics = _checked(graph, str(file.resolve()), file.parent)
+    agent = _agent_for(graph, settings)
+    check_inputs(declared, given)
+    if settings.workdir:
+        _require_branchable(graph, PlainPlan(Path(settings.workdir)))
+    return PreparedRun(
+        parameters=parameters,
+        source=source,
+        filename=filename,
+        graph=graph,
+        base_sha=base_sha,
+        settings=replace(settings, **_NOT_A_CHILDS_BUSINESS),  # type: ignore[arg-type]
+        declared=declared,
+        inputs=given,
+        labels={},
+        diagnostics=diagnostics,
+        folder=file.parent,
+        agent=agent,
+        earlier=earlier,
+        around=around,
+    )
+
+
+_NOT_A_CHILDS_BUSINESS: Mapping[str, object] = {
+    "run_timeout_s": None,
+    "stall_timeout_s": None,
+    "keep_worktree": "always",
+    "worktree_max_age_s": None,
+    "push_remote": "",
+    "setup_commands": (),
+    "inputs": None,
+    "labels": None,
+    "warnings": (),
+}
+
+
+def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Diagnostic, ...]]:
+    """The graph after the transforms of plug-ins, as it will run, and what the checks say short of refusing it.
+
+    Its child pipelines are checked too; they are looked for in ``folder``.
+    """
+    types = known_types()
+    graph = with_plugin_transforms(graph)
+    graph = with_children_checked(graph, own_file, child_reader(folder), findings_with_plugins, with_plugin_transforms)
+    diagnostics = require_valid(graph, known_types=types, extra_rules=plugin_rules())
+    graph = settle_types(graph, types)
+    if broken := handler_findings(graph):
+        raise InvalidPipeline(diagnostics=(*diagnostics, *broken))
+    return graph, diagnostics
+
+
+def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | None) -> str:
+    """Absolute path of the pipeline's own file, empty where it has none: no child of it may be that file."""
+    if earlier is not None and source == earlier.source:
+        file = earlier.manifest.graph_file
+    else:
+        file = "" if filename == INLINE else str(folder / Path(filename).name)
+    return file and str(Path(file).resolve())
+
+
+def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
+    """The run's agent, once it is sure that gates and agent nodes have who they need."""
+    _require_answerable(graph, settings)
+    agent = named_agent(settings.agent) if settings.agent else None
+    _require_agent(graph, settings, agent)
+    return agent
+
+
+def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:
+    return {**(package.labels if package else {}), **(settings.labels or {})}
+
+
+def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> WorkflowPackage | None:
+    """The package that is named, else the one that the resumed run began with."""
+    named = package_at(parameters.graph, base=folder)
+    if named is None and earlier is not None and earlier.directory.package.is_dir():
+        return read_package(earlier.directory.package)
+    return named
+
+
+def _read_prompt(folders: tuple[Path, ...], name: str) -> str:
+    """Text of a prompt file, from the first of the folders that has it."""
+    return read_prompt(next((folder for folder in folders if os.path.lexists(folder / name)), folders[-1]), name)
+
+
+def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, tuple[Path, ...]]:
+    """The pipeline's text, its file name, and the folders that its prompt files may be in."""
+    if earlier is None or parameters.graph.strip():
+        source, filename = read_pipeline(parameters.graph, base=folder)
+    else:
+        source, filename = earlier.source, str(earlier.directory.graph_dot)
+    if earlier is not None:
+        require_same_pipeline(earlier, source, filename, force=parameters.options.force)
+        if source == earlier.source:
+            return source, filename, (earlier.directory.package, earlier.prompt_folder or folder)
+    if filename == INLINE:
+        return source, filename, (folder,)
+    return source, filename, ((folder / Path(filename).expanduser()).parent,)
+
+
+def _require_no_child(earlier: EarlierRun) -> None:
+    """A child pipeline goes on with the run around it, which alone knows where both are."""
+    supervisor = SupervisorRecord.find(earlier.directory)
+    if supervisor is not None:
+        raise InvalidInput(
+            f"{earlier.directory.path} is the child pipeline of node {supervisor.node_id} of run {supervisor.run_id}; "
+            "resume that run, which goes on inside the child",
+            name="resume_from",
+        )
+
+
+def _require_answerable(graph: Graph, settings: RunSettings) -> None:
+    """Gates are answered automatically only where that was asked for; never silently."""
+    gate = next((node for node in graph.nodes.values() if node.type == "wait.human"), None)
+    if gate is None or settings.simulate or settings.human == "auto-approve":
+        return
+    what = f"--human {settings.human} is not supported yet" if settings.human else "nobody is there to answer it"
+    raise InvalidInput(
+        f"node {gate.id} (line {gate.position.line}) is a human gate and {what}; "
+        "give --human auto-approve (option human) to take the first choice at every gate",
+        name="human",
+    )
+
+
+def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
+    """What a fan-out cannot do without a repository, told before the run begins."""
+    if not isinstance(plan, PlainPlan):
+        return
+    for node in graph.nodes.values():
+        shared = node.text("branch_workspace").strip().lower() == BranchWorkspace.SHARED
+        if node.type == "parallel" and plan.workdir is not None and not shared:
+            raise InvalidInput(
+                f"node {node.id} (line {node.position.line}) fans out, and the branches would all work in {plan.workdir}; "
+                "set branch_workspace=shared on it, or run on a git repository (repo)",
+                name="workdir",
+            )
+        if node.type == "parallel.fan_in" and node.text("merge").strip().lower() == "all":
+            raise InvalidInput(
+                f"node {node.id} (line {node.position.line}) has merge=all, which needs a git repository (repo); "
+                "without it the winner's folder is taken over",
+                name="repo",
+            )
+
+
+def _require_agent(graph: Graph, settings: RunSettings, agent: Agent | None) -> None:
+    node = next((node for node in graph.nodes.values() if node.type == "codergen"), None)
+    if node is None or settings.simulate or agent is not None:
+        return
+    raise InvalidInput(
+        f"node {node.id} (line {node.position.line}) is an agent node and no agent is configured; "
+        "give --simulate for a run without side effects, or --agent simulate to simulate agents only",
+        name="agent",
+    )

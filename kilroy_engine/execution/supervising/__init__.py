@@ -1,0 +1,1 @@
+"""Child pipelines: the child at work, and the node that watches it."""

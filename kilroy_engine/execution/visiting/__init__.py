@@ -1,0 +1,1 @@
+"""One visit, from the request to the outcome."""

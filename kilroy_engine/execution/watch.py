@@ -1,0 +1,108 @@
+"""The run's watcher: a thread that keeps the lock fresh and turns a deadline, a cancel, a stop request or a stall into a stop.
+
+Prefect tells a directly called flow nothing about a cancel, and no one watches its deadline while a tool runs; so the flow
+looks for itself. A supervised run gets its signal from the worker within 0.2 s. It looks too, more rarely, and acts only when
+the supervisor has had its time: a worker that was killed leaves its flows running, and nobody else tells them of a cancel.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from kilroy_engine.errors import RunDirectoryError, StopKind
+from kilroy_engine.events import StallWatchdogTimeout
+from kilroy_engine.execution.preparing.settings import RunSettings
+from kilroy_engine.execution.run import Run
+from kilroy_engine.execution.stall import stall_reason
+from kilroy_engine.rundir.files.records import CancelRequest
+from kilroy_engine.rundir.ownership.ownership import TOUCH_INTERVAL_S
+
+IN_PREFECT = "in the Prefect UI or API"
+POLL_INTERVAL_S = 2.0
+SUPERVISED_POLL_INTERVAL_S = 5.0
+SUPERVISOR_PATIENCE_S = 5.0
+"""How long a supervised run leaves a cancel to its supervisor."""
+_TICK_S = 0.2
+
+
+@contextmanager
+def watching(run: Run, settings: RunSettings) -> Generator[None]:
+    """Watches over the run for the length of the block."""
+    finished = threading.Event()
+    watcher = Watcher(run, settings)
+
+    def watch() -> None:
+        while not finished.wait(_TICK_S):
+            watcher.look(time.monotonic())
+
+    run.started.progress.listen(run.clock.heard)
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(watch,), name="kilroy-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join(timeout=5)
+
+
+class Watcher:
+    """What the thread does at each look. Times are those of ``time.monotonic``."""
+
+    def __init__(self, run: Run, settings: RunSettings) -> None:
+        self._run, self._settings = run, settings
+        self._supervised = run.identity.supervised
+        self._poll_interval_s = SUPERVISED_POLL_INTERVAL_S if self._supervised else POLL_INTERVAL_S
+        self._patience_s = SUPERVISOR_PATIENCE_S if self._supervised else 0.0
+        limit_s = settings.run_timeout_s
+        self._deadline = None if limit_s is None else time.monotonic() + limit_s
+        self._next_touch = self._next_poll = 0.0
+        self._wanted_since: dict[str, float] = {}
+
+    def look(self, now: float) -> None:
+        """Looks at clock, disk and server; asks the run to stop where one of them says so."""
+        cancellation = self._run.cancellation
+        if self._deadline is not None and now >= self._deadline:
+            cancellation.request(StopKind.DEADLINE, f"run deadline of {self._settings.run_timeout_s:g}s")
+        self._keep_lock(now)
+        if request := self._stop_requested():
+            self._request(request.kind, request.source, now)
+        if now >= self._next_poll and not cancellation.requested:
+            self._next_poll = now + self._poll_interval_s
+            if self._run.orchestrator.is_canceled(self._run.identity):
+                self._request(StopKind.PREFECT, IN_PREFECT, now)
+        self._check_stall()
+
+    def _request(self, kind: StopKind, told: str, now: float) -> None:
+        since = self._wanted_since.setdefault(told, now)
+        if now - since >= self._patience_s:
+            self._run.cancellation.request(kind, told)
+
+    def _keep_lock(self, now: float) -> None:
+        try:
+            self._run.started.lock.restore()  # some microseconds where nothing was done to it
+            if now >= self._next_touch:
+                self._next_touch = now + TOUCH_INTERVAL_S
+                self._run.started.lock.touch()
+        except (RunDirectoryError, OSError):
+            pass  # a disk that refuses this for a moment must not take the watch over everything else away
+
+    def _stop_requested(self) -> CancelRequest | None:
+        try:
+            return self._run.stop_requested()
+        except RunDirectoryError:
+            return None  # damaged or out of reach; the next look reads it again
+
+    def _check_stall(self) -> None:
+        limit_s = self._settings.stall_timeout_s
+        idle_s = None if limit_s is None else self._run.clock.stalled_for(limit_s)
+        if limit_s is None or idle_s is None or self._run.cancellation.requested:
+            return
+        try:
+            self._run.emit(StallWatchdogTimeout(stall_timeout_ms=round(limit_s * 1000), idle_ms=round(idle_s * 1000)))
+        finally:
+            self._run.cancellation.request(StopKind.STALL, stall_reason(limit_s))

@@ -1,0 +1,255 @@
+"""Ends what nobody has ended: runs whose process is gone, half-written ends, states that Prefect was never told of.
+
+Many ways of ending run no state hook (a worker that is stopped, a killed script, a server that was away). What they leave is a
+run directory without its terminal line, or a flow run that Prefect shows at work for ever. This looks for both and ends them
+through :func:`~kilroy_engine.rundir.ending.finalize.finalize_run`, as a hook would have.
+
+Safe to run anywhere, any number of times at once: a run that is being ended is held by its lock.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import httpx
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+
+from kilroy_engine.errors import KilroyError, RunAlreadyOwned
+from kilroy_engine.orchestration.ending.lost import (
+    DEFAULT_PATIENCE,
+    End,
+    Leave,
+    Patience,
+    cancel_bodiless,
+    decide,
+    end_lost_run,
+    is_left_over,
+    now,
+    tell_prefect,
+)
+from kilroy_engine.orchestration.ending.told import Prefect, asking_prefect
+from kilroy_engine.orchestration.locate import RUN_DIRECTORY_LABEL, directory_of
+from kilroy_engine.orchestration.states import end_state
+from kilroy_engine.rundir.ending.liveness import examine, run_directories
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.records import FinalOutcome
+from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.ownership.ownership import RunLock, current_owner
+from kilroy_engine.rundir.stream.progress import is_ended
+from kilroy_engine.workspace.stale import discard_worktree, stale_worktree
+
+__all__ = ["Action", "Finding", "Patience", "reconcile", "reconcile_quickly", "reconciling"]
+
+QUICK_LIMIT = 200
+"""How many directories the start of a run looks at: the latest changed ones, some 20 ms in a thread of its own."""
+
+
+QUIET_S = 2.0
+JOIN_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Action(StrEnum):
+    """What is done about a run."""
+
+    END = "end"
+    STATE = "state"
+    WORKTREE = "worktree"
+    LEAVE = "leave"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was found, and done unless it was a dry run. ``status`` is the run's end, "" where it has none."""
+
+    run: RunDirectory
+    action: Action
+    what: str
+    status: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, or the name of its directory where that differs."""
+        return self.run.path.name
+
+
+def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: bool = False) -> list[Finding]:
+    """Ends every lost run below ``root``, and every one that Prefect shows at work and whose directory this machine has.
+
+    A child pipeline is not ended by itself: its end is part of the end of the run around it.
+
+    Also sets the states of flow runs and task runs that a dead process has left, and removes worktrees past their age. With
+    ``dry_run`` nothing is changed. An API that does not answer is no error: then the disk alone decides.
+    """
+    with asking_prefect() as prefect:
+        at_work = [(flow_run, directory_of(flow_run, os.environ)) for flow_run in prefect.unfinished()]
+        runs = {run.path: run for run in run_directories(root)}
+        runs |= {run.path: run for _, run in at_work if run is not None and run.path.is_dir() and not run.supervisor.exists()}
+        reconciler = _Reconciler(prefect, patience, dry_run=dry_run)
+        findings = [found for run in runs.values() for found in reconciler.end(run)]
+        ended = {found.run.path for found in findings}
+        for flow_run, run in at_work:
+            if run is not None and run.path not in ended:
+                begun = run.path.is_dir()
+                findings += reconciler.settle(flow_run, run) if begun else reconciler.settle_bodiless(flow_run, run)
+        for run in runs.values():
+            findings += reconciler.tidy(run)
+    return findings
+
+
+def reconcile_quickly(root: Path, *, finished: threading.Event, limit: int = QUICK_LIMIT) -> list[Finding]:
+    """Ends the lost runs among the latest changed directories below ``root``, and settles the flow runs that Prefect shows at
+    work although they have ended. For the start of every run. Once ``finished`` is set the rest is left to somebody else.
+    """
+    lost = [run for run in run_directories(root, limit=limit) if not finished.is_set() and _is_lost(run)]
+    # A client costs 40 ms of work beside the first stages, which a run without lost neighbors shall not pay at once.
+    if finished.wait(0.0 if lost else QUIET_S):
+        return []
+    with asking_prefect() as prefect:
+        reconciler = _Reconciler(prefect, DEFAULT_PATIENCE, dry_run=False)
+        findings = [found for run in lost if not finished.is_set() for found in reconciler.end(run)]
+        for flow_run in prefect.unfinished():
+            run = directory_of(flow_run, os.environ)
+            if run is not None and run.path.is_dir() and not finished.is_set():
+                findings += reconciler.settle(flow_run, run)
+        return findings
+
+
+@contextmanager
+def reconciling(root: Path) -> Generator[None]:
+    """Does :func:`reconcile_quickly` in a thread beside the block, and waits at its end only for a run that is being ended."""
+    finished = threading.Event()
+
+    def work() -> None:
+        try:
+            findings = reconcile_quickly(root, finished=finished)
+        except (httpx.HTTPError, PrefectException) as error:
+            _log.warning("lost runs below %s are left to the next reconciliation: %s", root, error)
+            return
+        for found in findings:
+            _log.info("run %s: %s: %s", found.run_id, found.action, found.what)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="kilroy-reconcile", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join(timeout=JOIN_S)
+
+
+def _is_lost(run: RunDirectory) -> bool:
+    try:
+        found = examine(run)
+    except Exception:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
+        return False  # `kilroy reconcile` tells about it
+    return found is not None and found.silent_s >= DEFAULT_PATIENCE.grace_s
+
+
+class _Reconciler:
+    def __init__(self, prefect: Prefect, patience: Patience, *, dry_run: bool) -> None:
+        self._prefect = prefect
+        self._patience = patience
+        self._dry_run = dry_run
+
+    def end(self, run: RunDirectory) -> Iterator[Finding]:
+        """Ends the run if it is lost; nothing for a run that has ended or is at work."""
+        try:
+            found = examine(run)
+            if found is None:
+                return
+            told = self._prefect.flow_run(found.owner.flow_run_id)
+            match decide(found, told, self._patience, at=now()):
+                case Leave(why):
+                    yield Finding(run, Action.LEAVE, why)
+                case End() as end if self._dry_run:
+                    yield Finding(run, Action.END, f"would be ended: {end.observed.reason}")
+                case End() as end:
+                    final = end_lost_run(found, end, told.flow_run, self._prefect)
+                    yield Finding(run, Action.END, final.failure_reason or "its end is complete now", final.status)
+        except RunAlreadyOwned:
+            yield Finding(run, Action.LEAVE, "another process took it just now")
+        except Exception as error:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
+            yield _failed(run, error)
+
+    def settle(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
+        """Tells Prefect of an end that is on disk for as long as the grace, and that it does not know of."""
+        try:
+            final = _end_of_flow_run(run, str(flow_run.id))
+            if final is None or not is_left_over(flow_run.state, final, self._patience, at=now()):
+                return
+            before = flow_run.state.name if flow_run.state else "no state"
+            if not self._dry_run:
+                tell_prefect(run, flow_run, final, self._prefect, announce=False)
+        except Exception as error:  # noqa: BLE001 - the same
+            yield _failed(run, error)
+        else:
+            verb = "would be set" if self._dry_run else "set"
+            yield Finding(run, Action.STATE, f"flow run {verb} from {before} to {end_state(final).name}", final.status)
+
+    def settle_bodiless(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
+        """Ends a flow run in Prefect whose cancel nobody carries out because its body never began: it has no directory."""
+        state = flow_run.state
+        opened = RUN_DIRECTORY_LABEL in flow_run.labels
+        if state is None or opened or not state.is_cancelling():
+            return
+        if (now() - state.timestamp).total_seconds() < self._patience.grace_s:
+            return
+        if not self._dry_run:
+            cancel_bodiless(flow_run, self._prefect)
+        verb = "would be set" if self._dry_run else "set"
+        yield Finding(run, Action.STATE, f"flow run {verb} from {state.name} to Cancelled; it never opened a run directory")
+
+    def tidy(self, run: RunDirectory) -> Iterator[Finding]:
+        """Removes a worktree that is past its age."""
+        try:
+            worktree = stale_worktree(run, now())
+            if worktree is None or not is_ended(run.progress):
+                return
+            if self._dry_run:
+                yield Finding(run, Action.WORKTREE, f"worktree would be removed: {worktree}")
+                return
+            lock = RunLock.acquire(run)
+            try:
+                removed = discard_worktree(run)
+            finally:
+                lock.release()
+        except RunAlreadyOwned:
+            return  # somebody resumes it
+        except Exception as error:  # noqa: BLE001 - the same
+            yield _failed(run, error, "worktree not removed: ")
+        else:
+            if removed:
+                yield Finding(run, Action.WORKTREE, f"worktree removed: {worktree}; its branch stays")
+
+
+def _failed(run: RunDirectory, error: Exception, what: str = "") -> Finding:
+    if not isinstance(error, KilroyError | OSError):
+        _log.error("%s could not be reconciled", run.path, exc_info=error)
+        return Finding(run, Action.ERROR, f"{what}{type(error).__name__}: {error}")
+    return Finding(run, Action.ERROR, f"{what}{error}")
+
+
+def _end_of_flow_run(run: RunDirectory, flow_run_id: str) -> FinalOutcome | None:
+    """How the flow run's latest start in this directory ended; None while it has not."""
+    owner = current_owner(run)
+    if owner is not None and owner.flow_run_id == flow_run_id:
+        final = FinalOutcome.find(run)
+        return final if final is not None and final.start == owner.start and is_ended(run.progress) else None
+    for path in run.path.glob("final*.json"):
+        content = read_file(path)
+        final = FinalOutcome.parse(content, path) if content is not None else None
+        if final is not None and final.flow_run_id == flow_run_id:
+            return final
+    return None

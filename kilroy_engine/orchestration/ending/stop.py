@@ -1,0 +1,134 @@
+"""Stopping a run from outside: asked through disk and Prefect, and when that does not help, ended from here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+import httpx
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+from prefect.states import Cancelling
+
+from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError, RunEnded, StopKind
+from kilroy_engine.orchestration.ending.lost import End, end_lost_run
+from kilroy_engine.orchestration.ending.told import Prefect, asking_prefect
+from kilroy_engine.rundir.ending.cancel import request_cancel
+from kilroy_engine.rundir.ending.liveness import Place, examine
+from kilroy_engine.rundir.ending.which_end_wins import Observed
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.files.machine import boot_id, host_name, is_same_process
+from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
+from kilroy_engine.rundir.ownership.ownership import current_owner, find_record, owner_alive
+from kilroy_engine.rundir.stream.progress import is_ended
+from kilroy_engine.traversal.outcome import FinalStatus
+
+SOURCE = "by kilroy stop"
+LOST_AFTER_S = 5.0
+"""How long a run without a process is left to a hook that may be writing its end."""
+_KILL_WAIT_S = 10.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A run that has ended. ``forced`` when its process had to be killed; ``pid`` is that of its owner, 0 where unknown."""
+
+    final: FinalOutcome
+    pid: int
+    forced: bool
+
+
+def stop_run(run: RunDirectory, *, grace_s: float, force: bool) -> Stopped | None:
+    """Stops the run and waits for its terminal line; None when it is still at work after ``grace_s`` seconds.
+
+    A supervised run is canceled through Prefect, whose worker ends the process; any other finds the request on disk. With
+    ``force`` its process is killed after the grace, and the run ended from here.
+
+    Raises:
+        RunEnded: There is nothing to stop.
+        RunDirectoryError: The run cannot be ended from this machine, or the disk refuses.
+    """
+    if _has_ended(run):
+        raise RunEnded(f"run {run.path.name} has ended already", path=run.path)
+    pid = owner_pid(run)
+    request_cancel(run, StopKind.PERSON, SOURCE)
+    with asking_prefect() as prefect:
+        flow_run = _cancel_in_prefect(run, prefect)
+        final = _wait_for_end(run, flow_run, prefect, grace_s=grace_s)
+        if final is not None:
+            return Stopped(final, pid, forced=False)
+        if not force:
+            return None
+        _kill_owner(run)
+        final = _wait_for_end(run, flow_run, prefect, grace_s=_KILL_WAIT_S + LOST_AFTER_S)
+        return Stopped(final, pid, forced=True) if final is not None else None
+
+
+def owner_pid(run: RunDirectory) -> int:
+    """Process id of the run's owner, 0 where it is not known."""
+    try:
+        record = find_record(run)
+    except CorruptRecord:
+        return 0
+    return record.pid if record else 0
+
+
+def _has_ended(run: RunDirectory) -> bool:
+    try:
+        return is_ended(run.progress)
+    except CorruptRecord:
+        return False  # whatever is there is no end
+
+
+def _cancel_in_prefect(run: RunDirectory, prefect: Prefect) -> FlowRun | None:
+    """Asks Prefect to cancel a run that it supervises, or that no process has. Returns the flow run, None where unknown."""
+    owner = current_owner(run)
+    flow_run = prefect.flow_run(owner.flow_run_id).flow_run if owner else None
+    manifest = Manifest.find(run)
+    supervised = manifest is not None and bool(manifest.deployment_id)
+    if flow_run is not None and (supervised or not owner_alive(run)):
+        try:
+            prefect.client.set_flow_run_state(flow_run.id, Cancelling(message=f"canceled: {SOURCE}"))
+        except (httpx.HTTPError, PrefectException):
+            pass  # the request on disk is there all the same, and the run heeds it a little later
+    return flow_run
+
+
+def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: Prefect, *, grace_s: float) -> FinalOutcome | None:
+    deadline = time.monotonic() + grace_s
+    lost_since: float | None = None
+    while True:
+        try:
+            final = FinalOutcome.find(run)
+            if final is not None and is_ended(run.progress):
+                return final
+            found = examine(run)
+        except CorruptRecord:
+            found = None  # left by a stage; whoever writes the end of the run puts it right
+            if time.monotonic() >= deadline:
+                raise
+        lost_since = (lost_since or time.monotonic()) if found is not None and found.place is Place.HERE else None
+        if found is not None and lost_since is not None and time.monotonic() - lost_since >= min(LOST_AFTER_S, grace_s):
+            try:
+                return end_lost_run(found, End(Observed(FinalStatus.CANCELED, f"canceled: {SOURCE}")), flow_run, prefect)
+            except RunAlreadyOwned:
+                lost_since = None  # somebody else ends it
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL_S)
+
+
+def _kill_owner(run: RunDirectory) -> None:
+    record = find_record(run)
+    if record is None or not owner_alive(run):
+        return
+    if (record.host, record.boot_id) != (host_name(), boot_id()):
+        raise RunDirectoryError(
+            f"run {run.path.name} is at work on {record.host} (pid {record.pid}); its process can only be killed there",
+            path=run.path,
+        )
+    if is_same_process(record.pid, record.pid_start_time):
+        os.kill(record.pid, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""The flows that people deploy and start."""

@@ -1,0 +1,122 @@
+"""The ``attractor`` flow: one pipeline run, from parameters to a Prefect state. Its state hooks write the end."""
+
+# No `from __future__ import annotations` here: `attractor.serve()` makes Prefect load this file by its path, outside of the
+# package, where annotations given as text cannot be looked up.
+import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import State, flow, get_run_logger
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run as current
+from prefect.states import Completed, Failed
+
+from kilroy_engine.errors import KilroyError, PipelineNotFound, RunAlreadyFinished
+from kilroy_engine.execution.conduct import conduct
+from kilroy_engine.execution.effects import carry_out
+from kilroy_engine.execution.opening import OpenedRun, open_run
+from kilroy_engine.execution.preparing.pipeline_file import name_by_file, read_pipeline
+from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
+from kilroy_engine.execution.preparing.settings import Options
+from kilroy_engine.execution.run import Run
+from kilroy_engine.orchestration.ending.hooks import HOOKS
+from kilroy_engine.orchestration.ending.leaving import end_at_exit
+from kilroy_engine.orchestration.ending.reconcile import reconciling
+from kilroy_engine.orchestration.ending.takeover import settle_earlier_flow_runs
+from kilroy_engine.orchestration.flows.interrupts import interrupts_cancel
+from kilroy_engine.orchestration.locate import earlier_start, identity_of
+from kilroy_engine.orchestration.mark import mark
+from kilroy_engine.orchestration.page.prefect_events import relay
+from kilroy_engine.orchestration.states import to_flow_state
+from kilroy_engine.orchestration.tasks.branch_pool import branch_pool
+from kilroy_engine.orchestration.tasks.orchestrator import PrefectOrchestrator
+from kilroy_engine.rundir.files.layout import runs_root
+
+_GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
+
+
+def flow_run_name() -> str:
+    """Name of the flow run: the graph's name and the end of the flow run's id."""
+    return name_of_flow_run(str(current.parameters.get("graph", "")))
+
+
+def name_of_flow_run(graph: str) -> str:
+    """The same for the pipeline in ``graph``, a path or DOT text."""
+    try:
+        source, filename = read_pipeline(graph)
+    except PipelineNotFound:
+        source, filename = "", graph
+    match = _GRAPH_NAME.search(source)
+    name = (match["quoted"] or match["bare"]) if match else name_by_file(filename)
+    return f"{name or 'pipeline'}-{str(current.id)[-6:]}"
+
+
+@flow(name="attractor", flow_run_name=flow_run_name, persist_result=False, **HOOKS)
+def attractor(
+    graph: str,
+    inputs: dict[str, str] = {},  # noqa: B006 - a factory would show as required in the form
+    repo: str = "",
+    options: Options = Options(),  # noqa: B008 - the same
+    labels: dict[str, str] = {},  # noqa: B006 - the same
+) -> Any:
+    """Runs an Attractor pipeline: every node visit is a task run, every stage of a git run a commit.
+
+    Args:
+        graph: Path of a DOT file or of a workflow package's folder, relative to the deployment's folder, or DOT text itself.
+            Empty in a resume: the run's own.
+        inputs: Inputs of the pipeline, name to text. secret:NAME is a Prefect Secret block, env:NAME an environment variable.
+        repo: Repository to work on. Empty: the one around the flow's working folder, if there is one.
+        options: Everything that is rarely changed.
+        labels: Labels of the run, for finding it again, name to text.
+    """
+    return run_pipeline(RunParameters(graph=graph, inputs=inputs, repo=repo, options=options, labels=labels))
+
+
+def run_pipeline(parameters: RunParameters) -> State:
+    """The body of every flow that runs a pipeline: opens the run of the current flow run, or refuses it, and conducts it."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    mark(context.flow_run)
+    retried = earlier_start(context.flow_run, os.environ)
+    try:
+        prepared = prepare_run(parameters.resuming(retried) if retried else parameters, environ=os.environ)
+        prefect = PrefectOrchestrator(branch_pool(prepared.settings.task_runner))
+        prefect.check(prepared)
+        opened = open_run(prepared, identity_of(context.flow_run), prefect, carry_out, environ=os.environ)
+    except RunAlreadyFinished as finished:
+        if retried:
+            return Completed(message=f"already succeeded: {finished}")
+        return _refused(finished)
+    except KilroyError as refusal:
+        return _refused(refusal)
+    if prepared.earlier is not None:
+        settle_earlier_flow_runs(opened)
+    return _conducted(opened, prefect)
+
+
+def _refused(refusal: KilroyError) -> State:
+    get_run_logger().error("The run was refused: %s", refusal)
+    return Failed(message=str(refusal))
+
+
+def _conducted(opened: OpenedRun, prefect: PrefectOrchestrator) -> State:
+    """Conducts an opened run and returns the flow's final state."""
+    end_at_exit()
+    conclusion = conduct(opened, _beside(opened.run, prefect))
+    # A supervisor that meets CANCELLING would signal a process that is about to end by itself.
+    return to_flow_state(conclusion, tell_canceling=not opened.run.identity.supervised)
+
+
+@contextmanager
+def _beside(run: Run, prefect: PrefectOrchestrator) -> Generator[None]:
+    """What goes on beside a walk: Prefect's part of it, lost runs' ends, signals, the run's events in Prefect."""
+    with (
+        prefect.at_work(),
+        reconciling(runs_root(os.environ)),
+        interrupts_cancel(run.cancellation, enabled=not run.identity.supervised),
+    ):
+        relay(run)
+        yield

@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM of a run that nothing supervises: the run is canceled in order instead of crashed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from kilroy_engine.errors import StopKind
+from kilroy_engine.stopping import Cancellation
+
+
+@contextmanager
+def interrupts_cancel(cancellation: Cancellation, *, enabled: bool) -> Generator[None]:
+    """Makes SIGINT and SIGTERM request a cancellation for the length of the block; a second SIGINT interrupts at once.
+
+    Does nothing where a worker supervises (its SIGTERM must reach Prefect's own handler) or off the main thread, where
+    Python allows no signal handlers.
+    """
+    if not enabled or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        if not cancellation.request(StopKind.SIGNAL, f"by signal {signal.Signals(number).name}") and number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

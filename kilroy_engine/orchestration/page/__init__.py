@@ -1,0 +1,1 @@
+"""What Prefect shows of a run beside its states: events and the summary."""

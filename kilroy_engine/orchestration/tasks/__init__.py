@@ -1,0 +1,1 @@
+"""Prefect as the engine's orchestrator: task runs of visits and branches, subflows, calls, slots."""

@@ -1,0 +1,72 @@
+"""What can be known of a pipeline's calls before the run starts: that the callee is there and takes the arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import httpx
+
+from kilroy_engine.errors import InvalidInput, InvalidPipeline
+from kilroy_engine.execution.preparing.preparation import PreparedRun
+from kilroy_engine.graph.checks.calls import REF_RULE
+from kilroy_engine.graph.checks.subject import error
+from kilroy_engine.graph.checks.validation import located
+from kilroy_engine.graph.diagnostics import Diagnostic
+from kilroy_engine.graph.model import CALL_TYPES, Graph, Node
+from kilroy_engine.graph.references import DeploymentReference, ObjectReference, parameters_of, read_reference
+from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
+from kilroy_engine.handlers.prefect_call import takes_context
+
+
+def require_callable(prepared: PreparedRun, *, ask_server: bool = True) -> None:
+    """Imports what the pipeline's calls name, which runs the code of those modules, and looks at the parameters.
+
+    Deployments are looked up unless ``ask_server`` is false. A simulated run calls nothing and is not checked.
+
+    Raises:
+        InvalidPipeline: Something cannot be called, with a diagnostic for each node.
+    """
+    graph = prepared.graph
+    found = () if prepared.settings.simulate else tuple(_findings(graph, ask_server=ask_server))
+    if found:
+        raise InvalidPipeline(diagnostics=(*prepared.diagnostics, *located(graph, found)))
+
+
+def _findings(graph: Graph, *, ask_server: bool) -> Iterator[Diagnostic]:
+    for node in graph.nodes.values():
+        if node.type not in CALL_TYPES:
+            continue
+        try:
+            _look(node, ask_server=ask_server)
+        except InvalidInput as refusal:
+            place = node.attributes.get(f"{PARAMETER_PREFIX}{refusal.name}") or node.attributes.get("ref")
+            message = f"node '{node.id}' cannot call {node.text('ref').strip()}: {refusal}"
+            yield error(REF_RULE).on_node(node, message, attribute=place)
+        except httpx.HTTPError:
+            continue  # the visit asks the server again, and says what it answers
+
+
+def _look(node: Node, *, ask_server: bool) -> None:
+    from kilroy_engine.orchestration.tasks.arguments import (  # noqa: PLC0415 - only a pipeline with calls pays for Prefect
+        check_names,
+        schema_arguments,
+        typed_arguments,
+    )
+    from kilroy_engine.orchestration.tasks.callee import find_callee, find_deployment  # noqa: PLC0415 - the same
+
+    given = parameters_of(node)
+    match read_reference(node.text("ref")):
+        case ObjectReference() as reference:
+            function = find_callee(reference, node.type).fn
+            check_names(function, given)
+            typed_arguments(function, _written(given))
+        case DeploymentReference() as reference:
+            if ask_server:
+                deployment = find_deployment(reference)
+                schema_arguments(deployment.parameter_openapi_schema or {}, given, defaults=deployment.parameters)
+        case None:
+            pass  # the rule prefect_ref has refused it
+
+
+def _written(given: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in given.items() if not takes_context(text)}

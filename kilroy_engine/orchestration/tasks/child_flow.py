@@ -1,0 +1,63 @@
+"""A child pipeline as a subflow: its flow run, in which its stages are task runs and the state hooks write its end."""
+
+# No `from __future__ import annotations` here: Prefect reads the signature of the flow.
+import contextvars
+from collections.abc import Iterable
+from typing import Any
+
+from prefect import State, flow, tags
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run as current
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Failed
+
+from kilroy_engine.errors import KilroyError
+from kilroy_engine.execution.ports import ChildAtWork
+from kilroy_engine.execution.preparing.settings import Options
+from kilroy_engine.orchestration.ending.hooks import HOOKS
+from kilroy_engine.orchestration.locate import identity_of
+from kilroy_engine.orchestration.mark import mark
+from kilroy_engine.orchestration.states import to_flow_state
+from kilroy_engine.orchestration.tasks.tags import tags_set_aside
+
+_THIS: contextvars.ContextVar[ChildAtWork] = contextvars.ContextVar("kilroy_child")
+
+
+def run_child(child: ChildAtWork, around: Iterable[str]) -> str:
+    """Runs the child pipeline as a subflow with the tags ``around``. Returns what its flow run says of its end."""
+    _THIS.set(child)  # in the child's own thread and context
+    # The heartbeat of the flow run around it is enough, and the end of such a thread costs a second.
+    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), tags(*around):
+        state: State = child_pipeline(
+            graph=str(child.file), inputs=dict(child.inputs), options=child.options, return_state=True
+        )
+    return state.message or f"its flow run ended as {state.name}"
+
+
+def _flow_run_name() -> str:
+    """Name of the flow run: the node that runs it, the file, and the end of the flow run's id."""
+    child = _THIS.get()
+    return f"{child.node_id}-{child.file.stem}-{str(current.id)[-6:]}"
+
+
+@flow(name="child pipeline", flow_run_name=_flow_run_name, persist_result=False, **HOOKS)
+def child_pipeline(graph: str, inputs: dict[str, str], options: Options) -> Any:
+    """A pipeline that a node of another one runs. It cannot be run by itself.
+
+    Args:
+        graph: Path of its DOT file.
+        inputs: Inputs of the pipeline around it.
+        options: Where its directory is; a hook in another process finds it by that.
+    """
+    child, context = _THIS.get(), FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    mark(context.flow_run)
+    identity = identity_of(context.flow_run)
+    try:
+        with tags_set_aside():
+            conclusion = child.conduct(identity)
+    except KilroyError as refusal:
+        return Failed(message=str(refusal))
+    # Whoever stops the run around it does not tell Prefect of this flow run.
+    return to_flow_state(conclusion, tell_canceling=True)

@@ -1,0 +1,102 @@
+"""Prefect as the engine's orchestrator: visits and branches are task runs, a child pipeline is a subflow."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from prefect import tags
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+from kilroy_engine.execution.ports import BranchRunner, CallPlace, ChildAtWork, Identity, Performed, VisitAtWork
+from kilroy_engine.execution.preparing.preparation import PreparedRun
+from kilroy_engine.execution.run import one_line
+from kilroy_engine.handlers.base import CallPrefect
+from kilroy_engine.orchestration.locate import write_labels
+from kilroy_engine.orchestration.tasks.branch_pool import BranchPool, ThreadBranchPool
+from kilroy_engine.orchestration.tasks.branch_task import task_run_branches
+from kilroy_engine.orchestration.tasks.call_checks import require_callable
+from kilroy_engine.orchestration.tasks.child_flow import run_child
+from kilroy_engine.orchestration.tasks.node_task import Around, perform
+from kilroy_engine.orchestration.tasks.prefect_call import make_call
+from kilroy_engine.orchestration.tasks.tag_limits import TagLimits
+from kilroy_engine.orchestration.tasks.tags import tags_set_aside
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.traversal.outcome import Outcome
+
+
+@dataclass
+class PrefectOrchestrator:
+    """Implements :class:`kilroy_engine.execution.ports.Orchestrator`. ``tags`` are those of whoever called the flow."""
+
+    pool: BranchPool = field(default_factory=ThreadBranchPool)
+    limits: TagLimits = field(default_factory=TagLimits)
+    tags: frozenset[str] = frozenset()
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Looks after concurrency limits, the caller's tags and the pool of branches for the length of the block."""
+        try:
+            with self.limits.watched(), tags_set_aside() as self.tags:
+                yield
+        finally:
+            self.pool.close()
+
+    def perform(self, visit: VisitAtWork, after: Iterable[object]) -> Performed:
+        """The visit as a task run."""
+        return perform(visit, after, Around(self.tags, self.limits))
+
+    def branches(self, size: int) -> AbstractContextManager[BranchRunner]:
+        """Branches as task runs in the run's pool."""
+        return task_run_branches(self.pool, size)
+
+    def elsewhere(self) -> AbstractContextManager[object]:
+        """Looks after concurrency limits there, too."""
+        return self.limits.watched()
+
+    def child(self, child: ChildAtWork) -> str:
+        """The child pipeline as a subflow, with the caller's tags."""
+        return run_child(child, self.tags)
+
+    def call(self, call: CallPrefect, place: CallPlace) -> Outcome:
+        """The callee as a task run, a subflow or a deployment's flow run; as much the caller's as without a pipeline."""
+        with tags(*self.tags):
+            return make_call(call, place)
+
+    def check(self, prepared: PreparedRun) -> None:
+        """Imports callees and looks deployments up; see :func:`require_callable`."""
+        require_callable(prepared)
+
+    def opened(self, identity: Identity, run_id: str, directory: RunDirectory) -> None:
+        """Labels of the flow run, for hooks, people and scripts that start from Prefect."""
+        write_labels(identity.flow_run_id, run_id, directory)
+
+    def explain(self, error: BaseException) -> str:
+        """A server that is away may be deep down in Prefect's own errors."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, httpx.TransportError):
+                return f"the Prefect API stopped answering ({one_line(error)})"
+            cause = cause.__cause__ or cause.__context__
+        return ""
+
+    def secret(self, name: str) -> str:
+        """The value of the Secret block ``name``."""
+        try:
+            block = Secret.load(name)
+        except ValueError as error:
+            raise KeyError(name) from error
+        return str(block.get())  # type: ignore[union-attr]
+
+    def is_canceled(self, identity: Identity) -> bool:
+        """Whether the server shows the flow run as canceled. One that is away cannot have taken a cancel."""
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(identity.flow_run_id).state
+        except (httpx.HTTPError, ObjectNotFound):
+            return False
+        return state is not None and (state.is_cancelling() or state.is_cancelled())

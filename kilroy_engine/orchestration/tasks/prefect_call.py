@@ -1,0 +1,211 @@
+"""Carries out the calls that handlers ask for: a task as a task run within the node's, a flow as a subflow run, a deployment
+as a flow run on whichever worker takes it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, assert_never, cast
+from uuid import UUID
+
+import httpx
+from prefect import State
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelled, Cancelling
+from prefect.utilities.urls import url_for
+
+from kilroy_engine.errors import InvalidInput, PermanentStageError, TransientStageError
+from kilroy_engine.execution.ports import CallPlace
+from kilroy_engine.graph.references import DeploymentReference, ObjectReference
+from kilroy_engine.handlers.base import CallPrefect
+from kilroy_engine.orchestration.ending.told import asking_prefect
+from kilroy_engine.orchestration.tasks.arguments import check_names, schema_arguments, typed_arguments
+from kilroy_engine.orchestration.tasks.call_result import RESULT_FILE, outcome_of_error, outcome_of_state
+from kilroy_engine.orchestration.tasks.callee import Callee, find_callee, find_deployment
+from kilroy_engine.orchestration.tasks.threaded import End, ThreadedCall
+from kilroy_engine.processes.go_text import duration_text
+from kilroy_engine.rundir.files.atomic import write_json
+from kilroy_engine.rundir.files.regular import remove
+from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.outcome import Outcome, failure
+
+CALL_FILE = "prefect_call.json"
+_POLL_S = 2.0
+_POLL_PATIENCE_S = 120.0
+"""How long a server may be away while a deployment's run is waited for."""
+_log = logging.getLogger(__name__)
+
+
+def make_call(call: CallPrefect, place: CallPlace) -> Outcome:
+    """Makes the call and waits for it.
+
+    A stop of the run and the node's time limit end the wait and the callee with it, as far as it lets itself be ended.
+    """
+    record = _Record(call, place.stage_dir)
+    try:
+        match call.target:
+            case ObjectReference() as reference:
+                return _call(call, find_callee(reference, call.node_type), place, record)
+            case DeploymentReference() as reference:
+                return _run(call, reference, place, record)
+            case _:
+                assert_never(call.target)
+    except InvalidInput as refusal:
+        return failure(f"{_what(call)} cannot be called: {refusal}", failure_class=FailureClass.DETERMINISTIC)
+    finally:
+        record.write()
+
+
+def _what(call: CallPrefect) -> str:
+    kind = "deployment" if isinstance(call.target, DeploymentReference) else call.node_type.removeprefix("prefect.")
+    return f"{kind} {call.target}"
+
+
+class _Record:
+    """``prefect_call.json``: what was called with what, and as which run of Prefect's."""
+
+    def __init__(self, call: CallPrefect, stage_dir: Path) -> None:
+        self._path = stage_dir / CALL_FILE
+        self._began = time.monotonic()
+        self._facts: dict[str, Any] = {"type": call.node_type, "ref": str(call.target), "parameters": dict(call.parameters)}
+        self.run: FlowRun | TaskRun | None = None
+        remove(stage_dir / RESULT_FILE)  # an earlier attempt's
+        self.write()
+
+    def note(self, run: FlowRun | TaskRun) -> None:
+        """The run that the call became; at once, for whoever looks while it works."""
+        self.run = run
+        key = "flow_run" if isinstance(run, FlowRun) else "task_run"
+        self._facts |= {f"{key}_id": str(run.id), f"{key}_name": run.name, "page_url": url_for(run) or ""}
+        self.write()
+
+    def state(self, state: State) -> None:
+        self._facts |= {"state": state.name, "message": state.message or ""}
+        self._facts["duration_ms"] = round((time.monotonic() - self._began) * 1000)
+
+    def write(self) -> None:
+        write_json(self._path, self._facts, durable=False)
+
+
+def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) -> Outcome:
+    check_names(callee.fn, call.parameters)
+    arguments = typed_arguments(callee.fn, call.parameters)
+
+    def noted(subject: Any, run: FlowRun | TaskRun, state: State) -> None:
+        record.note(run)
+
+    hooks: list[Any] = [*callee.on_running_hooks, noted]  # nobody else knows the run's id in time
+    watched = callee.with_options(on_running=hooks)
+    threaded = ThreadedCall(lambda: watched(**arguments, return_state=True), name=f"kilroy-call-{place.node_id}")
+    try:
+        end = threaded.wait(place.cancellation, call.timeout_s)
+    except BaseException:
+        threaded.stop(grace_s=0)
+        _end_run(record, "the run that called it was interrupted")
+        raise
+    if end is not End.RETURNED:
+        came_back = threaded.stop()
+        stopped = _stopped(call, end, place)
+        _end_run(record, stopped.failure_reason)
+        left = "it does not let itself be stopped and goes on in the background until the process of the run ends"
+        return stopped if came_back else stopped.with_updates(notes=left)
+    if isinstance(threaded.error, Exception):
+        return outcome_of_error(threaded.error, place.stage_dir)
+    if threaded.error is not None:
+        # Prefect has recorded it as a crash. It must not end the run: a callee that calls sys.exit() has failed, no more.
+        return failure(f"{_what(call)} crashed: {type(threaded.error).__name__}: {threaded.error}")
+    return _judged(threaded.value, call, place, record)
+
+
+def _run(call: CallPrefect, reference: DeploymentReference, place: CallPlace, record: _Record) -> Outcome:
+    try:
+        deployment = find_deployment(reference)
+        schema, defaults = deployment.parameter_openapi_schema or {}, deployment.parameters
+        arguments = schema_arguments(schema, call.parameters, defaults=defaults)
+        # Asked without waiting: Prefect's own wait cannot be interrupted. Not awaitable here, where no event loop runs.
+        flow_run = cast("FlowRun", run_deployment(name=str(reference), parameters=arguments, timeout=0))
+    except PrefectHTTPStatusError as error:
+        return failure(f"{_what(call)} was refused by the server: {_answer(error)}")
+    except httpx.TransportError as error:
+        raise TransientStageError(f"the Prefect API does not answer: {str(error) or type(error).__name__}") from error
+    record.note(flow_run)
+    try:
+        end, state = _wait_for(flow_run, place, call.timeout_s)
+    except BaseException:
+        _end_run(record, "the run that called it was interrupted")
+        raise
+    if state is None:
+        stopped = _stopped(call, end, place)
+        _end_run(record, stopped.failure_reason)
+        return stopped
+    return _judged(state, call, place, record)
+
+
+def _judged(state: State, call: CallPrefect, place: CallPlace, record: _Record) -> Outcome:
+    record.state(state)
+    return outcome_of_state(state, what=_what(call), node_id=place.node_id, stage_dir=place.stage_dir)
+
+
+def _wait_for(flow_run: FlowRun, place: CallPlace, timeout_s: float | None) -> tuple[End, State | None]:
+    """The flow run's terminal state, or None with what ended the wait. Every new state of it counts as progress.
+
+    Raises:
+        TransientStageError: The server is away for too long.
+        PermanentStageError: It does not know the flow run any more.
+    """
+    now = time.monotonic()
+    ends, answered, seen = None if timeout_s is None else now + timeout_s, now, ""
+    while not place.cancellation.wait(_POLL_S):
+        now = time.monotonic()
+        with asking_prefect() as prefect:
+            told = prefect.flow_run(str(flow_run.id))
+        if told.reachable and told.flow_run is None:
+            raise PermanentStageError(f"flow run {flow_run.name} was deleted while it was waited for")
+        answered = now if told.reachable else answered
+        if now - answered > _POLL_PATIENCE_S:
+            raise TransientStageError(f"the Prefect API does not answer; flow run {flow_run.name} may still be at work")
+        state = told.flow_run.state if told.flow_run else None
+        if state is not None and state.is_final():
+            return End.RETURNED, state
+        if state is not None and state.name != seen:
+            seen = state.name or ""
+            place.alive()
+        if ends is not None and now >= ends:
+            return End.TIMED_OUT, None
+    return End.CANCELED, None
+
+
+def _stopped(call: CallPrefect, end: End, place: CallPlace) -> Outcome:
+    if end is End.CANCELED:
+        return failure(place.cancellation.reason, failure_class=FailureClass.CANCELED)
+    limit = duration_text(call.timeout_s or 0)
+    return failure(f"{_what(call)} timed out after {limit}").with_updates(timed_out=True)
+
+
+def _end_run(record: _Record, reason: str) -> None:
+    """Ends the callee's run in Prefect: one on a worker is canceled there, one of this process has nobody else to say so."""
+    run = record.run
+    if run is None:
+        return
+    try:
+        with asking_prefect() as prefect:
+            match run:
+                case FlowRun(deployment_id=UUID()):
+                    prefect.client.set_flow_run_state(run.id, Cancelling(message=reason))
+                case FlowRun():
+                    prefect.client.set_flow_run_state(run.id, Cancelled(message=reason), force=True)
+                case TaskRun():
+                    prefect.client.set_task_run_state(run.id, Cancelled(message=reason), force=True)
+    except (httpx.HTTPError, ObjectNotFound) as error:
+        # A task run is on the server only some time after it began.
+        _log.warning("%s %s could not be canceled: %s", type(run).__name__, run.id, error)
+
+
+def _answer(error: PrefectHTTPStatusError) -> str:
+    try:
+        return str(error.response.json().get("detail", error))
+    except ValueError:
+        return str(error)

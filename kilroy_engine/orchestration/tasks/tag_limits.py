@@ -1,0 +1,92 @@
+"""Which tags the Prefect server limits: looked at beside the run, not by its stages.
+
+A limit made by ``prefect concurrency-limit create TAG N`` and a global limit named ``tag:TAG`` are the same thing: a limit
+of that name. A stage asks for slots of the limits that were seen, so no stage asks where there are none.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+import httpx
+
+from kilroy_engine.handlers.base import Cancellation
+from kilroy_engine.orchestration.ending.told import asking_prefect
+
+LOOK_INTERVAL_S = 20.0
+"""A limit counts for stages that begin so long after it was made, at the latest (and a server's answer later)."""
+_FIRST_PAUSE_S = 1.0
+_FIRST_LOOK_S = 15.0
+"""How long the first stage of a run waits for the first answer."""
+_PAGE = 200
+_PREFIX = "tag:"
+_log = logging.getLogger(__name__)
+
+
+class TagLimits:
+    """The server's limits on tags, as last seen. Safe for threads. Where nobody looks, there are none."""
+
+    def __init__(self) -> None:
+        self._names: frozenset[str] = frozenset()
+        self._seen = threading.Event()
+        self._seen.set()
+
+    def __reduce__(self) -> tuple[type[TagLimits], tuple[()]]:
+        # Another process looks for itself.
+        return TagLimits, ()
+
+    def on(self, tags: Iterable[str], cancellation: Cancellation) -> tuple[str, ...]:
+        """Names of the limits on any of ``tags``, in a fixed order."""
+        ticks = round(_FIRST_LOOK_S / 0.1)
+        while ticks and not self._seen.wait(0.1) and not cancellation.requested:
+            ticks -= 1
+        return tuple(sorted(self._names & {f"{_PREFIX}{tag}" for tag in tags}))
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """Looks at once and then in intervals, in a thread, for the length of the block."""
+        finished = threading.Event()
+        self._seen.clear()
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(self._look_until, finished), name="kilroy-tag-limits", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            self._seen.set()
+
+    def _look_until(self, finished: threading.Event) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._names = limits_on_tags()
+            except (httpx.HTTPError, ValueError) as error:
+                _log.debug("the limits on tags could not be looked at: %s", error)
+                pause_s = min(pause_s * 2, LOOK_INTERVAL_S)
+            else:
+                self._seen.set()
+                pause_s = LOOK_INTERVAL_S
+            if finished.wait(pause_s):
+                return
+
+
+def limits_on_tags() -> frozenset[str]:
+    """Names of the limits in force on tags.
+
+    Raises:
+        httpx.HTTPError: The server did not say.
+        ValueError: It said something else.
+    """
+    found: set[str] = set()
+    with asking_prefect() as prefect:
+        for offset in range(0, 100_000, _PAGE):
+            page = prefect.client.read_global_concurrency_limits(limit=_PAGE, offset=offset)
+            found |= {limit.name for limit in page if limit.active and limit.name.startswith(_PREFIX)}
+            if len(page) < _PAGE:
+                break
+    return frozenset(found)

@@ -1,0 +1,59 @@
+"""What a place of work does at the end of a run, and how long the end may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kilroy_engine.events import Event
+from kilroy_engine.rundir.files.records import FinalOutcome
+
+
+class Closing(Protocol):
+    """What a workspace does at the end of the run. Both steps may be asked for again after a crash.
+
+    Expected failures are events (``git_push_failed``, ``warning``). What is raised becomes a ``warning``.
+    """
+
+    def push(self, final: FinalOutcome, *, limit_s: float) -> Iterable[Event]:
+        """Publishes the run's work, in ``limit_s`` seconds at most; its events, each as soon as it happened."""
+        ...
+
+    def tidy(self, final: FinalOutcome) -> Iterable[Event]:
+        """Removes work folders that nobody needs any more; its events."""
+        ...
+
+
+class _Nothing:
+    def push(self, final: FinalOutcome, *, limit_s: float) -> Iterable[Event]:
+        del final, limit_s
+        return ()
+
+    def tidy(self, final: FinalOutcome) -> Iterable[Event]:
+        del final
+        return ()
+
+
+NOTHING: Closing = _Nothing()
+"""For runs without anything to publish or to remove."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the steps of the end may take, in seconds."""
+
+    grace_s: float = 5.0
+    archive_s: float = 60.0
+    push_s: float = 60.0
+
+    @property
+    def total_s(self) -> float:
+        """How long to wait for another finalizer before doing its work."""
+        return self.grace_s + self.archive_s + self.push_s + 10.0
+
+
+UNHURRIED = Limits()
+"""For whoever has the time."""
+HURRIED = Limits(grace_s=2.0, archive_s=3.0, push_s=3.0)
+"""For a process that was told to end by a signal: its supervisor's patience is short."""
