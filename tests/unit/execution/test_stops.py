@@ -106,6 +106,19 @@ def test_a_stage_with_a_limit_of_its_own_may_be_silent_until_then(place: Place) 
     assert ran.end == ("success", "")
 
 
+def test_the_delay_before_an_attempt_is_no_stall(place: Place) -> None:
+    """Longer than the limit, and the engine's own."""
+    flaky = (
+        'a [tool_command="test -e seen || { touch seen; exit 1; }", max_retries=1, "retry.backoff.initial_delay_ms"=900, '
+        '"retry.backoff.jitter"=false] start -> a  a -> done [condition="outcome=success"]'
+    )
+    ran = place.runs(flaky, stall_timeout="400ms")
+
+    assert ran.end == ("success", "")
+    (slept,) = ran.events("stage_retry_sleep")
+    assert slept["delay_ms"] == 900
+
+
 def test_a_request_that_came_before_ends_the_wait_for_the_next_attempt(place: Place) -> None:
     """The delay between attempts is a wait like any other."""
     waits = 'a [tool_command="echo at work; exit 1", max_retries=1, retry.backoff.initial_delay_ms=60000] start -> a -> done'
