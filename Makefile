@@ -50,6 +50,7 @@ bench: $(VENV)/.dev  ## cost per stage and per branch, written to docs/explanati
 
 faults: $(VENV)/.dev  ## every way of ending a run, and 60 kills with a resume (make test: 6): takes long
 	KILROY_FAULT_POINTS=60 $(BIN)/python -m pytest -m "slow or not slow" tests/contract tests/faults
+	$(BIN)/python -m pytest -m slow tests/unit tests/integration
 
 versions: $(RANGE:%=$(VENV)-prefect-%/.dev)  ## what differs between Prefect versions, on the oldest and the newest supported
 	for version in $(RANGE); do $(VENV)-prefect-$$version/bin/python -m pytest -m versions tests/integration || exit 1; done
