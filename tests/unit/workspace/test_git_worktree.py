@@ -69,6 +69,7 @@ def test_the_checkout_its_index_and_its_uncommitted_work_stay_as_they_are(repo: 
     assert not (workspace.path / "untracked.txt").exists()
 
 
+@pytest.mark.slow  # times say nothing beside other tests; how many git processes a commit starts is counted exactly elsewhere
 def test_a_stage_commit_among_5000_files_costs_no_more_than_add_and_commit(tmp_path: Path, git: GitRunner) -> None:
     """CPU time, of git's processes too, against git alone in the same worktree, best of four. The allowance is for the start of
     processes."""
