@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prefect, ended, events, eventually, is_alive
+from real_prefect import Prefect, ended, events, eventually, is_alive
 
 CHILD = (
     "digraph child { start [shape=Mdiamond] done [shape=Msquare] node [shape=parallelogram] "

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Prefect, ended, eventually, is_alive, recorded_pids, scheduled_run
+from real_prefect import Prefect, ended, eventually, is_alive, recorded_pids, scheduled_run
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 SLOW = (

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Prefect, ended, events, eventually, is_alive, recorded_pids, scheduled_run
+from real_prefect import ROOT, Prefect, ended, events, eventually, is_alive, recorded_pids, scheduled_run
 
 SLOW = (
     "digraph slow { start [shape=Mdiamond] done [shape=Msquare] "

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Prefect
+from real_prefect import Prefect
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 ENTRY_POINTS = """

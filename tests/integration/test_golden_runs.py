@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Prefect, eventually
 from engine_process import Answer, Request, answers
 from golden import STOPPED, our_account, parameters_of, recorded, require_agreement
+from real_prefect import Prefect, eventually
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 RETRIED, FANNED_OUT, RESTARTED, STALLED = (

@@ -8,7 +8,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, child_environment
+from real_prefect import ROOT, child_environment
 
 MINIMAL = "digraph min { start [shape=Mdiamond] done [shape=Msquare] start -> done }"
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Prefect, ended, eventually, is_alive
+from real_prefect import Prefect, ended, eventually, is_alive
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 LEAVES = r"""

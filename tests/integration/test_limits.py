@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prefect, ended, events, eventually
 from engine_process import Request, answers
+from real_prefect import Prefect, ended, events, eventually
 from relay import AWAY, relaying
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]

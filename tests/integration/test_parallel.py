@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prefect, events
 from engine_process import Answer, Request, answers
+from real_prefect import Prefect, events
 
 HEAD = "node [shape=parallelogram] start [shape=Mdiamond] exit [shape=Msquare] "
 

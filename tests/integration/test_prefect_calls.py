@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prefect, ended, events, eventually
+from real_prefect import Prefect, ended, events, eventually
 
 PROJECT_YAML = """
 name: calls-project

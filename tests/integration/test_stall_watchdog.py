@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Prefect, ended, events, eventually
+from real_prefect import Prefect, ended, events, eventually
 
 LIMIT_S = 3.0
 """The stall limit. A busy machine's disk may hold up what the engine writes between two stages for a second."""

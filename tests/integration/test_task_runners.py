@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Prefect, ended, events, eventually, is_alive
 from engine_process import Request, answers
+from real_prefect import Prefect, ended, events, eventually, is_alive
 
 BRANCHES = 16
 GRAPH = (

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Prefect, ended, events, eventually, recorded_pids
 from engine_process import Request, answers
+from real_prefect import Prefect, ended, events, eventually, recorded_pids
 
 pytestmark = pytest.mark.versions
 HEAD = "start [shape=Mdiamond] done [shape=Msquare] node [shape=parallelogram]"
