@@ -25,11 +25,17 @@ POOL = "kilroy"
 
 @dataclass
 class Prefect:
-    """A Prefect server as its API shows it. ``environment`` makes a child process use it."""
+    """A Prefect server as its API shows it. ``settings`` are the environment of whoever uses it."""
 
     api_url: str
-    environment: dict[str, str]
+    settings: dict[str, str]
     http: httpx.Client = field(repr=False)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Makes a child process use the server, and tells whoever finds it later which test it is of."""
+        test = os.environ.get("PYTEST_CURRENT_TEST", "")
+        return {**self.settings, "PYTEST_CURRENT_TEST": test}
 
     def ask(self, method: str, path: str, content: Any = None) -> Any:
         """The answer to a request. A server with one core for eight runs may be busy: it says so with 503, or not in time."""

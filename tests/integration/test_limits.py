@@ -17,6 +17,9 @@ from engine_process import Request, answers
 from real_prefect import Prefect, ended, events, eventually
 from relay import AWAY, relaying
 
+from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.rundir.stages.process_groups import end_process_groups
+
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 HEAD = "start [shape=Mdiamond] exit [shape=Msquare] node [shape=parallelogram]"
 ALONE = "mkdir FOLDER && sleep 0.1 && rmdir FOLDER"
@@ -275,7 +278,9 @@ def test_the_slot_of_a_killed_run_is_free_again(prefect: Prefect, tmp_path: Path
     limit("handler:tool")
     (tmp_path / "killed").mkdir()
     with run_command(prefect, tmp_path / "killed", ONE.replace("echo done", "sleep 300")):
-        eventually(lambda: taken(prefect, "handler:tool") == 1, what="a slot that is taken")
+        eventually(lambda: list((tmp_path / "killed").glob("run/a/process-*.json")), what="a tool with the slot")
+        assert taken(prefect, "handler:tool") == 1
+    end_process_groups(RunDirectory(tmp_path / "killed" / "run"), grace_s=1.0)  # as the reconciler of its machine does
     with run_command(prefect, tmp_path, ONE) as process:
         eventually(lambda: waits(prefect, tmp_path / "run"), what="a stage that waits")
         assert process.wait(timeout=150) == 0
