@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +67,40 @@ def record_process(stage_dir: Path, process: subprocess.Popen[bytes] | subproces
     return record
 
 
-def end_group(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: float) -> EndedGroup | None:
+def end_group(
+    process: subprocess.Popen[bytes] | subprocess.Popen[str],
+    *,
+    grace_s: float,
+    first: signal.Signals = signal.SIGTERM,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> EndedGroup | None:
     """Ends a child of this process, its group, and descendants that left the group. None when nothing of it was alive.
 
-    The child itself is not waited for: that is the caller's.
+    ``first`` is the polite signal. ``meanwhile`` is called again and again while they have time to end: a child that has
+    something to say before it goes must find a reader. The child itself is not waited for: that is the caller's.
     """
-    ended = _end_groups({process.pid: process_start_time(process.pid)}, grace_s=grace_s)
+    ended = _end_groups({process.pid: process_start_time(process.pid)}, grace_s=grace_s, first=first, meanwhile=meanwhile)
     return ended[0] if ended else None
+
+
+def end_marked(variable: str, value: str, *, grace_s: float) -> tuple[int, ...]:
+    """Ends every process of this user whose environment has ``variable=value``, wherever it has gone; their ids.
+
+    So a daemon is found that left session and group and whose parent is gone. Who wiped its environment is not found.
+    """
+    marked = [process for process in psutil.process_iter() if process.pid != os.getpid() and _has(process, variable, value)]
+    _signal(marked, signal.SIGTERM)
+    _wait_gone(marked, grace_s)
+    _signal([process for process in marked if _alive(process)], signal.SIGKILL)
+    _wait_gone(marked, _KILL_S)
+    return tuple(process.pid for process in marked)
+
+
+def _has(process: psutil.Process, variable: str, value: str) -> bool:
+    try:
+        return process.environ().get(variable) == value
+    except (psutil.Error, OSError):
+        return False  # it ended meanwhile, or is another user's
 
 
 def end_process_groups(run: RunDirectory, *, grace_s: float) -> tuple[EndedGroup, ...]:
@@ -117,14 +144,20 @@ def _read(path: Path) -> ProcessRecord | None:
         return None  # a damaged record must not keep the others' processes alive
 
 
-def _end_groups(starts: dict[int, int], *, grace_s: float) -> tuple[EndedGroup, ...]:
+def _end_groups(
+    starts: dict[int, int],
+    *,
+    grace_s: float,
+    first: signal.Signals = signal.SIGTERM,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[EndedGroup, ...]:
     """Ends groups given as group id to start time of the leader."""
     groups = _live_members(starts)
     if not groups:
         return ()
     everyone = [process for members in groups.values() for process in members]
-    _signal(everyone, signal.SIGTERM)
-    _wait_gone(everyone, grace_s)
+    _signal(everyone, first)
+    _wait_gone(everyone, grace_s, meanwhile)
     ended: list[EndedGroup] = []
     for pgid, members in groups.items():
         left = [process for process in members if _alive(process)]
@@ -175,10 +208,11 @@ def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
             continue  # it ended meanwhile, or runs as another user: the run ends all the same
 
 
-def _wait_gone(processes: list[psutil.Process], timeout_s: float) -> None:
+def _wait_gone(processes: list[psutil.Process], timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Waits until all are gone, ``timeout_s`` at most. Nobody is reaped: the exit code belongs to who started the child."""
     deadline = time.monotonic() + timeout_s
     while any(_alive(process) for process in processes) and time.monotonic() < deadline:
+        meanwhile()
         time.sleep(_POLL_S)
 
 
