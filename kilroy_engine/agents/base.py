@@ -14,14 +14,32 @@ from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.outcome import Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class AgentLimits:
+    """What bounds one task. ``total_s`` where the node has no limit of its own, ``idle_s`` without a word of the agent's,
+    ``heartbeat_s`` between two signs of life in the run's stream; all in seconds.
+
+    ``turns`` of the model, ``output_tokens`` of one answer, ``cost_usd`` of the task: None for the agent's own.
+    """
+
+    total_s: float = 3600.0
+    idle_s: float = 900.0
+    heartbeat_s: float = 60.0
+    turns: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+
+
 @dataclass(frozen=True)
 class AgentRequest:
     """One task for an agent.
 
-    ``node`` carries model, provider and effort as attributes. ``environment`` is complete. Logs go to ``stage_dir``, work
-    happens in ``work_dir``. ``timeout_s`` limits the task, None for the agent's default. ``output`` gets what the agent says
-    while it works, line by line; ``tell`` gets events about the stage while they arise, such as
-    :class:`~kilroy_engine.events.LlmUsage`.
+    ``model`` is as ``provider`` names it, empty for the agent's own choice; ``chosen_by`` says where the choice comes from.
+    ``effort`` is ``low``, ``medium``, ``high`` or empty. ``environment`` is that of the stage: an agent lets through what is
+    on its list, and the names in ``variables``. Logs go to ``stage_dir``, work happens in ``work_dir``. ``timeout_s`` limits
+    the task, None for ``limits.total_s``. ``output`` gets what the agent says while it works, line by line; ``tell`` gets
+    events about the stage while they arise, such as :class:`~kilroy_engine.events.LlmUsage`: they are on disk at once,
+    whatever becomes of the task.
 
     ``thread`` is not empty where later stages may go on with this conversation: the agent keeps it and names it in its result.
     ``session`` is what it, or a later task of the thread, was named by before; empty for a new conversation.
@@ -31,7 +49,13 @@ class AgentRequest:
     prompt: str
     stage_dir: Path
     work_dir: Path
+    provider: str = ""
+    model: str = ""
+    chosen_by: str = "graph_attrs"
+    effort: str = ""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    variables: tuple[str, ...] = ()
+    limits: AgentLimits = field(default_factory=AgentLimits)
     timeout_s: float | None = None
     thread: str = ""
     session: str = ""

@@ -23,6 +23,7 @@ from kilroy_engine.events.base import (
 
 InputScope: TypeAlias = Annotated[str, "`run_startup`, `stage`, `branch` or `resume`"]
 StageNode: TypeAlias = Annotated[str | None, "id of the node; only for scope `stage`"]
+Backend: TypeAlias = Annotated[str, "`cli` for a program, `api` for an agent in the engine's own process"]
 SessionTool: TypeAlias = Annotated[str, "agent tool, for example `claude`"]
 Session: TypeAlias = Annotated[str, "name of the tmux session"]
 
@@ -170,9 +171,11 @@ class LlmUsage(Event):
 
     event: ClassVar[str] = "llm_usage"
     node_id: NodeId
+    provider: Annotated[str, "provider key, for example `anthropic`"]
     model: Annotated[str, "model as the provider names it"]
-    input_tokens: Annotated[int, "tokens read"]
+    input_tokens: Annotated[int, "tokens read, those that the provider had kept included"]
     output_tokens: Annotated[int, "tokens written"]
+    cached_input_tokens: Annotated[int | None, "tokens read that the provider had kept; left out when none"] = None
     cost_usd: Annotated[float | None, "cost in US dollars; left out when unknown"] = None
 
 
@@ -184,7 +187,7 @@ class ProviderSelected(Event):
     node_id: NodeId
     provider: Annotated[str, "provider key, for example `anthropic`"]
     model: Annotated[str, "model"]
-    backend: Annotated[str, "`api` or `cli`"]
+    backend: Backend
     source: Annotated[str, "where the choice comes from, for example `graph_attrs`"]
 
 
@@ -201,6 +204,40 @@ class LlmRetry(Event):
     delay_ms: Annotated[int, "pause before the next call, milliseconds"]
     error: Annotated[str, "what the call failed with"]
     retryable: Annotated[Literal[True], "always true"] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmToolCallStart(Event):
+    """An agent begins to use one of its tools."""
+
+    event: ClassVar[str] = "llm_tool_call_start"
+    node_id: NodeId
+    backend: Backend
+    tool_name: Annotated[str, "the tool, as the agent calls it"]
+    call_id: Annotated[str, "what ties start and end together"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmToolCallEnd(Event):
+    """A tool of an agent's is done."""
+
+    event: ClassVar[str] = "llm_tool_call_end"
+    node_id: NodeId
+    backend: Backend
+    tool_name: Annotated[str, "the tool, as the agent calls it"]
+    call_id: Annotated[str, "what ties start and end together"]
+    is_error: Annotated[Literal[True] | None, "true when it failed"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmTurnEnd(Event):
+    """The model has answered once."""
+
+    event: ClassVar[str] = "llm_turn_end"
+    node_id: NodeId
+    backend: Backend
+    text_length: Annotated[int, "characters of text in the answer"]
+    tool_call_count: Annotated[int, "tools that the answer asks for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

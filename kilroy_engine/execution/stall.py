@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from kilroy_engine.events import BranchHeartbeat, BranchStaleWarning, Event, ManagerLoopCycle
+from kilroy_engine.events import BranchHeartbeat, BranchStaleWarning, Event, ManagerLoopCycle, StageHeartbeat
 from kilroy_engine.processes.go_text import duration_text
 
 _MARGIN_S = 10.0
@@ -33,9 +33,9 @@ class ProgressClock:
         self._last = time.monotonic()
 
     def heard(self, event: Event) -> None:
-        """An event was appended. That a branch is still there, or a child pipeline is still watched, is no progress: one
-        that hangs would keep the run alive."""
-        if not isinstance(event, BranchHeartbeat | BranchStaleWarning | ManagerLoopCycle):
+        """An event was appended. That a branch or an agent is still there, or a child pipeline is still watched, is no
+        progress: one that hangs would keep the run alive."""
+        if not isinstance(event, BranchHeartbeat | BranchStaleWarning | ManagerLoopCycle | StageHeartbeat):
             self.tick()
 
     @contextmanager

@@ -15,7 +15,8 @@ OUTPUT_TAIL_LINES = 20
 
 
 class FailureClass(StrEnum):
-    """Kilroy's failure classes. Only the first, budget_exhausted and compilation_loop make another attempt worthwhile."""
+    """Kilroy's failure classes, and one of ours. Only transient_infra, budget_exhausted and compilation_loop make another
+    attempt worthwhile."""
 
     TRANSIENT_INFRA = "transient_infra"
     DETERMINISTIC = "deterministic"
@@ -23,6 +24,8 @@ class FailureClass(StrEnum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     COMPILATION_LOOP = "compilation_loop"
     STRUCTURAL = "structural"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    """A provider's quota or a subscription's limit is spent: only time or money helps."""
 
 
 CYCLE_CLASSES = frozenset({FailureClass.DETERMINISTIC, FailureClass.STRUCTURAL})
@@ -47,6 +50,7 @@ _SPELLINGS: Mapping[FailureClass, frozenset[str]] = {
     FailureClass.DETERMINISTIC: frozenset({"non_transient", "non-transient", "permanent", "logic", "product"}),
     FailureClass.BUDGET_EXHAUSTED: frozenset({"budget-exhausted", "budget exhausted", "budget"}),
     FailureClass.COMPILATION_LOOP: frozenset({"compilation-loop", "compilation loop", "compile_loop", "compile-loop"}),
+    FailureClass.QUOTA_EXHAUSTED: frozenset({"quota-exhausted", "quota exhausted", "quota"}),
     FailureClass.STRUCTURAL: frozenset({"structure", "scope_violation", "write_scope_violation"}),
 }
 _CLASS_OF_WORD = {word: kind for kind, words in _SPELLINGS.items() for word in (*words, str(kind))}

@@ -31,7 +31,8 @@ class Outcome:
     this kind is never retried. ``retries`` are the attempts beyond the first that were used up in vain, ``session`` continues
     the agent's conversation, ``output_digest`` stands for an output that ``tool.output`` does not hold whole, ``committed`` is
     the commit that holds the work already, ``loop_file_seen`` tells whether the file that ends a loop was there when the stage
-    was over, None where no loop ends at the node.
+    was over, None where no loop ends at the node. ``retry_after_s`` is how long whoever refused asks to wait before another
+    attempt, None where nobody said.
     """
 
     status: str
@@ -52,6 +53,7 @@ class Outcome:
     output_digest: str = ""
     committed: str = ""
     loop_file_seen: bool | None = None
+    retry_after_s: float | None = None
 
     @property
     def failed(self) -> bool:

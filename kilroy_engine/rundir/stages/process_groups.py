@@ -88,7 +88,7 @@ def end_marked(variable: str, value: str, *, grace_s: float) -> tuple[int, ...]:
 
     So a daemon is found that left session and group and whose parent is gone. Who wiped its environment is not found.
     """
-    marked = [process for process in psutil.process_iter() if process.pid != os.getpid() and _has(process, variable, value)]
+    marked = _marked(f"{variable}={value}".encode())
     _signal(marked, signal.SIGTERM)
     _wait_gone(marked, grace_s)
     _signal([process for process in marked if _alive(process)], signal.SIGKILL)
@@ -96,11 +96,23 @@ def end_marked(variable: str, value: str, *, grace_s: float) -> tuple[int, ...]:
     return tuple(process.pid for process in marked)
 
 
-def _has(process: psutil.Process, variable: str, value: str) -> bool:
+def _marked(entry: bytes) -> list[psutil.Process]:
+    """Live processes with ``entry`` in their environment, as it was when their program began."""
+    found: list[psutil.Process] = []
+    for pid in psutil.pids():
+        try:
+            if pid != os.getpid() and entry in _environment_of(pid):
+                found.append(psutil.Process(pid))
+        except (psutil.Error, OSError):
+            continue  # it ended meanwhile, or is another user's
+    return found
+
+
+def _environment_of(pid: int) -> list[bytes]:
     try:
-        return process.environ().get(variable) == value
-    except (psutil.Error, OSError):
-        return False  # it ended meanwhile, or is another user's
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        return [os.fsencode(f"{name}={value}") for name, value in psutil.Process(pid).environ().items()]  # macOS
 
 
 def end_process_groups(run: RunDirectory, *, grace_s: float) -> tuple[EndedGroup, ...]:

@@ -1,0 +1,174 @@
+"""Codex: ``codex exec --json``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kilroy_engine.agents.base import AgentRequest
+from kilroy_engine.agents.running.lines import about, child, children, count, first_line, read_record, text
+from kilroy_engine.agents.running.program import Invocation
+from kilroy_engine.agents.running.reports import (
+    Closed,
+    Report,
+    Retried,
+    Said,
+    SessionBegan,
+    SessionTotals,
+    Tokens,
+    ToolEnded,
+    ToolStarted,
+    Trouble,
+    TurnEnded,
+)
+from kilroy_engine.agents.running.session import Session
+
+OPENAI_API = "https://api.openai.com/v1"
+_PROVIDER = "kilroy"
+_RETRIES = 1
+"""Of a request and of a stream: the two multiply, and a stage has its own retries."""
+
+
+class Codex:
+    """The adapter for Codex."""
+
+    name = "codex"
+    executable = "codex"
+    provider = "openai"
+    variables = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"})
+    stop_signal = signal.SIGINT
+    grace_s = 3.0
+    tested = ("0.163.0", "0.171.0")
+
+    def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
+        # fmt: off
+        argv = [self.executable, "exec", *(("resume",) if session.name else ()), "--json", "--skip-git-repo-check"]
+        # fmt: on
+        settings = {
+            "sandbox_mode": "workspace-write",
+            "sandbox_workspace_write.network_access": True,
+            "approval_policy": "never",
+            "check_for_update_on_startup": False,
+            "analytics.enabled": False,
+            **_provider(request.environment),
+        }
+        if request.effort:
+            settings["model_reasoning_effort"] = request.effort
+        if request.model:
+            argv += ["-m", request.model]
+        for key, value in settings.items():
+            argv += ["-c", f"{key}={json.dumps(value)}"]  # a value in TOML's form, which JSON's is for texts, numbers, switches
+        if session.name:
+            argv += [session.name]
+        elif not request.thread:
+            argv += ["--ephemeral"]
+        return Invocation((*argv, "-"))
+
+    def transcript(self) -> CodexTranscript:
+        return CodexTranscript()
+
+
+def _provider(environment: Mapping[str, str]) -> dict[str, object]:
+    """With a key in the environment: a provider that uses it, since the program itself looks at its login only.
+
+    Without one the program's own login and provider stay as they are.
+    """
+    if not environment.get("OPENAI_API_KEY"):
+        return {}
+    about_it: dict[str, object] = {
+        "name": _PROVIDER,
+        "base_url": environment.get("OPENAI_BASE_URL") or OPENAI_API,
+        "env_key": "OPENAI_API_KEY",
+        "wire_api": "responses",
+        "request_max_retries": _RETRIES,
+        "stream_max_retries": _RETRIES,
+    }
+    return {"model_provider": _PROVIDER, **{f"model_providers.{_PROVIDER}.{key}": value for key, value in about_it.items()}}
+
+
+class CodexTranscript:
+    """Reads the lines of ``--json``. Usage comes once, at the end of the turn, as the total of the whole thread."""
+
+    def __init__(self) -> None:
+        self._response = ""
+        self._tool_calls = 0
+        self._text_length = 0
+
+    def read(self, line: str, /) -> Iterator[Report]:
+        record = read_record(line)
+        if record is None:
+            yield Said(line)
+            return
+        match text(record, "type"):
+            case "thread.started":
+                yield SessionBegan(text(record, "thread_id"))
+            case "item.started":
+                yield from self._started(child(record, "item"))
+            case "item.completed":
+                yield from self._completed(child(record, "item"))
+            case "error":
+                yield _error(text(record, "message"))
+            case "turn.completed":
+                usage = child(record, "usage")
+                cached = count(usage, "cached_input_tokens")
+                yield TurnEnded(self._text_length, self._tool_calls)
+                yield SessionTotals(Tokens(count(usage, "input_tokens"), count(usage, "output_tokens"), cached))
+                yield Closed(self._response)
+            case "turn.failed":
+                yield Closed(self._response, Trouble(_message(text(child(record, "error"), "message"))))
+            case _:
+                return
+
+    def end(self, exit_code: int, stderr: str, /) -> Closed | Trouble | None:
+        del exit_code
+        # An unknown thread is told on standard error alone.
+        if "no rollout found" in stderr or "thread/resume failed" in stderr:
+            return Trouble(first_line(stderr), lost=True)
+        return None
+
+    def _started(self, item: Mapping[str, object]) -> Iterator[Report]:
+        if text(item, "type") in {"command_execution", "mcp_tool_call", "web_search"}:
+            yield ToolStarted(text(item, "id"), text(item, "type"), _about(item))
+
+    def _completed(self, item: Mapping[str, object]) -> Iterator[Report]:
+        kind, call_id = text(item, "type"), text(item, "id")
+        match kind:
+            case "agent_message":
+                self._response = text(item, "text")
+                self._text_length += len(self._response)
+                yield Said(self._response)
+            case "command_execution" | "mcp_tool_call" | "web_search":
+                self._tool_calls += 1
+                failed = text(item, "status") in {"failed", "declined"}
+                yield ToolEnded(call_id, kind, failed, first_line(text(item, "aggregated_output")))
+            case "file_change":
+                self._tool_calls += 1
+                paths = ", ".join(text(change, "path") for change in children(item, "changes"))
+                yield ToolStarted(call_id, kind, first_line(paths))
+                yield ToolEnded(call_id, kind, text(item, "status") == "failed")
+            case "error":
+                yield Said(text(item, "message"))
+            case _:
+                return
+
+
+def _error(message: str) -> Report:
+    """An error line is a retry that is told, or the reason of a failure that follows."""
+    return Retried(_message(message)) if message.startswith("Reconnecting") else Trouble(_message(message))
+
+
+def _message(words: str) -> str:
+    """Some errors are the provider's JSON: its message is what people read."""
+    record = read_record(words.strip())
+    if record is None:
+        return words
+    error = child(record, "error")
+    status = count(record, "status")
+    parts = (str(status) if status else "", text(error, "code") or text(error, "type"), text(error, "message") or words)
+    return " ".join(part for part in parts if part)
+
+
+def _about(item: Mapping[str, object]) -> str:
+    return first_line(text(item, "command")) or about({key: item[key] for key in ("query", "tool") if key in item})

@@ -1,0 +1,157 @@
+"""Gemini CLI: ``gemini --output-format stream-json``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kilroy_engine.agents.base import AgentRequest
+from kilroy_engine.agents.running.lines import about, child, count, first_line, read_record, text
+from kilroy_engine.agents.running.program import Invocation
+from kilroy_engine.agents.running.reports import (
+    Closed,
+    Report,
+    Said,
+    SessionBegan,
+    Tokens,
+    ToolEnded,
+    ToolStarted,
+    Trouble,
+    TurnEnded,
+    Used,
+)
+from kilroy_engine.agents.running.session import Session
+
+REQUEST_ATTEMPTS = 2
+"""How often the program asks for one answer. Its own default is ten, which takes four minutes; a stage has its own retries."""
+DEFAULT_MODEL = "gemini-2.5-pro"
+"""Without a model the program asks a smaller one first which to take."""
+_NO_SESSION = 42
+_EXIT_CODES = {41: "authentication failed: not logged in", 42: "it does not know the session", 55: "the folder is not trusted"}
+_OVERLOADED = 529
+
+
+class Gemini:
+    """The adapter for Gemini CLI."""
+
+    name = "gemini"
+    executable = "gemini"
+    provider = "google"
+    variables = frozenset(
+        {
+            "GEMINI_API_KEY",
+            "GOOGLE_API_KEY",
+            "GOOGLE_GEMINI_BASE_URL",
+            "GEMINI_CLI_HOME",
+            "GOOGLE_GENAI_USE_VERTEXAI",
+            "GOOGLE_GENAI_USE_GCA",
+            "GOOGLE_CLOUD_PROJECT",
+            "GOOGLE_CLOUD_LOCATION",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        }
+    )
+    stop_signal = signal.SIGTERM
+    grace_s = 2.0
+    tested = ("0.61.0",)
+
+    def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
+        settings = private / "gemini-settings.json"
+        settings.write_text(json.dumps(_settings(request.environment)), encoding="utf-8")
+        argv = [self.executable, "--output-format", "stream-json", "--yolo", "--skip-trust"]
+        argv += ["-m", request.model or DEFAULT_MODEL]
+        if session.name:
+            argv += ["--resume", session.name]
+        environment = {
+            # Above the user's own settings, which stay as they are.
+            "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(settings),
+            # Else a launcher stands between us and the program, which takes no signal.
+            "GEMINI_CLI_NO_RELAUNCH": "true",
+        }
+        return Invocation(tuple(argv), environment)
+
+    def transcript(self) -> GeminiTranscript:
+        return GeminiTranscript()
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, object]:
+    settings: dict[str, object] = {
+        "general": {"enableAutoUpdate": False, "maxAttempts": REQUEST_ATTEMPTS},
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+    }
+    if environment.get("GEMINI_API_KEY"):
+        # With an address of the API's and without this it chooses a way to log in that it then refuses.
+        settings["security"] = {"auth": {"selectedType": "gemini-api-key"}}
+    return settings
+
+
+class GeminiTranscript:
+    """Reads the lines of ``--output-format stream-json``. Usage comes once, in the closing event, for this call alone."""
+
+    def __init__(self) -> None:
+        self._response = ""
+        self._line = ""
+        self._tools: dict[str, str] = {}
+        self._tool_calls = 0
+        self._closed = False
+
+    def read(self, line: str, /) -> Iterator[Report]:
+        record = read_record(line)
+        if record is None:
+            yield Said(line)
+            return
+        match text(record, "type"):
+            case "init":
+                yield SessionBegan(text(record, "session_id"))
+            case "message" if text(record, "role") == "assistant":
+                self._response += text(record, "content")
+                self._line += text(record, "content")
+            case "tool_use":
+                yield from self._said()
+                self._tool_calls += 1
+                call_id, tool = text(record, "tool_id"), text(record, "tool_name")
+                self._tools[call_id] = tool
+                yield ToolStarted(call_id, tool, about(child(record, "parameters")))
+            case "tool_result":
+                call_id = text(record, "tool_id")
+                failed = text(record, "status") == "error"
+                words = first_line(text(record, "output") or text(child(record, "error"), "message"))
+                yield ToolEnded(call_id, self._tools.pop(call_id, ""), failed, words if failed else "")
+            case "error":
+                yield Trouble(text(record, "message") or text(child(record, "error"), "message"))
+            case "result":
+                yield from self._said()
+                yield from self._result(record)
+            case _:
+                return
+
+    def end(self, exit_code: int, stderr: str, /) -> Closed | Trouble | None:
+        """Its exit code is the HTTP status modulo 256 where the provider refused, and some codes are its own."""
+        if self._closed or exit_code <= 0:
+            return None
+        words = next((line for line in reversed(stderr.splitlines()) if "rror" in line), "") or first_line(stderr)
+        if exit_code in _EXIT_CODES:
+            return Trouble(f"{_EXIT_CODES[exit_code]}: {words.strip()}", lost=exit_code == _NO_SESSION)
+        status = next((status for status in (*range(400, 512), _OVERLOADED) if status % 256 == exit_code), 0)
+        return Trouble(words.strip() or f"exit code {exit_code}", status)
+
+    def _said(self) -> Iterator[Said]:
+        if self._line.strip():
+            yield Said(self._line)
+        self._line = ""
+
+    def _result(self, record: Mapping[str, object]) -> Iterator[Report]:
+        self._closed = True
+        stats = child(record, "stats")
+        tokens = Tokens(count(stats, "input_tokens"), count(stats, "output_tokens"), count(stats, "cached"))
+        yield TurnEnded(len(self._response), self._tool_calls)
+        if tokens:
+            yield Used(tokens)
+        if text(record, "status") == "success":
+            yield Closed(self._response)
+        else:
+            error = child(record, "error")
+            message = text(error, "message") or text(record, "message") or "it says that it failed, and not why"
+            yield Closed(self._response, Trouble(message, count(error, "code")))

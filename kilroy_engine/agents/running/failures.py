@@ -1,0 +1,63 @@
+"""From what a provider or a program answers to the class of the failure, which decides about another attempt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from kilroy_engine.agents.running.reports import Trouble
+from kilroy_engine.traversal.failure import FailureClass
+
+_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|quota exceeded|(usage|weekly|hourly|session|plan|subscription) limit"
+    r"|limit reached\b.*\bresets?\b|you'?ve hit your .*limit|out of (extra )?(usage|credits?)|credit balance is too low"
+    r"|billing (hard )?limit|free tier limit|daily limit",
+    re.IGNORECASE,
+)
+_PASSING = re.compile(
+    r"overloaded|rate.?limit|too many requests|resource.?exhausted|time(d)? ?out|stream (was |has )?(disconnected|closed|error)"
+    r"|connection (error|refused|reset|closed|lost)|network|temporar|unavailable|server error|econn|socket hang up|terminated"
+    r"|fetch failed|reconnect|try again|internal error",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"not logged in|please run .*login|invalid (api|x-api).?key|api key|unauthorized|authentication|forbidden|permission"
+    r"|invalid_request|bad request|not found|not supported|unknown (option|model|argument)|invalid auth|context.?(length|window)",
+    re.IGNORECASE,
+)
+_STATUS = re.compile(r"\b(?:status|error|code|http)\b[^\d\n]{0,12}([45]\d\d)\b|^\s*([45]\d\d)\b", re.IGNORECASE)
+_RETRY_AFTER = re.compile(
+    r"""(?:retry.?after|retry.?delay|try again in|retry in)["':=\s]{1,4}(\d+(?:\.\d+)?)\s*(ms|milliseconds?|m\b|min|minutes?)?""",
+    re.IGNORECASE,
+)
+_UNITS_S: Mapping[str, float] = {"ms": 0.001, "milliseconds": 0.001, "millisecond": 0.001, "m": 60, "min": 60, "minutes": 60}
+
+
+def class_of(trouble: Trouble) -> FailureClass:
+    """Transient where another attempt may help, deterministic where not, quota exhausted where only time helps.
+
+    The words of a quota go before the status: providers answer 429 for a rate that is too high and for a quota that is spent.
+    Words that nobody knows count as deterministic, as Kilroy has it.
+    """
+    if trouble.limit:
+        return FailureClass.BUDGET_EXHAUSTED
+    if _QUOTA.search(trouble.message):
+        return FailureClass.QUOTA_EXHAUSTED
+    status = trouble.http_status or http_status(trouble.message)
+    if status in {408, 409, 425, 429} or status >= 500:
+        return FailureClass.TRANSIENT_INFRA
+    if status >= 400 or _REFUSED.search(trouble.message):
+        return FailureClass.DETERMINISTIC
+    return FailureClass.TRANSIENT_INFRA if _PASSING.search(trouble.message) else FailureClass.DETERMINISTIC
+
+
+def http_status(message: str) -> int:
+    """The HTTP status that a text names, 0 for none."""
+    match = _STATUS.search(message)
+    return int(match[1] or match[2]) if match else 0
+
+
+def retry_after_s(message: str) -> float | None:
+    """How long the provider asks to wait, seconds; None where it does not say."""
+    match = _RETRY_AFTER.search(message)
+    return float(match[1]) * _UNITS_S.get((match[2] or "").lower(), 1.0) if match else None
