@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kilroy_engine.agents.base import AgentRequest
@@ -226,7 +226,6 @@ def _trouble(record: Mapping[str, object]) -> Trouble | None:
 
 def _words_of(block: Mapping[str, object]) -> str:
     content = block.get("content")
-    parts: Iterable[str] = (
-        (content,) if isinstance(content, str) else (text(part, "text") for part in children(block, "content"))
-    )
-    return first_line("\n".join(parts))
+    if isinstance(content, str):
+        return first_line(content)
+    return first_line("\n".join(text(part, "text") for part in children(block, "content")))

@@ -22,12 +22,14 @@ _PASSING = re.compile(
 )
 _REFUSED = re.compile(
     r"not logged in|please run .*login|invalid (api|x-api).?key|api key|unauthorized|authentication|forbidden|permission"
-    r"|invalid_request|bad request|not found|not supported|unknown (option|model|argument)|invalid auth|context.?(length|window)",
+    r"|invalid_request|bad request|not found|not supported|unknown (option|model|argument)|invalid auth"
+    r"|context.?(length|window)",
     re.IGNORECASE,
 )
 _STATUS = re.compile(r"\b(?:status|error|code|http)\b[^\d\n]{0,12}([45]\d\d)\b|^\s*([45]\d\d)\b", re.IGNORECASE)
 _RETRY_AFTER = re.compile(
-    r"""(?:retry.?after|retry.?delay|try again in|retry in)["':=\s]{1,4}(\d+(?:\.\d+)?)\s*(ms|milliseconds?|m\b|min|minutes?)?""",
+    r"""(?:retry.?after|retry.?delay|try again in|retry in)["':=\s]{1,4}"""
+    r"""(\d+(?:\.\d+)?)\s*(ms|milliseconds?|m\b|min|minutes?)?""",
     re.IGNORECASE,
 )
 _UNITS_S: Mapping[str, float] = {"ms": 0.001, "milliseconds": 0.001, "millisecond": 0.001, "m": 60, "min": 60, "minutes": 60}

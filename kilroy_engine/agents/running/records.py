@@ -24,12 +24,12 @@ def write_invocation(
         "provider": provider,
         "model": model,
         "executable": argv[0],
-        "argv": list(argv),
+        "argv": [*argv],
         "working_dir": str(work_dir),
         "prompt_mode": "stdin",
         "prompt_bytes": len(prompt.encode(errors="replace")),
         "env_mode": "allowlist",
-        "env_allowlist": sorted(variables),
+        "env_allowlist": [*sorted(variables)],
         "status_path": str(work_dir / "status.json"),
         "status_env_key": "KILROY_STAGE_STATUS_PATH",
     }
@@ -37,7 +37,7 @@ def write_invocation(
 
 
 def write_result(stage_dir: Path, *, duration_s: float, exit_code: int, used: Mapping[str, Json]) -> None:
-    """Writes ``cli_timing.json`` and ``provider_used.json``, and the program's lines as ``events.ndjson`` and ``events.json``."""
+    """Writes ``cli_timing.json`` and ``provider_used.json``; the program's lines as ``events.ndjson`` and ``events.json``."""
     timing: dict[str, Json] = {"duration_ms": round(duration_s * 1000), "exit_code": exit_code}
     write_json(stage_dir / "cli_timing.json", timing, durable=False)
     write_json(stage_dir / "provider_used.json", used, durable=False)
