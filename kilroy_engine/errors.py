@@ -177,6 +177,8 @@ class StopKind(StrEnum):
     """The run's own time limit."""
     STALL = "stall"
     """The stall watchdog: the run stops as failed, not as canceled."""
+    BUDGET = "budget"
+    """What the run may spend on models is spent: it stops as failed, and can be resumed with a higher limit."""
     PARENT = "parent"
     """What is around it stops: the run around a branch, or a child pipeline's node."""
     ANSWERED = "answered"

@@ -10,7 +10,7 @@ from kilroy_engine.errors import RunCanceled, StopKind
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why work is to stop. ``kind`` decides; ``told`` is for people: who or what asks, and for a stall the whole reason."""
+    """Why work is to stop. ``kind`` decides; ``told`` is for people: who or what asks, and where it has failed the reason."""
 
     kind: StopKind
     told: str
@@ -18,7 +18,7 @@ class Stop:
     @property
     def failed(self) -> bool:
         """Whether what is stopped has failed; else it is canceled."""
-        return self.kind is StopKind.STALL
+        return self.kind in {StopKind.STALL, StopKind.BUDGET}
 
     @property
     def reason(self) -> str:

@@ -24,6 +24,9 @@ from kilroy_engine.events.base import (
 InputScope: TypeAlias = Annotated[str, "`run_startup`, `stage`, `branch` or `resume`"]
 StageNode: TypeAlias = Annotated[str | None, "id of the node; only for scope `stage`"]
 Backend: TypeAlias = Annotated[str, "`cli` for a program, `api` for an agent in the engine's own process"]
+BudgetScope: TypeAlias = Annotated[str, "`run` or `node`"]
+BudgetUnit: TypeAlias = Annotated[str, "`usd` or `tokens`"]
+BudgetNode: TypeAlias = Annotated[str | None, "id of the node; only for scope `node`"]
 SessionTool: TypeAlias = Annotated[str, "agent tool, for example `claude`"]
 Session: TypeAlias = Annotated[str, "name of the tmux session"]
 
@@ -251,6 +254,30 @@ class StageHeartbeat(Event):
     stdout_bytes: Annotated[int | None, "bytes of output so far"] = None
     stderr_bytes: Annotated[int | None, "bytes of error output so far"] = None
     event_count: Annotated[int | None, "events of the agent so far"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetWarning(Event):
+    """Four fifths of a limit on what models may cost are spent."""
+
+    event: ClassVar[str] = "budget_warning"
+    scope: BudgetScope
+    unit: BudgetUnit
+    spent: Annotated[float, "spent so far"]
+    limit: Annotated[float, "the limit"]
+    node_id: BudgetNode = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetExhausted(Event):
+    """A limit on what models may cost is passed. The run ends, or the attempt where it is the node's limit."""
+
+    event: ClassVar[str] = "budget_exhausted"
+    scope: BudgetScope
+    unit: BudgetUnit
+    spent: Annotated[float, "spent so far"]
+    limit: Annotated[float, "the limit"]
+    node_id: BudgetNode = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kilroy_engine.errors import RunEnded
-from kilroy_engine.events import Event
+from kilroy_engine.events import Event, LlmUsage
+from kilroy_engine.execution.budget import Budget
 from kilroy_engine.execution.ports import Orchestrator
 from kilroy_engine.execution.preparing.inputs import Inputs
 from kilroy_engine.execution.preparing.settings import RunSettings
@@ -60,6 +61,7 @@ class Lane:
     inputs: Inputs
     environment: Mapping[str, str]
     log: RunLog
+    budget: Budget
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
     path: tuple[str, ...] = ()
@@ -78,6 +80,8 @@ class Lane:
             self.progress.append(event)
         except RunEnded:
             return
+        if isinstance(event, LlmUsage):
+            self.budget.spend(event, self.names)
 
     def with_secrets(self, context: Mapping[str, Json]) -> Mapping[str, Json]:
         """``context`` for child processes: named secrets in ``inputs`` are replaced by their values."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from kilroy_engine import __version__
 from kilroy_engine.agents.base import Agent
-from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError
-from kilroy_engine.events import RunStarted, WarningGiven
+from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
+from kilroy_engine.events import Event, RunStarted, WarningGiven
+from kilroy_engine.execution.budget import Budget, BudgetLimits, Meter
 from kilroy_engine.execution.lane import CarryOut, Lane
 from kilroy_engine.execution.ports import Identity, Orchestrator
 from kilroy_engine.execution.preparing.inputs import Inputs, reveal
@@ -20,7 +21,7 @@ from kilroy_engine.execution.preparing.package import keep_package
 from kilroy_engine.execution.preparing.places import GuestPlan, WorkspacePlan, facts_of, open_place, plan_workspace
 from kilroy_engine.execution.preparing.preparation import PreparedRun
 from kilroy_engine.execution.preparing.resume import EarlierRun, refuse_success, resumption_of
-from kilroy_engine.execution.preparing.settings import run_config, run_directory_path, run_id_for
+from kilroy_engine.execution.preparing.settings import RunSettings, run_config, run_directory_path, run_id_for
 from kilroy_engine.execution.run import Run, register
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.graph.model import Node
@@ -30,6 +31,7 @@ from kilroy_engine.rundir.files.atomic import is_temporary, write_json, write_te
 from kilroy_engine.rundir.files.layout import RunDirectory, check_run_id
 from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.files.usage import UsageLog
 from kilroy_engine.rundir.ownership.ownership import RunLock
 from kilroy_engine.rundir.stages.restarts import write_restart_records
 from kilroy_engine.rundir.stream.progress import ProgressLog
@@ -126,13 +128,15 @@ class _Parts:
     def assemble(self, started: OpenStart, workspace: Workspace, state: RunState, restore_to: str | None = None) -> OpenedRun:
         """The opened run. From now on :func:`~kilroy_engine.execution.run.live_run` finds it."""
         prepared, host = self.prepared, self.host
+        cancellation = host.cancellation if host else Cancellation()
         run = Run(
             identity=self.identity,
             started=started,
             stream=started.progress,
             workspace=workspace,
             orchestrator=self.orchestrator,
-            cancellation=host.cancellation if host else Cancellation(),
+            budget=host.lane.budget if host else _budget(prepared.settings, started, cancellation),
+            cancellation=cancellation,
             clock=host.lane.clock if host else ProgressClock(),
             is_child=host is not None,
         )
@@ -150,6 +154,7 @@ class _Parts:
             inputs=self.inputs,
             environment=self.environment,
             log=RunLog(started.run),
+            budget=run.budget,
             cancellation=run.cancellation,
             clock=run.clock,
             within=host.within if host else (),
@@ -225,6 +230,20 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenedRun:
         return opened
     write_restart_records(directory, place.directory)
     return replace(opened, lane=opened.lane_in(place.directory, opened.run.move_to(place.directory)))
+
+
+def _budget(settings: RunSettings, started: OpenStart, cancellation: Cancellation) -> Budget:
+    """The run's budget, with what its earlier starts have spent."""
+    limits = BudgetLimits(settings.max_cost_usd, settings.max_tokens)
+    mend = f"; `kilroy resume {started.run_id}` with a higher --max-cost-usd or --max-tokens goes on with the run"
+
+    def tell(event: Event) -> None:
+        try:
+            started.progress.append(event)
+        except RunEnded:
+            return
+
+    return Budget(UsageLog(started.run.usage), Meter(limits, tell, cancellation, mend=mend))
 
 
 def _agent(agent: Agent | None, node: Node) -> Agent | None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from kilroy_engine.errors import KilroyError, RunEnded
 from kilroy_engine.events import Event
+from kilroy_engine.execution.budget import Budget
 from kilroy_engine.execution.ports import Identity, Orchestrator
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.rundir.ending.cancel import cancel_requested, request_cancel
@@ -35,6 +36,7 @@ class Run:
     stream: ProgressLog
     workspace: Workspace
     orchestrator: Orchestrator
+    budget: Budget
     cancellation: Cancellation = field(default_factory=Cancellation)
     clock: ProgressClock = field(default_factory=ProgressClock)
     is_child: bool = False

@@ -75,6 +75,7 @@ class Watcher:
             self._next_poll = now + self._poll_interval_s
             if self._run.orchestrator.is_canceled(self._run.identity):
                 self._request(StopKind.PREFECT, IN_PREFECT, now)
+        self._run.budget.look()
         self._check_stall()
 
     def _request(self, kind: StopKind, told: str, now: float) -> None:

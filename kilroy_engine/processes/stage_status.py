@@ -94,9 +94,10 @@ def with_stage_status(outcome: Outcome, verdict: Outcome | None) -> Outcome:
 
     ``meta`` and ``context_updates`` of ``outcome`` stay beneath those of the file, and so does a failure's signature. What the
     engine itself knows of the stage stays as it is. The result counts as a verdict. A stage that was stopped did not finish,
-    whatever it wrote before: a canceled or timed-out outcome stands.
+    whatever it wrote before: an outcome that is canceled, timed out or out of budget stands.
     """
-    if verdict is None or outcome.failure_class == FailureClass.CANCELED or outcome.timed_out:
+    stopped = outcome.timed_out or outcome.failure_class in {FailureClass.CANCELED, FailureClass.BUDGET_EXHAUSTED}
+    if verdict is None or stopped:
         return outcome
     return outcome.with_updates(
         status=verdict.status,

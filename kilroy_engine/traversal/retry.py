@@ -109,7 +109,7 @@ def judge(graph: Graph, node: Node, outcome: Outcome, *, attempt: int, accepts_p
 
 
 def _retryable(node: Node, outcome: Outcome, kind: str) -> bool:
-    if kind == FailureClass.CANCELED:
+    if kind in {FailureClass.CANCELED, FailureClass.QUOTA_EXHAUSTED}:
         return False
     if outcome.status == Status.RETRY or node.type == "tool":
         return True

@@ -25,6 +25,7 @@ from kilroy_engine.execution.lane import Lane
 from kilroy_engine.execution.ports import Slots
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.execution.visiting.commits import clear_locks, commit_failure, commit_visit, refused
+from kilroy_engine.execution.visiting.spending import AttemptSpending
 from kilroy_engine.execution.visiting.steps import ANSWERED, SETTLED, Attempt, passed
 from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, StageRequest, StageResult, Supervise
 from kilroy_engine.handlers.human import approve
@@ -56,6 +57,7 @@ class StageVisit:
         self.policy = RetryPolicy() if single else retry_policy(lane.graph, self.node)
         self.state = state
         self.directory = lane.directory.stage(self.node.id)
+        self._asked_to_wait_s = 0.0
         self._folder = KilroyFolder(lane.workspace.path, lambda message: lane.emit(WarningGiven(message=message)))
 
     @property
@@ -126,6 +128,8 @@ class StageVisit:
         one that git refuses has failed, and may be tried again."""
         verdict = judge(self.lane.graph, self.node, outcome, attempt=number)
         if isinstance(verdict, Again) or verdict.outcome.failed or outcome.committed:
+            if isinstance(verdict, Again):
+                self._asked_to_wait_s = outcome.retry_after_s or 0.0
             return outcome, verdict
         try:
             commit_visit(self.lane, self.node.id, verdict.outcome.status)
@@ -135,7 +139,7 @@ class StageVisit:
         return outcome, verdict
 
     def _wait(self, failed_attempt: int) -> None:
-        delay = delay_s(self.policy, self.lane.run_id, self.node.id, failed_attempt)
+        delay = max(delay_s(self.policy, self.lane.run_id, self.node.id, failed_attempt), self._asked_to_wait_s)
         self.lane.emit(
             StageRetrySleep(
                 node_id=self.node.id,
@@ -152,12 +156,13 @@ class StageVisit:
     def _answer(self, number: int, log: Callable[[str], None], held: ExitStack) -> Outcome:
         """The handler's answer, carried out where it is an effect; an exception of the handler's is a failure (Spec 4.12)."""
         try:
-            request = self._request(number, log)
+            spending = AttemptSpending(self.lane, self.node)
+            request = self._request(number, log, spending)
             # A stage with a limit of its own may be silent until then; any other is ended by the stall watchdog.
             with held, self.lane.clock.working(request.timeout_s):
                 result = self.lane.handlers.resolve(self.node)(request)
             with self.lane.clock.containing(request.timeout_s):
-                return self._carried_out(result, number)
+                return spending.judged(self._carried_out(result, number))
         except RunCanceled:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
@@ -222,7 +227,7 @@ class StageVisit:
                 )
             )
 
-    def _request(self, number: int, log: Callable[[str], None]) -> StageRequest:
+    def _request(self, number: int, log: Callable[[str], None], spending: AttemptSpending) -> StageRequest:
         lane, node, settings = self.lane, self.node, self.lane.settings
         place = StagePlace(lane.run_id, node.id, lane.directory.path, self.directory, lane.workspace.path)
         limits = [limit for limit in (node.timeout_s, settings.stage_timeout_s) if limit]
@@ -240,9 +245,9 @@ class StageVisit:
             simulate=settings.simulate,
             carried=carried_into(lane.graph, self.state, self.visit),
             outcomes=self.state.outcomes,
-            cancellation=lane.cancellation,
+            cancellation=spending.cancellation,
             output=self._sink(log),
-            tell=lane.emit,
+            tell=spending.tell,
             guidance=read_guidance(lane.base),
         )
 

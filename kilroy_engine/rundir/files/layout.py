@@ -110,6 +110,11 @@ class RunDirectory:
         return self.path / "failure_dossier.json"
 
     @property
+    def usage(self) -> Path:
+        """`usage.ndjson`: what models have cost, one line for each report, of branches, child pipelines and all starts."""
+        return self.path / "usage.ndjson"
+
+    @property
     def log(self) -> Path:
         """`run.log`: records for people, one JSON object per line."""
         return self.path / "run.log"

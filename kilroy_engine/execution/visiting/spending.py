@@ -1,0 +1,52 @@
+"""What one attempt at a node may spend on models, by the node's own limits."""
+
+from __future__ import annotations
+
+from kilroy_engine.events import Event, LlmUsage
+from kilroy_engine.execution.budget import BudgetLimits, Meter, usage_of
+from kilroy_engine.execution.lane import Lane
+from kilroy_engine.graph.attributes import read_int
+from kilroy_engine.graph.model import Node
+from kilroy_engine.traversal.failure import FailureClass
+from kilroy_engine.traversal.outcome import Outcome, Status
+
+COST_ATTRIBUTE = "budget.max_cost_usd"
+TOKENS_ATTRIBUTE = "budget.max_tokens"
+
+
+def node_limits(node: Node) -> BudgetLimits:
+    """The limits that the node's attributes set for each of its attempts."""
+    return BudgetLimits(_dollars(node.text(COST_ATTRIBUTE)), read_int(node.text(TOKENS_ATTRIBUTE), default=None))
+
+
+class AttemptSpending:
+    """Where an attempt tells its events, and what asks it to stop. A node without limits has the lane's own."""
+
+    def __init__(self, lane: Lane, node: Node) -> None:
+        self._lane = lane
+        self.limits = node_limits(node)
+        self.cancellation = lane.cancellation.linked() if self.limits else lane.cancellation
+        self._meter = Meter(self.limits, lane.emit, self.cancellation, node_id=node.id) if self.limits else None
+
+    def tell(self, event: Event) -> None:
+        """Appends the event to the lane's stream, and counts what it says was spent."""
+        self._lane.emit(event)
+        if self._meter is not None and isinstance(event, LlmUsage):
+            self._meter.add(usage_of(event))
+
+    def judged(self, outcome: Outcome) -> Outcome:
+        """``outcome``, or the failure that passing the node's own limit is. A stop of the run's is told as that."""
+        exhausted = self._meter.exhausted if self._meter is not None else ""
+        if not exhausted or self._lane.cancellation.requested:
+            return outcome
+        kind = FailureClass.BUDGET_EXHAUSTED
+        return outcome.with_updates(
+            status=Status.FAIL, failure_reason=exhausted, failure_class=kind, preferred_label="", suggested_next_ids=()
+        )
+
+
+def _dollars(text: str) -> float | None:
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        return None
