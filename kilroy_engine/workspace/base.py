@@ -90,6 +90,11 @@ class Workspace(Protocol):
         """The commit that the folder was last recorded in, restored to or begun with; empty for a plain folder."""
         ...
 
+    @property
+    def source(self) -> Path | None:
+        """The user's repository that the folder is a worktree of; None for a plain folder."""
+        ...
+
     def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
         """Records the folder as the stage left it. ``at_work`` tells whether a process that the stage started still lives.
 

@@ -145,6 +145,10 @@ class GitWorkspace:
     def committed(self) -> str:
         return self._committer.sha
 
+    @property
+    def source(self) -> Path:
+        return self._repo_path
+
     def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
         """One commit ``attractor(<run_id>): <node> (<status>)`` on the run's branch, even when nothing changed.
 

@@ -23,6 +23,10 @@ class PlainWorkspace:
     def committed(self) -> str:
         return ""
 
+    @property
+    def source(self) -> None:
+        return None
+
     def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
         return StageCommit("")
 

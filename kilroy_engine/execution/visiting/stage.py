@@ -25,6 +25,7 @@ from kilroy_engine.execution.lane import Lane
 from kilroy_engine.execution.ports import Slots
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.execution.visiting.commits import clear_locks, commit_failure, commit_visit, refused
+from kilroy_engine.execution.visiting.source_watch import SourceWatch
 from kilroy_engine.execution.visiting.spending import AttemptSpending
 from kilroy_engine.execution.visiting.steps import ANSWERED, SETTLED, Attempt, passed
 from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, StageRequest, StageResult, Supervise
@@ -107,7 +108,8 @@ class StageVisit:
         self.lane.emit(StageAttemptStart(node_id=self.node.id, attempt=number, max=self.policy.max_attempts))
         self.lane.log.node_started(self.node.id, label=self.node.label, handler=self.node.type, attempt=number)
         started = time.monotonic()
-        outcome = passed(ANSWERED, self._at(number), self._answer(number, log, held))
+        source = SourceWatch(self.lane, self.node)
+        outcome = source.judged(passed(ANSWERED, self._at(number), self._answer(number, log, held)))
         outcome, verdict = self._judged(number, outcome)
         self._record(number, outcome, verdict, (time.monotonic() - started) * 1000)
         self.lane.cancellation.raise_if_requested()
