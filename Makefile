@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+AGENTS := .agents
 RANGE := 3.8.0 3.9.1
 FAST := --numprocesses logical --dist loadgroup tests/unit tests/contract tests/docs
 
-.PHONY: help setup demo test unit lint types layers docs bench faults versions clean
+.PHONY: help setup demo agents test unit lint types layers docs bench faults versions clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +21,19 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 setup: $(VENV)/.dev  ## virtual environment with the tested versions
+
+# Programs of 1.2 GB. Claude and Codex come first: tests run with those two where npm gives no Gemini.
+agents: $(AGENTS)/.installed  ## the real coding agents, in the versions that the tests run
+
+$(AGENTS)/.installed: tests/agent_clis/pip.txt tests/agent_clis/package.json scripts/link_agents.py
+	rm -rf $(AGENTS)
+	$(PYTHON) -m venv $(AGENTS)/venv
+	$(AGENTS)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/agent_clis/pip.txt
+	$(AGENTS)/venv/bin/python scripts/link_agents.py $(AGENTS)/bin claude codex node
+	cp tests/agent_clis/package.json $(AGENTS)/
+	PATH=$(CURDIR)/$(AGENTS)/bin:$$PATH $(AGENTS)/venv/bin/npm install --prefix $(AGENTS) --no-fund --no-audit --loglevel=error
+	$(AGENTS)/venv/bin/python scripts/link_agents.py $(AGENTS)/bin gemini
+	@touch $@
 
 demo: $(VENV)/.run  ## a real pipeline builds and tests a small project
 	$(BIN)/python examples/demo.py
@@ -64,4 +78,4 @@ $(VENV)-prefect-%/.dev: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-prefect-* .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-prefect-* $(AGENTS) .demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
