@@ -106,6 +106,7 @@ class ClaudeTranscript:
         self._tools: dict[str, str] = {}
         self._counted: set[str] = set()
         self._message: dict[str, Tokens] = {}
+        self._total = Tokens()
         self._model: dict[str, str] = {}
         self._streaming = ""
         self._text_length = 0
@@ -164,6 +165,7 @@ class ClaudeTranscript:
         tokens = self._message.pop(message_id, Tokens())
         if message_id and message_id not in self._counted and tokens:
             self._counted.add(message_id)
+            self._total += tokens
             yield Used(tokens, self._model.get(message_id, ""))
 
     def _assistant(self, message: Mapping[str, object]) -> Iterator[Report]:
@@ -192,6 +194,8 @@ class ClaudeTranscript:
             yield ToolDenied(text(denial, "tool_name") or "a tool")
         for message_id in tuple(self._message):  # one that was cut in the middle of its stream
             yield from self._count(message_id)
+        if rest := _tokens(child(record, "usage")).beyond(self._total):  # answers that were not streamed
+            yield Used(rest)
         yield SessionTotals(cost_usd=amount(record, "total_cost_usd"))
         yield Closed(text(record, "result"), _trouble(record))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kilroy_engine.agents.base import AgentRequest
-from kilroy_engine.agents.running.lines import about, child, children, count, first_line, read_record, text
+from kilroy_engine.agents.running.lines import child, children, count, first_line, read_record, text
 from kilroy_engine.agents.running.program import Invocation
 from kilroy_engine.agents.running.reports import (
     Closed,
@@ -27,6 +27,7 @@ from kilroy_engine.agents.running.session import Session
 
 OPENAI_API = "https://api.openai.com/v1"
 _PROVIDER = "kilroy"
+_TOOLS = frozenset({"command_execution", "file_change", "mcp_tool_call", "web_search"})
 _RETRIES = 1
 """Of a request and of a stream: the two multiply, and a stage has its own retries."""
 
@@ -125,11 +126,11 @@ class CodexTranscript:
         del exit_code
         # An unknown thread is told on standard error alone.
         if "no rollout found" in stderr or "thread/resume failed" in stderr:
-            return Trouble(first_line(stderr), lost=True)
+            return Trouble(next(line for line in stderr.splitlines() if "rollout" in line or "resume" in line), lost=True)
         return None
 
     def _started(self, item: Mapping[str, object]) -> Iterator[Report]:
-        if text(item, "type") in {"command_execution", "mcp_tool_call", "web_search"}:
+        if text(item, "type") in _TOOLS:
             yield ToolStarted(text(item, "id"), text(item, "type"), _about(item))
 
     def _completed(self, item: Mapping[str, object]) -> Iterator[Report]:
@@ -139,15 +140,10 @@ class CodexTranscript:
                 self._response = text(item, "text")
                 self._text_length += len(self._response)
                 yield Said(self._response)
-            case "command_execution" | "mcp_tool_call" | "web_search":
+            case _ if kind in _TOOLS:
                 self._tool_calls += 1
                 failed = text(item, "status") in {"failed", "declined"}
                 yield ToolEnded(call_id, kind, failed, first_line(text(item, "aggregated_output")))
-            case "file_change":
-                self._tool_calls += 1
-                paths = ", ".join(text(change, "path") for change in children(item, "changes"))
-                yield ToolStarted(call_id, kind, first_line(paths))
-                yield ToolEnded(call_id, kind, text(item, "status") == "failed")
             case "error":
                 yield Said(text(item, "message"))
             case _:
@@ -171,4 +167,6 @@ def _message(words: str) -> str:
 
 
 def _about(item: Mapping[str, object]) -> str:
-    return first_line(text(item, "command")) or about({key: item[key] for key in ("query", "tool") if key in item})
+    paths = ", ".join(text(change, "path") for change in children(item, "changes"))
+    words = (text(item, "command"), paths, text(item, "query"), text(item, "tool"))
+    return next((first_line(part) for part in words if part), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kilroy_engine.agents.base import AgentRequest
@@ -58,7 +59,7 @@ class Gemini:
 
     def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
         settings = private / "gemini-settings.json"
-        settings.write_text(json.dumps(_settings(request.environment)), encoding="utf-8")
+        settings.write_text(json.dumps(_settings(request.environment, request.limits.turns)), encoding="utf-8")
         argv = [self.executable, "--output-format", "stream-json", "--yolo", "--skip-trust"]
         argv += ["-m", request.model or DEFAULT_MODEL]
         if session.name:
@@ -75,9 +76,10 @@ class Gemini:
         return GeminiTranscript()
 
 
-def _settings(environment: Mapping[str, str]) -> dict[str, object]:
+def _settings(environment: Mapping[str, str], turns: int | None) -> dict[str, object]:
     settings: dict[str, object] = {
         "general": {"enableAutoUpdate": False, "maxAttempts": REQUEST_ATTEMPTS},
+        "model": {"maxSessionTurns": turns} if turns else {},
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
     }
@@ -95,7 +97,8 @@ class GeminiTranscript:
         self._line = ""
         self._tools: dict[str, str] = {}
         self._tool_calls = 0
-        self._closed = False
+        self._trouble: Trouble | None = None
+        self._closed = self._succeeded = False
 
     def read(self, line: str, /) -> Iterator[Report]:
         record = read_record(line)
@@ -120,7 +123,8 @@ class GeminiTranscript:
                 words = first_line(text(record, "output") or text(child(record, "error"), "message"))
                 yield ToolEnded(call_id, self._tools.pop(call_id, ""), failed, words if failed else "")
             case "error":
-                yield Trouble(text(record, "message") or text(child(record, "error"), "message"))
+                self._trouble = Trouble(text(record, "message") or text(child(record, "error"), "message"))
+                yield self._trouble
             case "result":
                 yield from self._said()
                 yield from self._result(record)
@@ -128,14 +132,15 @@ class GeminiTranscript:
                 return
 
     def end(self, exit_code: int, stderr: str, /) -> Closed | Trouble | None:
-        """Its exit code is the HTTP status modulo 256 where the provider refused, and some codes are its own."""
-        if self._closed or exit_code <= 0:
+        """What went wrong in words comes with the lines, the HTTP status with the exit code alone: modulo 256."""
+        if self._succeeded:
             return None
-        words = next((line for line in reversed(stderr.splitlines()) if "rror" in line), "") or first_line(stderr)
+        trouble = self._trouble or Trouble(_last_words(stderr) or "it said nothing")
         if exit_code in _EXIT_CODES:
-            return Trouble(f"{_EXIT_CODES[exit_code]}: {words.strip()}", lost=exit_code == _NO_SESSION)
+            trouble = Trouble(f"{_EXIT_CODES[exit_code]}: {trouble.message}", lost=exit_code == _NO_SESSION)
         status = next((status for status in (*range(400, 512), _OVERLOADED) if status % 256 == exit_code), 0)
-        return Trouble(words.strip() or f"exit code {exit_code}", status)
+        trouble = replace(trouble, http_status=trouble.http_status or status)
+        return Closed(self._response, trouble) if self._closed else trouble
 
     def _said(self) -> Iterator[Said]:
         if self._line.strip():
@@ -150,8 +155,16 @@ class GeminiTranscript:
         if tokens:
             yield Used(tokens)
         if text(record, "status") == "success":
+            self._succeeded = True
             yield Closed(self._response)
-        else:
-            error = child(record, "error")
-            message = text(error, "message") or text(record, "message") or "it says that it failed, and not why"
-            yield Closed(self._response, Trouble(message, count(error, "code")))
+            return
+        error = child(record, "error")
+        if message := text(error, "message"):
+            limit = "its turn limit is reached" if text(error, "type") == "FatalTurnLimitedError" else ""
+            self._trouble = Trouble(message, limit=limit)
+
+
+def _last_words(stderr: str) -> str:
+    """The last line that speaks of an error: before it come notes about colors and start-up."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")

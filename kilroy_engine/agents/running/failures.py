@@ -11,13 +11,13 @@ from kilroy_engine.traversal.failure import FailureClass
 _QUOTA = re.compile(
     r"insufficient_quota|exceeded your current quota|quota exceeded|(usage|weekly|hourly|session|plan|subscription) limit"
     r"|limit reached\b.*\bresets?\b|you'?ve hit your .*limit|out of (extra )?(usage|credits?)|credit balance is too low"
-    r"|billing (hard )?limit|free tier limit|daily limit",
+    r"|exhausted your .{0,20}quota|billing (hard )?limit|free tier limit|daily limit",
     re.IGNORECASE,
 )
 _PASSING = re.compile(
-    r"overloaded|rate.?limit|too many requests|resource.?exhausted|time(d)? ?out|stream (was |has )?(disconnected|closed|error)"
-    r"|connection (error|refused|reset|closed|lost)|network|temporar|unavailable|server error|econn|socket hang up|terminated"
-    r"|fetch failed|reconnect|try again|internal error",
+    r"overloaded|at capacity|without a finish reason|rate.?limit|too many requests|resource.?exhausted|time(d)? ?out"
+    r"|stream (was |has )?(disconnected|closed|error)|connection (error|refused|reset|closed|lost)|network|temporar|unavailable"
+    r"|server error|econn|socket hang up|terminated|fetch failed|reconnect|try again|internal error",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(
