@@ -54,6 +54,7 @@ CASES |= {f"http{status}": Case(f"http{status}") for status in HTTP_FAULTS}
 CASES |= {f"flaky{status}": Case(f"flaky{status}") for status in (429, 500)}
 CASES |= {
     "plan": Case("plan", Task(subscription=True), ("claude", "codex")),
+    "write-partial": Case("write", Task(streamed=True), ("claude",)),
     # Gemini without permission offers no tools that write.
     "denied": Case("write", Task(allowed=False), ("claude", "codex")),
     "resume": Case("say", Task(SECOND_PROMPT), after="write"),

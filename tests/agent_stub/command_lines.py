@@ -24,7 +24,8 @@ CLAUDE_RETRIES, CODEX_RETRIES, GEMINI_ATTEMPTS = 2, 1, 2
 class Task:
     """One run of an agent. ``resume`` is the session that goes on, empty for a new one. ``allowed`` says whether its tools may
     write. ``max_turns`` and ``budget_usd`` end it early, where the agent knows such a limit. ``subscription`` gives Claude the
-    token of a subscription instead of a key: the limits of plans are told in other words."""
+    token of a subscription instead of a key: the limits of plans are told in other words. ``streamed`` lets Claude print the
+    events of each answer's stream too."""
 
     prompt: str = "create hello.txt"
     resume: str = ""
@@ -32,6 +33,7 @@ class Task:
     max_turns: int | None = None
     budget_usd: float | None = None
     subscription: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def claude(place: Place, task: Task) -> CommandLine:
     argv += ["--max-turns", str(task.max_turns)] if task.max_turns is not None else []
     argv += ["--max-budget-usd", str(task.budget_usd)] if task.budget_usd is not None else []
     argv += ["--resume", task.resume] if task.resume else []
+    argv += ["--include-partial-messages"] if task.streamed else []
     environment = {
         "CLAUDE_CONFIG_DIR": str(place.home / "claude"),
         "ANTHROPIC_BASE_URL": place.url,

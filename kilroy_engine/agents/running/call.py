@@ -48,6 +48,8 @@ from kilroy_engine.rundir.stages.process_groups import end_marked
 
 STDERR_BYTES = 4000
 """So much of the end of standard error is looked at for the reason of a failure."""
+SAID_LENGTH = 4000
+"""Characters of a line that go to the logs that people read; the stage's files have the whole line."""
 _LEFT_GRACE_S = 0.5
 
 
@@ -213,7 +215,7 @@ class _Call:
     def _say(self, text: str) -> None:
         for line in text.splitlines():
             if line.strip():
-                self._request.output("stdout", line)
+                self._request.output("stdout", line if len(line) <= SAID_LENGTH else f"{line[:SAID_LENGTH]}…")
 
     def _use(self, tokens: Tokens, model: str, cost: float | None = None) -> None:
         self._used += tokens

@@ -47,7 +47,7 @@ FAULTS = {
     "budget": "budget_exhausted",
     "max-turns": "budget_exhausted",
 }
-GOOD = ("say", "write", "shell", "two", "failing-tool", "unknown-tool", "flaky429", "flaky500", "resume")
+GOOD = ("say", "write", "write-partial", "shell", "two", "failing-tool", "unknown-tool", "flaky429", "flaky500", "resume")
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,19 @@ def test_a_tool_that_is_denied_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("agent", "tokens"),
+    ("agent", "scenario", "tokens"),
     [
         # The stub's figures: an answer reads 1,000 tokens (then 1,100, then 1,200) and 400 kept ones; claude counts those that
         # were kept apart from the input, the others within it.
-        ("claude", Tokens(4500, 63, 1200)),
-        ("gemini", Tokens(4500, 48, 1200)),
+        ("claude", "write", Tokens(4500, 63, 1200)),
+        ("claude", "write-partial", Tokens(4500, 63, 1200)),
+        ("gemini", "write", Tokens(4500, 48, 1200)),
     ],
 )
-def test_tokens_of_a_task_are_what_the_provider_counted(agent: str, tokens: Tokens) -> None:
+def test_tokens_of_a_task_are_what_the_provider_counted(agent: str, scenario: str, tokens: Tokens) -> None:
     """Three answers of the write scenario, each counted once."""
     total = Tokens()
-    for report in heard(agent, "write").reports:
+    for report in heard(agent, scenario).reports:
         if isinstance(report, Used):
             total += report.tokens
     assert total == tokens
