@@ -12,6 +12,7 @@ from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.references import Reference
 from kilroy_engine.processes.output import OutputSink, discard_output
 from kilroy_engine.rundir.stages.branches import BranchRecord
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import FanOutPolicy
@@ -27,7 +28,7 @@ class StageRequest:
 
     ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists; ``work_dir`` is
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
-    included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
+    included. ``timeout_s`` limits this attempt, None for the handler's default. ``settings`` are the run's, all of them.
     ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
     ``output`` takes lines of output, ``tell`` takes events about this stage, both while it works: what is told is on disk at
     once, whatever becomes of the stage.
@@ -44,13 +45,18 @@ class StageRequest:
     work_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     timeout_s: float | None = None
-    simulate: bool = False
+    settings: RunSettings = field(default_factory=RunSettings)
     carried: Carried = field(default_factory=Carried)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
     cancellation: Cancellation = field(default_factory=Cancellation)
     output: OutputSink = discard_output
     tell: EventSink = discard_event
     guidance: str = ""
+
+    @property
+    def simulate(self) -> bool:
+        """Whether the run asks for no side effects."""
+        return self.settings.simulate
 
 
 @dataclass(frozen=True, slots=True)
