@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origi
 
 from kilroy_engine.graph.attributes import read_bool, read_duration_s
 
-
 _DIGITS = 18
 
 
@@ -86,6 +85,10 @@ def _in_milliseconds(seconds: float | None) -> int:
     return round((seconds or 0) * 1000)
 
 
+def _or_zero(value: float | None) -> float:
+    return value or 0
+
+
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
         raise ValueError("a list of texts is expected")
@@ -124,6 +127,8 @@ TEXT = Kind(_text, _text, str, form=str)
 SWITCH = Kind(_switch, _switch, bool, form=bool, unsaid=False)
 TEXTS = Kind(_texts, _texts, list)
 MAPPING = Kind(_mapping, _mapping, dict)
+AMOUNT = Kind(_amount, _amount, _or_zero, form=str)
+COUNT = Kind(_count, _count, _or_zero, form=str)
 
 Limit: TypeAlias = Annotated[
     float | None,
@@ -137,10 +142,10 @@ Limit: TypeAlias = Annotated[
 ]
 """Seconds that something may take; 0 is no limit, which is None here. Files keep whole milliseconds."""
 
-Amount: TypeAlias = Annotated[float | None, Kind(_amount, _amount, lambda value: value or 0, form=str)]
+Amount: TypeAlias = Annotated[float | None, AMOUNT]
 """A number above 0 that is no time: US dollars. 0 is no limit, which is None here."""
 
-Count: TypeAlias = Annotated[int | None, Kind(_count, _count, lambda value: value or 0, form=str)]
+Count: TypeAlias = Annotated[int | None, COUNT]
 """A whole number above 0. 0 is no limit, which is None here."""
 
 FilePath: TypeAlias = Annotated[str, Kind(_text, _text, str, form=str, is_path=True)]

@@ -51,7 +51,6 @@ class RunSettings:
             "Who does the work of agent nodes that name nobody themselves (agent_tool): claude, codex, gemini, command, or "
             "simulate, which works on every node. By default the agent of the node's provider, else the first one installed.",
             Topic.WORKERS,
-            key="agents.default",
         ),
     ] = ""
     agent_command: Annotated[

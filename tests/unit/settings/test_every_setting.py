@@ -26,7 +26,7 @@ from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.files.run_config import read_run_config, run_config
-from kilroy_engine.settings.kinds import MAPPING, SWITCH, TEXTS
+from kilroy_engine.settings.kinds import AMOUNT, COUNT, MAPPING, SWITCH, TEXTS
 from kilroy_engine.settings.options import Options
 from kilroy_engine.settings.setting import Inherited, LeftOut, NoSetting, Row, Setting, Topic, rows_of
 from kilroy_engine.settings.table import SETTINGS, START_OPTIONS, RunSettings
@@ -61,6 +61,8 @@ def sample(row: Row) -> Sample:
         return Sample(("said",), "", ["said"])
     if row.kind is MAPPING:
         return Sample({"a": "said"}, "", {"a": "said"})
+    if row.kind in (AMOUNT, COUNT):
+        return Sample(7, "7", 7)
     word = next((word for word in row.choices if word not in (row.default, row.setting.in_child)), "")
     text = word or _WITH_A_MEANING.get(row.name, "/said")
     return Sample(text, text, text)
