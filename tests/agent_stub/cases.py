@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_stub.command_lines import AGENTS, UNKNOWN_SESSION, Place, Ran, Task, run
@@ -16,7 +16,8 @@ SECOND_PROMPT = "what did you do?"
 
 @dataclass(frozen=True)
 class Case:
-    """A run of ``task`` with ``scenario``. ``after`` is a scenario that runs before, whose session the task resumes."""
+    """A run of ``task`` with ``scenario``. ``after`` is a scenario that runs before, whose session the task resumes
+    unless it names another one."""
 
     scenario: str
     task: Task = _TASK
@@ -58,7 +59,8 @@ CASES |= {
     # Gemini without permission offers no tools that write.
     "denied": Case("write", Task(allowed=False), ("claude", "codex")),
     "resume": Case("say", Task(SECOND_PROMPT), after="write"),
-    "resume-unknown": Case("say", Task(SECOND_PROMPT, resume=UNKNOWN_SESSION)),
+    "resume-unknown": Case("say", Task(SECOND_PROMPT, resume=UNKNOWN_SESSION), after="say"),
+    "resume-nothing": Case("say", Task(SECOND_PROMPT, resume=UNKNOWN_SESSION)),
     "max-turns": Case("write", Task(max_turns=1), ("claude", "gemini")),
     "budget": Case("write", Task(budget_usd=0.001), ("claude",)),
 }
@@ -73,6 +75,6 @@ def play(case: Case, agent: str, stub: AgentStub, programs: Path, folder: Path, 
     if case.after:
         first = run(agent, Place(programs, home, work, stub.base_url(f"{run_id}-before", case.after)), Task())
         assert first.exit_code == 0, f"{agent}: nothing to resume: {first.stdout[-500:]} {first.stderr[-500:]}"
-        task = Task(task.prompt, first.session)
+        task = replace(task, resume=task.resume or first.session)
     ended = run(agent, Place(programs, home, work, stub.base_url(run_id, case.scenario)), task)
     return Played(ended, stub.asked(run_id), work)

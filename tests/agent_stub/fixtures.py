@@ -27,7 +27,7 @@ def agent_stub() -> Iterator[AgentStub]:
 @pytest.fixture(scope="session")
 def agent_clis() -> Path:
     """The folder of the programs ``claude``, ``codex`` and ``gemini``. A test says with :func:`require` which it needs."""
-    return Path(os.environ.get("KILROY_AGENT_CLIS") or _INSTALLED)
+    return Path(os.environ.get("KILROY_AGENT_CLIS") or _INSTALLED).resolve()  # agents start in folders of their own
 
 
 def require(folder: Path, agent: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from agent_stub import AgentStub, Call, Fault, Scenario, Turn
+from agent_stub.fixtures import require
 
 ARGUMENTS = {
     "type": "object",
@@ -225,3 +226,49 @@ def test_a_request_that_is_never_answered_does_not_hold_the_end_up() -> None:
         with pytest.raises(httpx.ReadTimeout):
             CLIENT.post(f"{stub.base_url('r', 'stuck')}/v1/messages", json=body, timeout=0.3)
         assert [one.answer for one in stub.asked("r")] == ["hang"]
+
+
+def test_codex_gets_a_patch_for_a_file_and_a_script_from_newer_models(stub: AgentStub, run_id: str) -> None:
+    """Its tools that take text are called with text: ``apply_patch``, and ``exec`` where the tools are offered in the input."""
+    url = f"{stub.base_url(run_id, 'write')}/v1/responses"
+    patch = {"type": "custom", "name": "apply_patch"}
+    made = CLIENT.post(url, json={"input": "go", "tools": [patch]}).json()["output"][-1]
+    added = "*** Begin Patch\n*** Add File: hello.txt\n+hello from the stub\n*** End Patch\n"
+    assert (made["type"], made["name"], made["input"]) == ("custom_tool_call", "apply_patch", added)
+
+    offer = {"type": "additional_tools", "tools": [{"type": "custom", "name": "exec"}]}
+    made = CLIENT.post(url, json={"input": [offer, {"role": "user", "content": "go"}]}).json()["output"][-1]
+    assert (made["type"], made["name"]) == ("custom_tool_call", "exec")
+    assert made["input"].startswith('const r = await tools.exec_command({"cmd": "printf')
+
+
+def test_a_request_without_tools_gets_the_json_that_it_asks_for(stub: AgentStub, run_id: str) -> None:
+    """Gemini CLI without a model asks a small one for a route first. Such a request is no turn of the conversation."""
+    wanted = {
+        "type": "OBJECT",
+        "properties": {"model": {"type": "STRING", "enum": ["flash", "pro"]}, "sure": {"type": "BOOLEAN"}},
+    }
+    body = {"contents": [{"role": "user", "parts": [{"text": "go"}]}], "generationConfig": {"responseJsonSchema": wanted}}
+    answer = CLIENT.post(f"{stub.base_url(run_id, 'write')}/v1beta/models/small:generateContent", json=body).json()
+    assert json.loads(answer["candidates"][0]["content"]["parts"][0]["text"]) == {"model": "flash", "sure": False}
+    assert stub.asked(run_id) == []
+    assert [one.path for one in stub.asked(run_id, with_tools=False)] == [
+        f"/{run_id}/write/v1beta/models/small:generateContent"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("agent", "ci", "ends"),
+    [
+        ("claude", "true", pytest.fail.Exception),
+        ("codex", "true", pytest.fail.Exception),
+        ("gemini", "true", pytest.skip.Exception),
+        ("claude", "", pytest.skip.Exception),
+    ],
+)
+def test_a_missing_agent_skips_aloud_and_fails_in_continuous_integration(
+    agent: str, ci: str, ends: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(ends, match=f"no program {agent} in {tmp_path}: run `make agents`"):
+        require(tmp_path, agent)
