@@ -8,7 +8,8 @@ from kilroy_engine.errors import StylesheetSyntaxError
 from kilroy_engine.graph.attributes import FALSE_WORDS, TRUE_WORDS, read_duration_s, read_int, read_number
 from kilroy_engine.graph.checks.subject import Subject, did_you_mean, error, info, warning
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.model import SHAPE_TO_TYPE, Position
+from kilroy_engine.graph.model import Position
+from kilroy_engine.graph.node_types import SHAPE_TO_TYPE
 from kilroy_engine.graph.source import position_at, position_in_value
 from kilroy_engine.graph.stylesheet import Stylesheet
 from kilroy_engine.graph.vocabulary import (

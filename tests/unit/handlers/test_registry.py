@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kilroy_engine import handlers
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.node_types import NODE_TYPES
 from kilroy_engine.handlers import markers
-from kilroy_engine.handlers.base import StageRequest
+from kilroy_engine.handlers.base import Handler, StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
 from kilroy_engine.handlers.registry import HandlerRegistry, known_types
@@ -71,6 +76,47 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 def test_built_in_types_have_their_handler(request_for: Requests, attributes: str, handler: object) -> None:
     """By shape, or by an explicit type, which wins."""
     assert HandlerRegistry().resolve(request_for(f"a [{attributes}]").node) is handler
+
+
+def handlers_written() -> set[str]:
+    """``module:object`` of everything in this folder that takes a request and nothing else, as a handler does."""
+    found: set[str] = set()
+    for info in pkgutil.iter_modules(handlers.__path__):
+        module = importlib.import_module(f"{handlers.__name__}.{info.name}")
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", "") != module.__name__ or value is Handler:
+                continue
+            call = vars(value).get("__call__") if isinstance(value, type) else value if inspect.isfunction(value) else None
+            if call is not None and takes_a_request(call, method=isinstance(value, type)):
+                found.add(f"{info.name}:{name}")
+    return found
+
+
+def takes_a_request(call: Callable[..., object], *, method: bool) -> bool:
+    parameters = list(inspect.signature(call).parameters.values())[int(method) :]
+    only = parameters[0] if len(parameters) == 1 else None
+    return only is not None and only.annotation == "StageRequest" and only.kind is only.POSITIONAL_ONLY
+
+
+def test_the_table_of_types_and_the_handlers_know_the_same() -> None:
+    """A handler that no row names would never run; a row whose handler is gone could not."""
+    assert {row.handler for row in NODE_TYPES.values() if row.served} == handlers_written()
+
+
+@pytest.mark.parametrize("type_name", [row.name for row in NODE_TYPES.values() if row.served])
+def test_every_type_that_is_served_has_a_handler(request_for: Requests, type_name: str) -> None:
+    """Made when the registry is: a wrong name in the table is found by every run, not by the first visit."""
+    assert callable(HandlerRegistry().resolve(request_for(f'a [type="{type_name}"]').node))
+
+
+@pytest.mark.parametrize("type_name", ["concurrent.split", "concurrent.join"])
+def test_a_type_that_is_refused_has_none_and_is_not_proposed(request_for: Requests, type_name: str) -> None:
+    """The checks refuse the run long before; nobody is told to use such a type."""
+    with pytest.raises(UnknownHandler) as caught:
+        HandlerRegistry().resolve(request_for(f'a [type="{type_name}"]').node)
+    assert "did you mean" not in str(caught.value)
+    assert "known types are" in str(caught.value)
+    assert "concurrent" not in str(caught.value).partition("known types are")[2]
 
 
 def test_everything_else_is_an_agent_node(request_for: Requests) -> None:
