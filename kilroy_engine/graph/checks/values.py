@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kilroy_engine.errors import StylesheetSyntaxError
 from kilroy_engine.graph.attributes import FALSE_WORDS, TRUE_WORDS, read_duration_s, read_int, read_number
@@ -37,7 +37,8 @@ def attribute_value(subject: Subject) -> Iterator[Diagnostic]:
     """A value that does not fit its attribute counts as not written."""
     for written in subject.attributes:
         key, value = written.attribute.key, written.attribute.value.strip()
-        kind = ATTRIBUTES[written.owner].get(key, Kind.TEXT)
+        meaning = ATTRIBUTES[written.owner].get(key)
+        kind = meaning.kind if meaning else Kind.TEXT
         if value and not _fits(value, kind):
             message = f"{written.where}: {key}='{value[:60]}' is ignored: it takes {kind}"
             yield warning("attribute_value").on_attribute(written, message, f"write {kind}")
@@ -80,7 +81,7 @@ def attribute_known(subject: Subject) -> Iterator[Diagnostic]:
             yield warning("attribute_known").on_attribute(written, message, fix)
 
 
-def _slip(key: str, known: Mapping[str, Kind]) -> str:
+def _slip(key: str, known: Iterable[str]) -> str:
     # Short names are near to many: "color" to none of ours, but "style" or "k" to something by chance.
     if len(key) < 5 or key in _GRAPHVIZ:
         return ""

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine import handlers
+from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.node_types import NODE_TYPES
+from kilroy_engine.graph.vocabulary import NODE_ATTRIBUTES
 from kilroy_engine.handlers import markers
 from kilroy_engine.handlers.base import Handler, StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
@@ -132,6 +135,28 @@ def test_the_registry_hands_agent_nodes_to_the_chosen_agent(request_for: Request
 
     assert isinstance(outcome, Outcome)
     assert outcome.failure_reason.startswith("no agent is configured")
+
+
+@pytest.mark.parametrize("type_name", [row.name for row in NODE_TYPES.values() if row.served])
+def test_a_handler_reads_only_what_the_vocabulary_says_its_type_reads(
+    request_for: Requests, type_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the checks would call an attribute idle that has an effect."""
+    request = request_for(
+        f'a [type="{type_name}", ref="m:f", dot_file=c, tool_command=true, prompt=p] b [label=b] a -> b -> exit'
+    )
+    read: set[str] = set()
+    text = Node.text
+
+    def recorded(node: Node, key: str, default: str = "") -> str:
+        read.add(key)
+        return text(node, key, default)
+
+    handler = HandlerRegistry(lambda node: SimulatedAgent()).resolve(request.node)
+    monkeypatch.setattr(Node, "text", recorded)
+    handler(request)
+
+    assert {key for key in read if key in NODE_ATTRIBUTES and not NODE_ATTRIBUTES[key].is_read_at(type_name)} == set()
 
 
 def test_an_unknown_type_names_the_near_one(request_for: Requests) -> None:
