@@ -64,6 +64,7 @@ class RunFailed(Event):
 
 
 TERMINAL_EVENTS = frozenset({RunCompleted.event, RunFailed.event})
+"""Names of the events that end a run. Each start ends with one of them, as the last line of ``progress.ndjson``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

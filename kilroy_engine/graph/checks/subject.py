@@ -102,6 +102,7 @@ class Subject:
 
 
 Rule: TypeAlias = Callable[[Subject], Iterable[Diagnostic]]
+"""A check: what it finds in a graph. It changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from kilroy_engine.handlers.base import Cancellation
+from kilroy_engine.stopping import Cancellation
 
 LEASE_S = 60.0
 """How long the slots of a process that died stay taken. The server takes no less."""

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import httpx
 
-from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.orchestration.ending.told import asking_prefect
+from kilroy_engine.stopping import Cancellation
 
 LOOK_INTERVAL_S = 20.0
 """A limit counts for stages that begin so long after it was made, at the latest (and a server's answer later)."""

@@ -29,7 +29,7 @@ from kilroy_engine.traversal.outcome import Outcome
 Requests = Callable[..., StageRequest]
 
 PLUGIN = """
-from kilroy_engine.traversal.outcome import success
+from kilroy_engine import success
 
 def shout(request, /):
     return success(request.node.label.upper())
