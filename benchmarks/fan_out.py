@@ -45,8 +45,8 @@ def nested(branches: int) -> str:
 def measure(name: str, graph: str, repo: Path | None, folder: Path) -> str:
     """One run: a row of the table."""
     from kilroy_engine.execution.preparing.preparation import RunParameters
-    from kilroy_engine.execution.preparing.settings import Options
     from kilroy_engine.orchestration.flows.launch import launch
+    from kilroy_engine.settings.options import Options
 
     run = folder / name.replace(" ", "-")
     options = Options(logs_root=str(run), workspace="git" if repo else "plain")

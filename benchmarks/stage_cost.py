@@ -84,8 +84,8 @@ def measure(scratch: Path, repetitions: int) -> list[Row]:
 def measure_one(scratch: Path, name: str, files: int, stages: int, repetitions: int) -> Row:
     """One row: the pipeline and the empty tasks in turns, so that both meet the same conditions."""
     from kilroy_engine.execution.preparing.preparation import RunParameters
-    from kilroy_engine.execution.preparing.settings import Options
     from kilroy_engine.orchestration.flows.launch import launch
+    from kilroy_engine.settings.options import Options
 
     repo = make_repository(scratch / f"repo-{files}", files) if files else None
     graph = pipeline(stages)
@@ -116,7 +116,7 @@ def measure_one(scratch: Path, name: str, files: int, stages: int, repetitions: 
 def run_small(launch: Callable[..., object], repo: Path | None) -> None:
     """A run without tool stages: the fixed cost of a run, which is no stage's."""
     from kilroy_engine.execution.preparing.preparation import RunParameters
-    from kilroy_engine.execution.preparing.settings import Options
+    from kilroy_engine.settings.options import Options
 
     options = Options(workspace="git" if repo else "plain", keep_worktree="never")
     launch(RunParameters(pipeline(0), repo=str(repo or ""), options=options), on_started=lambda started: None)

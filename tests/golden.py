@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Graph
+from kilroy_engine.settings.options import Options
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())

@@ -13,7 +13,6 @@ from kilroy_engine.agents.base import Agent
 from kilroy_engine.execution.effects import carry_out
 from kilroy_engine.execution.lane import Lane
 from kilroy_engine.execution.preparing.inputs import reveal
-from kilroy_engine.execution.preparing.settings import RunSettings
 from kilroy_engine.execution.recorder import LaneRecorder
 from kilroy_engine.execution.visiting.performer import Performer
 from kilroy_engine.execution.visiting.updates import keep_large_inputs
@@ -25,6 +24,7 @@ from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.runlog import RunLog
 from kilroy_engine.rundir.stream.progress import ProgressLog, read_events
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.state import Finish, RunState
 from kilroy_engine.traversal.walk import walk

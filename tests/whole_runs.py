@@ -13,11 +13,11 @@ from in_process import InProcess, run_pipeline
 from polling import eventually
 
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.rundir.files.checkpoint import load_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome
 from kilroy_engine.rundir.stream.progress import read_events
+from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.outcome import Outcome
 
 SHELL = "start [shape=Mdiamond] done [shape=Msquare] node [shape=parallelogram]"

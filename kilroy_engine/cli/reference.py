@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from kilroy_engine.cli.app import build_app
-from kilroy_engine.execution.preparing.settings import SETTINGS, Setting
-from kilroy_engine.execution.preparing.settings_file import KILROY_KEYS_WITHOUT_MEANING
-
-_TABLE_HEAD = (
-    "| setting | meaning | default | `kilroy run` | flow parameter | environment | run.yaml |\n|---|---|---|---|---|---|---|\n"
-)
-_FLAGS = {"repo": "--repo", "inputs": "--input", "labels": "--label", "workspace": "--no-git"}
-"""Settings whose command-line option has another name, or which are no part of the flow's ``options``."""
+from kilroy_engine.settings.keys import KILROY_KEYS_WITHOUT_MEANING
+from kilroy_engine.settings.setting import LeftOut, Row
+from kilroy_engine.settings.table import SETTINGS, START_OPTIONS
 
 
 def cli_parts() -> dict[str, str]:
@@ -22,35 +17,32 @@ def cli_parts() -> dict[str, str]:
 
 
 def settings_parts() -> dict[str, str]:
-    """Parts of ``docs/reference/settings.md``: where each setting may be given, and Kilroy's keys without a meaning."""
-    flags = {name for argument in build_app()["run"].assemble_argument_collection() for name in argument.names}
-    rows = "".join(_row(setting, flags) for setting in SETTINGS)
+    """Parts of ``docs/reference/settings.md``: where each setting and each option of a start may be given, and Kilroy's keys
+    without a meaning."""
     ignored = ", ".join(f"`{key}`" for key in sorted(KILROY_KEYS_WITHOUT_MEANING))
-    return {"settings": _TABLE_HEAD + rows, "ignored": ignored}
+    settings = _table(*_COLUMNS, "run.yaml", rows=[(*_cells(row), _code(row.key)) for row in SETTINGS])
+    return {"settings": settings, "start": _table(*_COLUMNS, rows=[_cells(row) for row in START_OPTIONS]), "ignored": ignored}
 
 
-def _row(setting: Setting, flags: Collection[str]) -> str:
-    option = _FLAGS.get(setting.name) or f"--{setting.option.replace('_', '-')}"
-    in_options = f"options.{setting.option}" if setting.option else ""
-    parameter = in_options or (setting.name if setting.name in _FLAGS else "")
-    cells = (setting.name, option if option in flags else "", parameter, setting.environment, setting.file_key)
-    name, flag, parameter, variable, key = (f"`{cell}`" if cell else "" for cell in cells)
-    meaning = setting.meaning.replace("<", "&lt;")  # else Markdown takes it for a tag
-    return f"| {name} | {meaning} | {_default(setting.default)} | {flag} | {parameter} | {variable} | {key} |\n"
+_COLUMNS = ("setting", "meaning", "default", "`kilroy run`", "flow parameter", "environment")
 
 
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1), ("s", 0.001))
+def _cells(row: Row) -> tuple[str, ...]:
+    meaning = row.setting.meaning.replace("<", "&lt;")  # else Markdown takes it for a tag
+    default = row.default_text if row.default in (None, False, True) else _code(row.default_text)
+    parameter = f"options.{row.option}" if row.option else _instead(row.setting.option)
+    flag = row.flag or _instead(row.setting.flag)
+    return (_code(row.name), meaning, default, _code(flag), _code(parameter), _code(row.environment))
 
 
-def _default(value: object) -> str:
-    match value:
-        case None:
-            return "no limit"
-        case bool():
-            return "off" if not value else "on"
-        case "" | () | {}:
-            return ""
-        case float():
-            return next(f"`{value / size:g}{unit}`" for unit, size in _UNITS if value % size == 0)
-        case _:
-            return f"`{value}`"
+def _instead(said: str | LeftOut) -> str:
+    return said.instead if isinstance(said, LeftOut) else ""
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _table(*columns: str, rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(cells)} |\n" for cells in (columns, *rows))
+    return f"{head}{'|---' * len(columns)}|\n{''.join(body)}"

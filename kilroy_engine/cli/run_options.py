@@ -1,29 +1,60 @@
-"""The options of ``kilroy run``, and how they become the flow's parameters."""
+"""The options of ``kilroy run``, and how they become the flow's parameters.
+
+Most follow from the settings table, by topic. What stands here is what the command alone has: options that are given several
+times, and those that choose the place of work, of which there is one at most.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import MutuallyExclusive
 
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.settings.setting import Row, Topic
+from kilroy_engine.settings.table import SETTINGS, START_OPTIONS
 
 if TYPE_CHECKING:
-    from kilroy_engine.execution.preparing.settings import Options
+    from kilroy_engine.settings.options import Options
 
-_IDENTITY = Group("The run", sort_key=1)
-_PLACE = Group("Where it works", sort_key=2, help="At most one of `--repo`, `--workdir` and `--no-git`.")
+_HELP = {Topic.PLACE: "At most one of `--repo`, `--workdir` and `--no-git`."}
+_GROUPS = {topic: Group(topic.value, sort_key=place, help=_HELP.get(topic, "")) for place, topic in enumerate(Topic, 1)}
 _ONE_PLACE = Group("Place of work", show=False, validator=MutuallyExclusive())
-_WORKERS = Group("Who does the work", sort_key=3)
-_LIMITS = Group("Limits", sort_key=4)
+_ROWS = {row.name: row for row in (*SETTINGS, *START_OPTIONS)}
 
-HumanChoice: TypeAlias = Literal["auto-approve", "console", "prefect"]
-KeepChoice: TypeAlias = Literal["on_failure", "always", "never"]
+_Flags = TypeVar("_Flags")
+
+
+@dataclass_transform(frozen_default=True)
+def with_flags(topic: Topic) -> Callable[[type[_Flags]], type[_Flags]]:
+    """Makes a frozen dataclass of options for cyclopts: those that are written in the class, and below them a flag for each
+    setting of the topic that has one and is not written there."""
+
+    def add(options: type[_Flags]) -> type[_Flags]:
+        for row in _ROWS.values():
+            if row.setting.topic is topic and row.flag and row.option not in options.__annotations__:
+                options.__annotations__[row.option], default = _flag(row)
+                setattr(options, row.option, default)
+        return dataclass(frozen=True)(options)
+
+    return add
+
+
+def _flag(row: Row) -> tuple[Any, object]:
+    """Type and default of a flag that says nothing where it is not given."""
+    default = f"Default: {row.default_text}." if row.choices or row.kind.form is str else ""
+    text = f"{row.setting.meaning} {default}".strip() if row.default else row.setting.meaning
+    parameter = Parameter(name=row.flag, group=_GROUPS[row.setting.topic], help=text)
+    if row.choices:
+        return Annotated[Literal[row.choices] | None, parameter], None
+    if row.kind.is_path:
+        return Annotated[Path | None, parameter], None
+    return Annotated[row.kind.form, parameter], row.kind.unsaid
 
 
 def check_inputs(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands the type to every validator
@@ -39,14 +70,14 @@ def check_labels(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands 
             raise ValueError(f"{pair!r} is not NAME=VALUE")
 
 
-@dataclass(frozen=True)
+@with_flags(Topic.RUN)
 class Identity:
     """What the run is called, what it is given, and where its directory is."""
 
     input: Annotated[
         list[str],
         Parameter(
-            group=_IDENTITY,
+            group=_GROUPS[Topic.RUN],
             validator=check_inputs,
             metavar="NAME=VALUE",
             help="An input of the pipeline. `NAME=@FILE` takes the text of a file (`@@` is a plain `@`), `@FILE` takes all "
@@ -57,104 +88,57 @@ class Identity:
     label: Annotated[
         list[str],
         Parameter(
-            group=_IDENTITY,
+            group=_GROUPS[Topic.RUN],
             validator=check_labels,
             metavar="NAME=VALUE",
             help="A label for finding the run again. May be repeated.",
         ),
     ] = ()  # type: ignore[assignment]
-    run_id: Annotated[str, Parameter(group=_IDENTITY, help="Id of the run: letters, digits, `_` and `-`.")] = ""
-    logs_root: Annotated[
-        Path | None, Parameter(group=_IDENTITY, help="Write the run directory exactly here. Default: below the runs root.")
-    ] = None
-    config: Annotated[Path | None, Parameter(group=_IDENTITY, help="Settings file, for example run.yaml.")] = None
 
 
-@dataclass(frozen=True)
+def _one_place(help: str) -> Parameter:
+    return Parameter(group=(_GROUPS[Topic.PLACE], _ONE_PLACE), help=help)
+
+
+@with_flags(Topic.PLACE)
 class Place:
     """Where the stages work."""
 
-    repo: Annotated[
-        Path | None,
-        Parameter(
-            group=(_PLACE, _ONE_PLACE),
-            help="Git repository. The run gets a worktree and a branch of its own. Default: the repository around the current "
-            "directory, if any.",
-        ),
-    ] = None
-    workdir: Annotated[Path | None, Parameter(group=(_PLACE, _ONE_PLACE), help="Work in this folder, in place.")] = None
-    no_git: Annotated[bool, Parameter(group=(_PLACE, _ONE_PLACE), help="Work in an empty scratch folder.")] = False
-    require_clean: Annotated[bool, Parameter(group=_PLACE, help="Refuse to run on uncommitted work.")] = False
-    keep_worktree: Annotated[
-        KeepChoice | None, Parameter(group=_PLACE, help="When the worktree of a git run stays. Default: on_failure.")
-    ] = None
-    push_remote: Annotated[str, Parameter(group=_PLACE, help="Push the run's branch to this remote at the end.")] = ""
+    repo: Annotated[Path | None, _one_place(_ROWS["repo"].setting.meaning)] = None
+    workdir: Annotated[Path | None, _one_place(_ROWS["workdir"].setting.meaning)] = None
+    no_git: Annotated[bool, _one_place("Work in an empty scratch folder.")] = False
 
 
-@dataclass(frozen=True)
+@with_flags(Topic.WORKERS)
 class Workers:
     """Who does what the nodes ask for."""
 
-    human: Annotated[
-        HumanChoice | None,
-        Parameter(group=_WORKERS, help="Who answers human gates. auto-approve takes the first choice of every gate."),
-    ] = None
-    agent: Annotated[str, Parameter(group=_WORKERS, help="Who does the work of agent nodes, for example simulate.")] = ""
-    task_runner: Annotated[
-        str, Parameter(group=_WORKERS, help="Where parallel branches run: threads, dask, dask:N or dask:ADDRESS.")
-    ] = ""
-    simulate: Annotated[
-        bool, Parameter(group=_WORKERS, help="Execute nothing: agents and tools succeed, gates take their first choice.")
-    ] = False
 
-
-@dataclass(frozen=True)
+@with_flags(Topic.LIMITS)
 class Limits:
     """How long it may take."""
 
-    run_timeout: Annotated[
-        str, Parameter(group=_LIMITS, help="Cancel the run after this time, for example 90s, 15m or 2h.")
-    ] = ""
-    stage_timeout: Annotated[str, Parameter(group=_LIMITS, help="Upper limit of every attempt at a stage.")] = ""
-    stall_timeout: Annotated[
-        str,
-        Parameter(
-            group=_LIMITS, help="Fail the run after so long without an event or a line of output; 0 is never. Default: 20m."
-        ),
-    ] = ""
 
-
-def options_of(identity: Identity, place: Place, workers: Workers, limits: Limits) -> Options:
+def options_of(*parts: Identity | Place | Workers | Limits) -> Options:
     """The flow's ``options``; paths are made absolute, because the flow need not share this process's folder."""
-    from kilroy_engine.execution.preparing.settings import Options
+    from kilroy_engine.settings.options import Options
 
-    return Options(
-        simulate=workers.simulate,
-        human=workers.human or "default",
-        agent=workers.agent,
-        workspace="git" if place.repo else "plain" if place.no_git else "default",
-        workdir=_absolute(place.workdir),
-        run_timeout=limits.run_timeout,
-        stage_timeout=limits.stage_timeout,
-        stall_timeout=limits.stall_timeout,
-        keep_worktree=place.keep_worktree or "default",
-        require_clean=place.require_clean,
-        task_runner=workers.task_runner,
-        push_remote=place.push_remote,
-        config=_absolute(identity.config),
-        logs_root=_absolute(identity.logs_root),
-        run_id=identity.run_id,
-    )
+    given: dict[str, object] = {}
+    for part in parts:
+        given |= {name: _parameter(value) for name, value in vars(part).items() if name in Options.model_fields and value}
+        if isinstance(part, Place) and (part.repo or part.no_git):
+            given["workspace"] = "git" if part.repo else "plain"
+    return Options(**given)
 
 
 def options_of_resume(run: Path, workers: Workers, limits: Limits, *, force: bool) -> Options:
     """The flow's ``options`` for another start of the run in the directory ``run``."""
-    given = options_of(Identity(), Place(), workers, limits)
+    given = options_of(workers, limits)
     return given.model_copy(update={"resume_from": str(run), "force": force})
 
 
-def _absolute(path: Path | None) -> str:
-    return str(path.expanduser().absolute()) if path else ""
+def _parameter(value: object) -> object:
+    return str(value.expanduser().absolute()) if isinstance(value, Path) else value
 
 
 def read_pairs(pairs: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,6 @@ from kilroy_engine.errors import RunEnded
 from kilroy_engine.events import Event
 from kilroy_engine.execution.ports import Orchestrator
 from kilroy_engine.execution.preparing.inputs import Inputs
-from kilroy_engine.execution.preparing.settings import RunSettings
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.handlers.base import CallPrefect, FanIn, FanOut, Supervise
@@ -19,6 +18,7 @@ from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.runlog import RunLog
 from kilroy_engine.rundir.stream.progress import ProgressLog
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState

@@ -20,7 +20,7 @@ from kilroy_engine.execution.preparing.package import keep_package
 from kilroy_engine.execution.preparing.places import GuestPlan, WorkspacePlan, facts_of, open_place, plan_workspace
 from kilroy_engine.execution.preparing.preparation import PreparedRun
 from kilroy_engine.execution.preparing.resume import EarlierRun, refuse_success, resumption_of
-from kilroy_engine.execution.preparing.settings import run_config, run_directory_path, run_id_for
+from kilroy_engine.execution.preparing.settings import run_directory_path, run_id_for
 from kilroy_engine.execution.run import Run, register
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.graph.model import Node
@@ -29,6 +29,7 @@ from kilroy_engine.rundir.ending.starts import OpenStart, begin_start
 from kilroy_engine.rundir.files.atomic import is_temporary, write_json, write_text
 from kilroy_engine.rundir.files.layout import RunDirectory, check_run_id
 from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.files.run_config import run_config
 from kilroy_engine.rundir.files.runlog import RunLog
 from kilroy_engine.rundir.ownership.ownership import RunLock
 from kilroy_engine.rundir.stages.restarts import write_restart_records

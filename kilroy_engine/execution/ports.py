@@ -15,13 +15,13 @@ from uuid import UUID
 
 from kilroy_engine.events import Event
 from kilroy_engine.execution.preparing.preparation import PreparedRun
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.execution.stall import ProgressClock
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import CallPrefect
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.rundir.stages.branches import BranchRecord
+from kilroy_engine.settings.options import Options
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import Again, Settled

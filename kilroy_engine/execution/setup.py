@@ -3,6 +3,7 @@ configured set-up commands run (Kilroy: setup.commands)."""
 
 from __future__ import annotations
 
+import math
 import time
 
 from kilroy_engine.errors import WorkspaceError
@@ -49,7 +50,8 @@ def run_setup_commands(opened: OpenedRun) -> None:
         RunCanceled: A stop was requested.
     """
     lane, cancellation = opened.lane, opened.run.cancellation
-    ends = time.monotonic() + lane.settings.setup_timeout_s
+    limit_s = lane.settings.setup_timeout_s or math.inf
+    ends = time.monotonic() + limit_s
     for index, command in enumerate(lane.settings.setup_commands):
         lane.emit(SetupCommandStart(index=index, command=command))
         folder = lane.base.path / SETUP_DIRECTORY / str(index)
@@ -72,9 +74,7 @@ def run_setup_commands(opened: OpenedRun) -> None:
         if end.ending is Ending.EXITED and end.exit_code == 0:
             lane.emit(SetupCommandOk(index=index, command=command, stdout=stdout))
             continue
-        error = (
-            f"timed out after {lane.settings.setup_timeout_s:g}s" if end.ending is Ending.TIMED_OUT else _exit(end.exit_code)
-        )
+        error = f"timed out after {limit_s:g}s" if end.ending is Ending.TIMED_OUT else _exit(end.exit_code)
         lane.emit(SetupCommandFailed(index=index, command=command, error=error, stdout=stdout, stderr=stderr))
         raise SetupFailed(f"setup command {index} failed: {error}: {command}")
 

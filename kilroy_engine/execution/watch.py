@@ -15,11 +15,11 @@ from contextlib import contextmanager
 
 from kilroy_engine.errors import RunDirectoryError, StopKind
 from kilroy_engine.events import StallWatchdogTimeout
-from kilroy_engine.execution.preparing.settings import RunSettings
 from kilroy_engine.execution.run import Run
 from kilroy_engine.execution.stall import stall_reason
 from kilroy_engine.rundir.files.records import CancelRequest
 from kilroy_engine.rundir.ownership.ownership import TOUCH_INTERVAL_S
+from kilroy_engine.settings.table import RunSettings
 
 IN_PREFECT = "in the Prefect UI or API"
 POLL_INTERVAL_S = 2.0

@@ -14,6 +14,7 @@ from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.references import Reference
 from kilroy_engine.processes.output import OutputSink, discard_output
 from kilroy_engine.rundir.stages.branches import BranchRecord
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import FanOutPolicy
 from kilroy_engine.traversal.fidelity import Carried
@@ -28,7 +29,7 @@ class StageRequest:
 
     ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists; ``work_dir`` is
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
-    included. ``timeout_s`` limits this attempt, None for the handler's default. ``simulate`` asks for no side effects.
+    included. ``timeout_s`` limits this attempt, None for the handler's default. ``settings`` are the run's, all of them.
     ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
     ``output`` takes lines of output, ``tell`` takes events about this stage, both while it works: what is told is on disk at
     once, whatever becomes of the stage.
@@ -45,13 +46,18 @@ class StageRequest:
     work_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     timeout_s: float | None = None
-    simulate: bool = False
+    settings: RunSettings = field(default_factory=RunSettings)
     carried: Carried = field(default_factory=Carried)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
     cancellation: stopping.Cancellation = field(default_factory=stopping.Cancellation)
     output: OutputSink = discard_output
     tell: EventSink = discard_event
     guidance: str = ""
+
+    @property
+    def simulate(self) -> bool:
+        """Whether the run asks for no side effects."""
+        return self.settings.simulate
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from prefect.utilities.urls import url_for
 
 from kilroy_engine.errors import CorruptRecord, InvalidInput
 from kilroy_engine.execution.ports import Identity
-from kilroy_engine.execution.preparing.settings import Options, run_directory_path, run_id_for
+from kilroy_engine.execution.preparing.settings import run_directory_path, run_id_for
 from kilroy_engine.orchestration.noting import note
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.ownership.ownership import find_record
+from kilroy_engine.settings.options import Options
 
 RUN_DIRECTORY_LABEL = "kilroy.run_directory"
 RUN_ID_LABEL = "kilroy.run_id"

@@ -53,7 +53,7 @@ def push_events(workspace: Workspace, remote: str, *, limit_s: float) -> Iterato
 def closing_of(run: RunDirectory) -> Closing:
     """The closing of the run in ``run``, from its records alone. Without readable ones nothing is pushed or removed."""
     try:
-        git = workspace_settings_of(run).git
-        return WorkspaceClosing(run, workspace_of(run), git.push_remote, git.keep_worktree)
+        settings = workspace_settings_of(run)
+        return WorkspaceClosing(run, workspace_of(run), settings.push_remote, KeepWorktree(settings.keep_worktree))
     except RunDirectoryError:
         return NOTHING  # the end must be written in any case, and a worktree too many harms nobody

@@ -19,16 +19,16 @@ def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
     A worktree that is to be kept ``always``, or a folder of the user's own, is never stale.
     """
     try:
-        final, manifest, git = FinalOutcome.find(run), Manifest.find(run), workspace_settings_of(run).git
+        final, manifest, settings = FinalOutcome.find(run), Manifest.find(run), workspace_settings_of(run)
     except RunDirectoryError:
         return None  # what the records do not say is not removed
     if final is None or manifest is None or not manifest.repo_path or not manifest.worktree:
         return None
-    if git.keep_worktree is KeepWorktree.ALWAYS or not git.worktree_max_age_ms:
+    if settings.keep_worktree == KeepWorktree.ALWAYS or not settings.worktree_max_age_s:
         return None
     worktree = Path(manifest.worktree)
     age_s = (at - final.timestamp).total_seconds()
-    return worktree if age_s * 1000 >= git.worktree_max_age_ms and (worktree / ".git").is_file() else None
+    return worktree if age_s >= settings.worktree_max_age_s and (worktree / ".git").is_file() else None
 
 
 def discard_worktree(run: RunDirectory) -> bool:

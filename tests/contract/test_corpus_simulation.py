@@ -15,13 +15,13 @@ from in_process import run_pipeline
 
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.graph.checks.validation import errors_of
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import declared_inputs
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome
 from kilroy_engine.rundir.stream.progress import read_events
+from kilroy_engine.settings.options import Options
 
 CORPUS = os.environ.get("KILROY_CORPUS", "")
 MAY_REFUSE = {"condition_syntax", "tool_command_required"}

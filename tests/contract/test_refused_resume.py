@@ -12,14 +12,15 @@ import pytest
 from kilroy_engine.cli.main import main
 from kilroy_engine.events import RunStarted
 from kilroy_engine.events.times import now
-from kilroy_engine.execution.preparing.settings import RunSettings, run_config
 from kilroy_engine.rundir.ending.finalize import end_run
 from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.checkpoint import save_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, Manifest
+from kilroy_engine.rundir.files.run_config import run_config
 from kilroy_engine.rundir.ownership.ownership import Owner
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.outcome import FinalStatus, failure, success
 from kilroy_engine.traversal.state import RunState
 

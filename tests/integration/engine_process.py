@@ -59,9 +59,9 @@ def _answer(request: Request) -> Answer:
     from kilroy_engine.cli.errors import ExitCode, exit_code_of
     from kilroy_engine.errors import InvalidPipeline, KilroyError
     from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
-    from kilroy_engine.execution.preparing.settings import Options
     from kilroy_engine.graph.checks.validation import errors_of
     from kilroy_engine.orchestration.flows.launch import Started, launch
+    from kilroy_engine.settings.options import Options
 
     runs: list[Started] = []
     began = time.monotonic()

@@ -1,1 +1,1 @@
-"""Everything that can refuse a run before anything is written, and its settings."""
+"""Everything that can refuse a run before anything is written, and where its settings come from."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kilroy_engine.errors import InvalidInput, WorkspaceError
-from kilroy_engine.execution.preparing.settings import RunSettings
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.workspace.base import Submodules, Workspace, WorkspaceFacts
 from kilroy_engine.workspace.git_worktree import (
     DEFAULT_EXCLUDE_GLOBS,

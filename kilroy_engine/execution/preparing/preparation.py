@@ -31,13 +31,7 @@ from kilroy_engine.execution.preparing.resume import (
     require_same_place,
     resumption_of,
 )
-from kilroy_engine.execution.preparing.settings import (
-    Options,
-    RunSettings,
-    require_task_runner,
-    resolve_settings,
-    resumed_path,
-)
+from kilroy_engine.execution.preparing.settings import require_task_runner, resolve_settings, resumed_path
 from kilroy_engine.graph.checks.child_validation import nesting_problem, with_children_checked
 from kilroy_engine.graph.checks.validation import require_valid
 from kilroy_engine.graph.diagnostics import Diagnostic
@@ -49,6 +43,8 @@ from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.rundir.ending.outputs import declared_outputs
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.stages.children import SupervisorRecord
+from kilroy_engine.settings.options import Options
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.workspace.branching import BranchWorkspace
 
 UNNAMED = "unnamed"
@@ -147,7 +143,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     written = complete(parse_dot(source, filename), partial(_read_prompt, beside))
     of_graph = declared_inputs(written)
     declared = package.declared_with(of_graph) if package else of_graph
-    given = with_defaults(declared, {**(settings.inputs or {}), **parameters.inputs})
+    given = with_defaults(declared, {**settings.inputs, **parameters.inputs})
     base_sha = earlier.manifest.base_sha if earlier else first_commit(settings, base=folder)
     graph = expand_variables(written, given, base_sha=base_sha)
     graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
@@ -218,7 +214,7 @@ def prepare_child(
         filename=filename,
         graph=graph,
         base_sha=base_sha,
-        settings=replace(settings, **_NOT_A_CHILDS_BUSINESS),  # type: ignore[arg-type]
+        settings=settings.for_child(),
         declared=declared,
         inputs=given,
         labels={},
@@ -228,19 +224,6 @@ def prepare_child(
         earlier=earlier,
         around=around,
     )
-
-
-_NOT_A_CHILDS_BUSINESS: Mapping[str, object] = {
-    "run_timeout_s": None,
-    "stall_timeout_s": None,
-    "keep_worktree": "always",
-    "worktree_max_age_s": None,
-    "push_remote": "",
-    "setup_commands": (),
-    "inputs": None,
-    "labels": None,
-    "warnings": (),
-}
 
 
 def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Diagnostic, ...]]:
@@ -276,7 +259,7 @@ def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
 
 
 def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:
-    return {**(package.labels if package else {}), **(settings.labels or {})}
+    return {**(package.labels if package else {}), **settings.labels}
 
 
 def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> WorkflowPackage | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kilroy_engine.errors import CheckpointMismatch, InvalidInput, RunAlreadyFinished, RunDirectoryError
-from kilroy_engine.execution.preparing.settings import Options, saved_settings
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.limits import TEXT_BYTES
 from kilroy_engine.rundir.files.artifacts import require_artifacts
@@ -19,9 +18,11 @@ from kilroy_engine.rundir.files.checkpoint import Checkpoint, load_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.files.run_config import read_run_config
 from kilroy_engine.rundir.ownership.ownership import RunLock, owner_alive
 from kilroy_engine.rundir.stages.stage import begun_visits
 from kilroy_engine.rundir.stream.progress import is_ended
+from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.fold import initial_state, with_inputs
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.traversal.resume import resumed_state
@@ -89,7 +90,7 @@ def read_earlier(path: Path) -> EarlierRun:
         raise RunDirectoryError(
             f"{run.graph_dot} is missing or is not UTF-8 text; restore it from run.tgz or start anew", path=path
         )
-    return EarlierRun(run, manifest, saved_settings(run), source)
+    return EarlierRun(run, manifest, read_run_config(run), source)
 
 
 def refuse_success(run: RunDirectory) -> None:

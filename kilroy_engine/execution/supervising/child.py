@@ -21,7 +21,6 @@ from kilroy_engine.execution.lane import Lane
 from kilroy_engine.execution.opening import Host, OpenedRun, open_run
 from kilroy_engine.execution.ports import Identity
 from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_child
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.execution.run import END_GRACE_S
 from kilroy_engine.graph.model import Node
 from kilroy_engine.rundir.ending.finalize import end_run
@@ -30,6 +29,7 @@ from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.rundir.files.regular import make_folder
 from kilroy_engine.rundir.stages.children import SupervisorRecord, child_facts
 from kilroy_engine.rundir.stages.process_groups import end_process_groups
+from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, inherited_context
 

@@ -238,7 +238,7 @@ class StageVisit:
             work_dir=lane.workspace.path,
             environment=stage_environment(lane.environment, place, lane.with_secrets(self.state.context)),
             timeout_s=min(limits, default=None),
-            simulate=settings.simulate,
+            settings=settings,
             carried=carried_into(lane.graph, self.state, self.visit),
             outcomes=self.state.outcomes,
             cancellation=lane.cancellation,

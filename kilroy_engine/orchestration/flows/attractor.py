@@ -19,7 +19,6 @@ from kilroy_engine.execution.effects import carry_out
 from kilroy_engine.execution.opening import OpenedRun, open_run
 from kilroy_engine.execution.preparing.pipeline_file import name_by_file, read_pipeline
 from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.execution.run import Run
 from kilroy_engine.orchestration.ending.hooks import HOOKS
 from kilroy_engine.orchestration.ending.leaving import end_at_exit
@@ -33,6 +32,7 @@ from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.tasks.branch_pool import branch_pool
 from kilroy_engine.orchestration.tasks.orchestrator import PrefectOrchestrator
 from kilroy_engine.rundir.files.layout import runs_root
+from kilroy_engine.settings.options import Options
 
 _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))')
 

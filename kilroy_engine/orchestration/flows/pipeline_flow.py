@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from kilroy_engine.execution.preparing.package import package_at
 from kilroy_engine.execution.preparing.pipeline_file import read_pipeline
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.graph.conditions import stringify
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import NAMED_SECRET, DeclaredInput, InputType, declared_inputs
 from kilroy_engine.orchestration.ending.hooks import HOOKS
 from kilroy_engine.orchestration.flows.attractor import attractor, name_of_flow_run, run_pipeline
+from kilroy_engine.settings.options import Options
 
 _DOCUMENTATION = """{about}
 

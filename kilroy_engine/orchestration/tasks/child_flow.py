@@ -13,12 +13,12 @@ from prefect.states import Failed
 
 from kilroy_engine.errors import KilroyError
 from kilroy_engine.execution.ports import ChildAtWork
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.orchestration.ending.hooks import HOOKS
 from kilroy_engine.orchestration.locate import identity_of
 from kilroy_engine.orchestration.mark import mark
 from kilroy_engine.orchestration.states import to_flow_state
 from kilroy_engine.orchestration.tasks.tags import tags_set_aside
+from kilroy_engine.settings.options import Options
 
 _THIS: contextvars.ContextVar[ChildAtWork] = contextvars.ContextVar("kilroy_child")
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from kilroy_engine.cli.reference import cli_parts, settings_parts
-from kilroy_engine.execution.preparing.settings import SETTINGS, Options
+from kilroy_engine.settings.options import Options
+from kilroy_engine.settings.table import SETTINGS
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 

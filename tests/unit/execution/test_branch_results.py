@@ -12,10 +12,10 @@ from in_process import InProcess, run_pipeline
 
 from kilroy_engine.execution.ports import BranchAtWork, BranchEnd, BranchRunner
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.rundir.files.checkpoint import load_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.stages.branches import BranchRecord, read_shown
+from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.outcome import FinalStatus, Outcome
 
 NOTES = "n" * 3000

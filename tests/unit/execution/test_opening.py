@@ -11,9 +11,9 @@ from whole_runs import Place
 from kilroy_engine.errors import InvalidInput, KilroyError, RunAlreadyFinished, RunAlreadyOwned
 from kilroy_engine.execution.preparing.inputs import MASK
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.execution.run import live_run
 from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.settings.options import Options
 
 PIPELINE = 'a [tool_command="true"] start -> a -> done'
 SAYS = 'inputs="token" a [tool_command="echo $KILROY_INPUT_TOKEN"] start -> a -> done'

@@ -11,8 +11,8 @@ import pytest
 from in_process import InProcess, opened, run_pipeline
 
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.plugins import plugins
+from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.outcome import FinalStatus
 
 MODULE = """

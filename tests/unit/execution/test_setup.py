@@ -51,6 +51,11 @@ def test_together_they_have_one_limit(place: Place) -> None:
     assert ran.final.failure_reason == f"setup command 1 failed: timed out after 0.7s: {SLEEPS}"
 
 
+def test_a_limit_of_zero_is_no_limit(place: Place) -> None:
+    """As for all other limits."""
+    assert place.runs(READS, config=config(place, "echo one > made.txt", timeout_ms=0)).end == ("success", "")
+
+
 def test_a_stop_ends_them(place: Place) -> None:
     """As it ends a stage; the run is canceled, not failed."""
     log = place.run.path / "run.setup" / "0" / "stdout.log"

@@ -14,7 +14,7 @@ from in_process import InProcess, opened
 
 from kilroy_engine.execution.conduct import conduct
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
+from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.outcome import FinalStatus
 
 VERDICT = """printf '{\\"status\\": \\"%s\\", \\"failure_reason\\": \\"r\\"}' {status} > $KILROY_STAGE_LOGS_DIR/status.json"""

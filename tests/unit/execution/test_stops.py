@@ -16,12 +16,12 @@ from whole_runs import SLEEPS, Place, Ran
 from kilroy_engine.errors import StopKind
 from kilroy_engine.execution.ports import Identity, Performed, VisitAtWork
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.execution.watch import SUPERVISOR_PATIENCE_S, Watcher
 from kilroy_engine.rundir.ending.cancel import request_cancel
 from kilroy_engine.rundir.ending.finalize import end_run
 from kilroy_engine.rundir.files.records import CancelRequest, Conclusion
 from kilroy_engine.rundir.ownership.ownership import current_owner
+from kilroy_engine.settings.options import Options
 
 WORKS = f'a [tool_command="{SLEEPS}"] b [tool_command="true"] start -> a -> b -> done'
 

@@ -14,8 +14,8 @@ from kilroy_engine.execution.conduct import conduct
 from kilroy_engine.execution.opening import OpenedRun
 from kilroy_engine.execution.ports import Performed, VisitAtWork
 from kilroy_engine.execution.preparing.preparation import RunParameters
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.rundir.stages.process_groups import record_process
+from kilroy_engine.settings.options import Options
 
 GRAPH = 'digraph g { start [shape=Mdiamond] done [shape=Msquare] start -> done [condition="outcome=success"] }'
 

@@ -19,6 +19,7 @@ from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.processes.stage_status import ingest_status, status_contract, with_stage_status
 from kilroy_engine.rundir.stages.stage import read_status
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -67,7 +68,7 @@ def test_a_node_without_an_agent_fails_and_says_what_to_do(request_for: Requests
 
 def test_a_simulated_run_needs_no_agent(request_for: Requests) -> None:
     """Spec 4.5's answer; the notes say that nobody worked."""
-    request = request_for("a [prompt=Build]", simulate=True)
+    request = request_for("a [prompt=Build]", settings=RunSettings(simulate=True))
     outcome = run(None, request)
 
     assert (outcome.status, outcome.notes) == ("success", "simulated: no agent has worked on a")

@@ -13,6 +13,7 @@ from kilroy_engine.handlers.manager import ManagerHandler, run_pipeline
 from kilroy_engine.handlers.prompt import assemble_prompt
 from kilroy_engine.handlers.registry import HandlerRegistry, no_agent
 from kilroy_engine.processes.stage_status import status_contract
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, Supervision
 
@@ -68,7 +69,10 @@ def test_a_node_without_a_child_file_fails(request_for: Requests, statements: st
 def test_guidance_without_an_agent_is_the_prompt_below_what_is_seen(request_for: Requests) -> None:
     """Nothing is made up; a simulated run asks no agent either."""
     statements = 'a [shape=house, stack.child_dotfile=c, manager.actions="observe,steer", prompt="Keep it small."]'
-    for asked in (supervised(request_for(statements)), supervised(request_for(statements, simulate=True), Advisor())):
+    for asked in (
+        supervised(request_for(statements)),
+        supervised(request_for(statements, settings=RunSettings(simulate=True)), Advisor()),
+    ):
         assert asked.guide is not None
         text = asked.guide(SEEN)
         assert text.endswith("Keep it small.\n")

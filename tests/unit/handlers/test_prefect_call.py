@@ -13,6 +13,7 @@ from kilroy_engine.handlers.prefect_call import call_prefect
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.rundir.files.artifacts import keep_artifact
 from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.outcome import Outcome
 
 Requests = Callable[..., StageRequest]
@@ -72,6 +73,8 @@ def test_a_missing_context_value_is_a_failure_that_says_which(request_for: Reque
 
 def test_a_simulated_run_calls_nothing(request_for: Requests) -> None:
     """It says so in its notes."""
-    outcome = call_prefect(request_for('a [type="prefect.flow", ref="etl/nightly", param.n="context:x"]', simulate=True))
+    outcome = call_prefect(
+        request_for('a [type="prefect.flow", ref="etl/nightly", param.n="context:x"]', settings=RunSettings(simulate=True))
+    )
 
     assert outcome == Outcome("success", notes="simulated: etl/nightly was not called")

@@ -15,6 +15,7 @@ from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.tool import run_tool
 from kilroy_engine.processes.stage_status import with_stage_status
 from kilroy_engine.rundir.stages.stage import encode_status, read_status
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.failure import FailureClass, signature
 from kilroy_engine.traversal.outcome import Outcome
@@ -157,7 +158,7 @@ def test_a_blank_command_fails_with_kilroys_reason(request_for: Requests) -> Non
 
 def test_a_simulated_tool_succeeds_without_running(request_for: Requests) -> None:
     """And says so in its notes."""
-    request = tool(request_for, "touch made", simulate=True)
+    request = tool(request_for, "touch made", settings=RunSettings(simulate=True))
     outcome = run_tool(request)
 
     assert outcome.status == "success"

@@ -10,8 +10,9 @@ from kilroy_engine.errors import InvalidInput, InvalidPipeline, PipelineNotFound
 from kilroy_engine.execution.preparing.pipeline_file import find_child
 from kilroy_engine.execution.preparing.places import GuestPlan, facts_of, open_place
 from kilroy_engine.execution.preparing.preparation import PreparedRun, RunParameters, prepare_child, prepare_run
-from kilroy_engine.execution.preparing.settings import Options, RunSettings
 from kilroy_engine.graph.children import MAX_DEPTH
+from kilroy_engine.settings.options import Options
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.workspace.plain import PlainWorkspace
 
 GOOD = "digraph c { s [shape=Mdiamond] x [shape=Msquare] s -> x }"

@@ -11,12 +11,15 @@ from kilroy_engine.errors import InvalidInput
 from kilroy_engine.events.times import now
 from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
 from kilroy_engine.execution.preparing.resume import read_earlier, resumption_of
-from kilroy_engine.execution.preparing.settings import Options, RunSettings, resolve_settings, run_config, saved_settings
+from kilroy_engine.execution.preparing.settings import resolve_settings
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.checkpoint import save_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.files.run_config import read_run_config, run_config
+from kilroy_engine.settings.options import Options
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.fold import initial_state
 from kilroy_engine.traversal.outcome import success
 
@@ -76,7 +79,7 @@ def test_every_setting_comes_back_from_the_run_directory(tmp_path: Path) -> None
     """run_config.json holds all of them: what is read from it is what was written, whatever the environment says now."""
     run = interrupted_run(tmp_path / "r1")
     elsewhere = {"KILROY_RUN_TIMEOUT": "1s", "KILROY_CONFIG": "/absent.yaml", "KILROY_REPO": "/elsewhere"}
-    assert resolve_settings(Options(), environ=elsewhere, saved=saved_settings(run)) == SETTINGS
+    assert resolve_settings(Options(), environ=elsewhere, saved=read_run_config(run)) == SETTINGS
 
 
 def test_what_is_given_with_the_resume_wins(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from kilroy_engine.cli.commands.validate import check
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.execution.preparing.preparation import PreparedRun, RunParameters, prepare_run
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.plugins import plugins
+from kilroy_engine.settings.options import Options
 
 MODULE = """
 from dataclasses import replace

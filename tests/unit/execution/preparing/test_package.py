@@ -10,7 +10,7 @@ from kilroy_engine.errors import InvalidInput, PackageSyntaxError, PipelineNotFo
 from kilroy_engine.execution.preparing.package import keep_package, read_package
 from kilroy_engine.execution.preparing.pipeline_file import read_pipeline
 from kilroy_engine.execution.preparing.preparation import PreparedRun, RunParameters, prepare_run
-from kilroy_engine.execution.preparing.settings import Options
+from kilroy_engine.settings.options import Options
 
 GRAPH = """digraph g {
   start [shape=Mdiamond]  done [shape=Msquare]

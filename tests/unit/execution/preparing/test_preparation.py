@@ -10,7 +10,7 @@ import pytest
 from kilroy_engine.errors import InvalidInput, InvalidPipeline, KilroyError, PipelineNotFound, WorkspaceError
 from kilroy_engine.execution.preparing.pipeline_file import read_prompt
 from kilroy_engine.execution.preparing.preparation import PreparedRun, RunParameters, prepare_run
-from kilroy_engine.execution.preparing.settings import Options
+from kilroy_engine.settings.options import Options
 
 PLAIN = Options(workspace="plain")
 MINIMAL = "digraph min { start [shape=Mdiamond] done [shape=Msquare] start -> done }"

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.errors import InvalidInput
-from kilroy_engine.execution.preparing.settings import SETTINGS, Options, resolve_settings, run_directory_path
+from kilroy_engine.execution.preparing.settings import resolve_settings, run_directory_path
+from kilroy_engine.settings.options import Options
+from kilroy_engine.settings.table import SETTINGS
 
 
 def write(folder: Path, text: str) -> str:

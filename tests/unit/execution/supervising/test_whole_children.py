@@ -13,9 +13,9 @@ from whole_runs import SLEEPS, Place, Ran
 from kilroy_engine.errors import InvalidInput, StopKind
 from kilroy_engine.execution.ports import Identity
 from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.rundir.ending.cancel import request_cancel
 from kilroy_engine.rundir.files.layout import RunDirectory
+from kilroy_engine.settings.options import Options
 
 FOLDER, HOUSE = "shape=folder, dot_file=child.dot", "shape=house, stack.child_dotfile=child.dot"
 CHILD = "boss/child"

@@ -16,7 +16,6 @@ from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.events.times import now
 from kilroy_engine.execution.preparing.inputs import MASK
 from kilroy_engine.execution.preparing.resume import read_earlier, resumption_of
-from kilroy_engine.execution.preparing.settings import RunSettings, run_config
 from kilroy_engine.execution.visiting.performer import Performer
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import Handler
@@ -27,6 +26,8 @@ from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.checkpoint import load_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
+from kilroy_engine.rundir.files.run_config import run_config
+from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.artifact import read_reference
 from kilroy_engine.traversal.outcome import Outcome, success
 from kilroy_engine.traversal.resume import resumed_state

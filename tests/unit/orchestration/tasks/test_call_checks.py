@@ -11,9 +11,9 @@ import pytest
 
 from kilroy_engine.errors import InvalidPipeline
 from kilroy_engine.execution.preparing.preparation import RunParameters, prepare_run
-from kilroy_engine.execution.preparing.settings import Options
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.orchestration.tasks.call_checks import require_callable
+from kilroy_engine.settings.options import Options
 
 MODULE = """
 from prefect import flow, task

@@ -1,0 +1,52 @@
+"""From what somebody said to settings: the first source that says something wins.
+
+A text that is empty, a switch that is off and a choice that reads ``default`` say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from kilroy_engine.errors import InvalidInput
+from kilroy_engine.settings.setting import Row, Topic
+from kilroy_engine.settings.table import SETTINGS, RunSettings
+
+_NOTHING: Mapping[str, object] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What the sources hold, the first of them first: ``given`` with the run, by option; the environment; a file, by dotted
+    key. ``kept_in`` is the file's name for messages."""
+
+    given: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    environ: Mapping[str, str] = field(default_factory=dict[str, str])
+    kept: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    kept_in: str = ""
+
+
+def settings_from(said: Said, *, otherwise: RunSettings, topics: Collection[Topic] = tuple(Topic)) -> RunSettings:
+    """Settings from all sources; those of ``otherwise`` where none says anything. Only those of ``topics`` are looked up.
+
+    Raises:
+        InvalidInput: A source holds a value that does not fit; names the source and what is expected.
+    """
+    values = {row.name: _first_said(row, said, getattr(otherwise, row.name)) for row in SETTINGS if row.setting.topic in topics}
+    return replace(otherwise, **values)  # type: ignore[arg-type]
+
+
+def _first_said(row: Row, said: Said, otherwise: object) -> object:
+    candidates = (
+        (f"parameter {row.parameter}", said.given.get(row.parameter), row.kind.read),
+        (f"environment variable {row.environment}", said.environ.get(row.environment), row.kind.read),
+        (f"{row.key} in {said.kept_in}", said.kept.get(row.key), row.kind.read_kept),
+    )
+    for source, value, read in candidates:
+        if value is None or value is False or value in ("", "default"):
+            continue
+        try:
+            return read(value)
+        except ValueError as error:
+            raise InvalidInput(f"{source} is {value!r}: {error}", name=row.name) from error
+    return otherwise
