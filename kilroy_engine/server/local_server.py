@@ -11,18 +11,15 @@ Below the state directory each Prefect version has a directory with ``server.jso
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
@@ -32,8 +29,10 @@ from urllib.parse import urlsplit
 import psutil
 
 from kilroy_engine.errors import ServerError
+from kilroy_engine.locks import locked
 from kilroy_engine.server.database import block_types_are_shipped, seed_database
 from kilroy_engine.server.record import IDENTITY_PATH, LOOPBACK, ServerAnswer, ServerPaths, ServerRecord, ask
+from kilroy_engine.threads import start_thread
 
 START_TIMEOUT_S = 90.0  # a first start without a template, on a slow disk
 DRAIN_TIMEOUT_S = 60.0  # for ten thousand events; the server writes about 180 a second
@@ -106,9 +105,10 @@ class ServerStart:
         paths = self._paths
         try:
             paths.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _lock(paths.lock) as lock_fd:
+            lock_fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+            with locked(lock_fd) as mine:
                 # Asked again under the lock: somebody may have been faster, and not every network file system shares locks.
-                if lock_fd is not None and not self._take_if_ready(_ASK_TIMEOUT_S):
+                if mine and not self._take_if_ready(_ASK_TIMEOUT_S):
                     self._process = _launch(paths, lock_fd)
                     self._on_status(f"Starting a local Prefect server (log: {paths.log})")
         except (OSError, psutil.Error) as error:
@@ -253,7 +253,7 @@ def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
             pass_fds=(listening.fileno(), lock_fd),
         )
     # Reaps the process if it ends before this one, and keeps its exit code.
-    threading.Thread(target=process.wait, name="kilroy-server-reaper", daemon=True).start()
+    start_thread(process.wait, name="kilroy-server-reaper")
     try:
         record = ServerRecord.of_process(
             process.pid, instance=instance, port=port, prefect_version=prefect_version, database=paths.database
@@ -318,21 +318,6 @@ def _listen(preferred_port: int) -> socket.socket:
             if port == 0:
                 raise
     raise AssertionError("the loop either returns or raises")
-
-
-@contextmanager
-def _lock(path: Path) -> Generator[int | None]:
-    """The lock's file descriptor if it is free, else None. A process that inherited the descriptor keeps the lock."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield fd
-    finally:
-        os.close(fd)  # not LOCK_UN: that would take the lock from the server too
 
 
 def _tail(log: Path) -> str:

@@ -20,6 +20,7 @@ from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.regular import read_part
 from kilroy_engine.rundir.stream.reader import tail_events
+from kilroy_engine.threads import start_thread
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -160,8 +161,7 @@ class Follower:
         self._view = view
         self._start = start
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="kilroy-view", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._follow, name="kilroy-view")
 
     def stop(self) -> None:
         """Shows what is still unread and ends the view."""
