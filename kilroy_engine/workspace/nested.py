@@ -57,18 +57,7 @@ def declared_submodules(folder: Path) -> frozenset[str]:
     """Paths that ``.gitmodules`` in ``folder`` declares: these commits can be fetched again from where they came."""
     if not (folder / ".gitmodules").is_file():
         return frozenset()
-    return _declared(folder, "--file", ".gitmodules")
-
-
-def declared_in(repo: Path, sha: str) -> frozenset[str]:
-    """The same for ``.gitmodules`` in commit ``sha``."""
-    if not run_git(repo, "ls-tree", "--name-only", sha, ".gitmodules"):
-        return frozenset()
-    return _declared(repo, "--blob", f"{sha}:.gitmodules")
-
-
-def _declared(folder: Path, *source: str) -> frozenset[str]:
-    listed = run_git(folder, "config", *source, "-z", "--list")
+    listed = run_git(folder, "config", "--file", ".gitmodules", "-z", "--list")
     entries = (entry.partition("\n") for entry in listed.split("\0"))
     return frozenset(value for key, _, value in entries if key.startswith("submodule.") and key.endswith(".path"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.workspace.base import Submodules
-from kilroy_engine.workspace.nested import declared_in, links_in
+from kilroy_engine.workspace.nested import links_in
 
 _SHOWN = 5
 
@@ -17,10 +17,9 @@ def check_submodules(repo: Path, sha: str, wanted: Submodules) -> tuple[str, ...
     Raises:
         WorkspaceError: There are some, and they are refused.
     """
-    links = () if wanted is Submodules.ACCEPT else links_in(repo, sha)
-    if not links:
+    if wanted is Submodules.ACCEPT or not links_in(repo, sha):
         return ()
-    names = sorted(declared_in(repo, sha).intersection(links))
+    names = _submodules(repo, sha)
     if not names:
         return ()
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -31,3 +30,12 @@ def check_submodules(repo: Path, sha: str, wanted: Submodules) -> tuple[str, ...
     if wanted is Submodules.REFUSE:
         raise WorkspaceError(f"{what}, or run with submodules=accept (now: refuse)")
     return (f"{what}; submodules=accept says that this is known",)
+
+
+def _submodules(repo: Path, sha: str) -> list[str]:
+    """Paths of the submodules that commit ``sha`` declares."""
+    from git import Repo  # noqa: PLC0415 - takes 150 ms, and only a repository with submodules needs it
+    from git.objects.submodule.base import Submodule  # noqa: PLC0415 - the same
+
+    with Repo(repo) as opened:
+        return sorted(str(module.path) for module in Submodule.iter_items(opened, opened.commit(sha)))

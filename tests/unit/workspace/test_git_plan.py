@@ -117,7 +117,7 @@ def test_a_worktree_folder_that_is_in_use_is_refused(repo: Path, tmp_path: Path,
 
 
 def test_a_machine_without_git_says_so(repo: Path) -> None:
-    """What a user without git is told to do; in a process of its own, whose PATH is empty."""
+    """In a process of its own: GitPython looks for git when it is imported."""
     program = (
         "import sys; from pathlib import Path; from kilroy_engine.workspace import plan_git\n"
         "from kilroy_engine.errors import WorkspaceError\n"
