@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def docstring_of(name: str, home: str) -> str:
 def _statements(home: str) -> dict[str, tuple[ast.stmt, ast.stmt | None]]:
     """What defines each name of a module, with the statement after it. The module is read and not imported."""
     file = PACKAGE.parent.joinpath(*home.split(".")).with_suffix(".py")
-    body = ast.parse(file.read_bytes()).body
+    body = list(_flat(ast.parse(file.read_bytes()).body))
     found: dict[str, tuple[ast.stmt, ast.stmt | None]] = {}
     for statement, following in zip(body, [*body[1:], None], strict=True):
         match statement:
@@ -73,6 +73,12 @@ def _statements(home: str) -> dict[str, tuple[ast.stmt, ast.stmt | None]]:
             case _:
                 pass
     return found
+
+
+def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements, with those that type checkers alone see (``if TYPE_CHECKING:``) in the place of what stands for them."""
+    for statement in body:
+        yield from statement.body if isinstance(statement, ast.If) else (statement,)
 
 
 def _called(name: str, home: str) -> str:

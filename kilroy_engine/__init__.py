@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as below
     from kilroy_engine.events.base import Event, EventSink
     from kilroy_engine.events.run import TERMINAL_EVENTS, WarningGiven
     from kilroy_engine.events.stage import LlmRetry, LlmUsage, ProviderSelected, StageHeartbeat
-    from kilroy_engine.execution.preparing.settings import Options
     from kilroy_engine.graph.checks.subject import Report, Rule, Subject, error, info, warning
     from kilroy_engine.graph.diagnostics import Diagnostic, Severity
     from kilroy_engine.graph.dot.parse import parse_dot
@@ -44,6 +43,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as below
     from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
     from kilroy_engine.rundir.ownership.abandoned import Abandoned
     from kilroy_engine.rundir.stream.reader import RunSummary, read_run, tail_events
+    from kilroy_engine.settings.options import Options
     from kilroy_engine.stopping import Cancellation
     from kilroy_engine.traversal.failure import FailureClass
     from kilroy_engine.traversal.outcome import Outcome, failure, success
@@ -131,7 +131,7 @@ GROUPS = {
         "kilroy_engine.orchestration.flows.attractor": ("attractor",),
         "kilroy_engine.orchestration.flows.pipeline_flow": ("pipeline_flow",),
         "kilroy_engine.orchestration.flows.reconcile_flow": ("reconcile_runs",),
-        "kilroy_engine.execution.preparing.settings": ("Options",),
+        "kilroy_engine.settings.options": ("Options",),
     },
     "Handlers": {
         "kilroy_engine.handlers.base": ("Handler", "StageRequest", "StageResult"),
