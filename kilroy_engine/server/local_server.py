@@ -24,10 +24,8 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -55,9 +53,6 @@ class LocalServer:
     ui_url: str
     pid: int
     started: bool
-
-    def flow_run_page(self, flow_run_id: object) -> str:
-        return f"{self.ui_url}/runs/flow-run/{flow_run_id}"
 
 
 @dataclass(frozen=True)
@@ -194,33 +189,6 @@ def stop_server(state_dir: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
 def client_environment(server: LocalServer) -> dict[str, str]:
     """Environment variables for a process that uses ``server``; set them before Prefect is imported there."""
     return {"PREFECT_API_URL": server.api_url, "PREFECT_UI_URL": server.ui_url}
-
-
-def wait_until_recorded(api_url: str, flow_run_id: object, expected: int, timeout_s: float) -> bool:
-    """Waits until a local server has recorded ``expected`` finished task runs of a flow run; False if it has not by then.
-
-    A flow run ends before the server has written its last task runs. Only for a server on this machine that is to be stopped
-    or that dies with its container; others need no waiting.
-    """
-    address = urlsplit(api_url)
-    ended = {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}
-    query = json.dumps({"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "task_runs": {"state": ended}})
-    deadline = time.monotonic() + timeout_s
-    while True:
-        connection = HTTPConnection(address.hostname or LOOPBACK, address.port, timeout=_ASK_TIMEOUT_S)
-        try:
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", f"{address.path}/task_runs/count", query, headers)
-            response = connection.getresponse()
-            if response.status == 200 and json.loads(response.read()) >= expected:
-                return True
-        except (OSError, HTTPException, ValueError):
-            pass  # a busy SQLite server refuses a request now and then: asked again until the deadline
-        finally:
-            connection.close()
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_S * 5)
 
 
 def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
