@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from kilroy_engine import GROUPS
 from kilroy_engine.cli.reference import cli_parts, settings_parts
-from kilroy_engine.events import CATALOG
+from kilroy_engine.events import CATALOG, Event
 from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent
@@ -18,10 +18,20 @@ PACKAGE = DOCS.parent / "kilroy_engine"
 
 
 def events_page() -> dict[str, str]:
-    """Parts of ``events.md``: its tables, and the events that no code writes."""
+    """Parts of ``events.md``: its tables, the events that agents tell, and those that nobody does."""
+    told = [kind for kinds in CATALOG.values() for kind in kinds if kind.by_agents]
+    return {**event_parts(), "agents": _links(told), "unwritten": _links(unwritten_events())}
+
+
+def unwritten_events() -> list[type[Event]]:
+    """Events that no code writes and no agent is asked to tell."""
     used = {name for module in PACKAGE.rglob("*.py") for name in _names_in_functions(module)}
-    unwritten = [kind.event for kinds in CATALOG.values() for kind in kinds if kind.__name__ not in used]
-    return {**event_parts(), "unwritten": ", ".join(f"[`{name}`](#{name})" for name in unwritten) or "none"}
+    every = (kind for kinds in CATALOG.values() for kind in kinds)
+    return [kind for kind in every if kind.__name__ not in used and not kind.by_agents]
+
+
+def _links(kinds: Sequence[type[Event]]) -> str:
+    return ", ".join(f"[`{kind.event}`](#{kind.event})" for kind in kinds) or "none"
 
 
 def _names_in_functions(module: Path) -> set[str]:

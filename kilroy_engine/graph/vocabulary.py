@@ -259,4 +259,3 @@ RETRY_POLICIES: tuple[str, ...] = ("none", "standard", "aggressive", "linear", "
 JOIN_POLICIES: tuple[str, ...] = ("wait_all", "first_success", "k_of_n", "quorum")
 MANAGER_ACTIONS: tuple[str, ...] = ("observe", "wait", "steer")
 ERROR_POLICIES: tuple[str, ...] = ("continue", "fail_fast", "ignore")
-EFFORTS: tuple[str, ...] = ("low", "medium", "high")

@@ -182,7 +182,7 @@ def _as_json(summary: RunSummary, visits: Sequence[VisitRecord]) -> dict[str, ob
     if seconds is not None:
         record["duration_ms"] = round(seconds * 1000)
     if manifest := summary.manifest:
-        record |= {"inputs": manifest.inputs, "invocation": manifest.invocation, "flow_run_id": manifest.flow_run_id}
+        record |= {"inputs": manifest.inputs, "flow_run_id": manifest.flow_run_id}
     record["outputs"] = [{**output, "source": "collected"} for output in _outputs(summary.path)]
     record["visits"] = [
         {
