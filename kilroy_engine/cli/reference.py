@@ -5,7 +5,7 @@ from __future__ import annotations
 from kilroy_engine.cli.app import build_app
 from kilroy_engine.markdown import table
 from kilroy_engine.settings.keys import KILROY_KEYS_WITHOUT_MEANING
-from kilroy_engine.settings.setting import LeftOut, Row
+from kilroy_engine.settings.setting import Row
 from kilroy_engine.settings.table import SETTINGS, START_OPTIONS
 
 
@@ -29,13 +29,8 @@ _COLUMNS = ("setting", "meaning", "default", "`kilroy run`", "flow parameter", "
 def _cells(row: Row) -> tuple[str, ...]:
     meaning = row.setting.meaning.replace("<", "&lt;")  # else Markdown takes it for a tag
     default = row.default_text if row.default in (None, False, True) else _code(row.default_text)
-    parameter = f"options.{row.option}" if row.option else _instead(row.setting.option)
-    flag = row.flag or _instead(row.setting.flag)
-    return (_code(row.name), meaning, default, _code(flag), _code(parameter), _code(row.environment))
-
-
-def _instead(said: str | LeftOut) -> str:
-    return said.instead if isinstance(said, LeftOut) else ""
+    parameter = f"options.{row.option}" if row.option else row.parameter
+    return (_code(row.name), meaning, default, _code(row.flag_shown), _code(parameter), _code(row.environment))
 
 
 def _code(text: str) -> str:
