@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
+from kilroy_engine import GROUPS
 from kilroy_engine.cli.reference import cli_parts, settings_parts
-from kilroy_engine.events import CATALOG
+from kilroy_engine.events import CATALOG, Event
 from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent
@@ -15,10 +18,20 @@ PACKAGE = DOCS.parent / "kilroy_engine"
 
 
 def events_page() -> dict[str, str]:
-    """Parts of ``events.md``: its tables, and the events that no code writes."""
+    """Parts of ``events.md``: its tables, the events that agents tell, and those that nobody does."""
+    told = [kind for kinds in CATALOG.values() for kind in kinds if kind.by_agents]
+    return {**event_parts(), "agents": _links(told), "unwritten": _links(unwritten_events())}
+
+
+def unwritten_events() -> list[type[Event]]:
+    """Events that no code writes and no agent is asked to tell."""
     used = {name for module in PACKAGE.rglob("*.py") for name in _names_in_functions(module)}
-    unwritten = [kind.event for kinds in CATALOG.values() for kind in kinds if kind.__name__ not in used]
-    return {**event_parts(), "unwritten": ", ".join(f"[`{name}`](#{name})" for name in unwritten) or "none"}
+    every = (kind for kinds in CATALOG.values() for kind in kinds)
+    return [kind for kind in every if kind.__name__ not in used and not kind.by_agents]
+
+
+def _links(kinds: Sequence[type[Event]]) -> str:
+    return ", ".join(f"[`{kind.event}`](#{kind.event})" for kind in kinds) or "none"
 
 
 def _names_in_functions(module: Path) -> set[str]:
@@ -28,9 +41,87 @@ def _names_in_functions(module: Path) -> set[str]:
     return {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
 
+def python_page() -> dict[str, str]:
+    """The part of ``python.md``: the public names by group, each with the first sentence of its docstring."""
+    return {"names": "\n\n".join(_group(title, homes) for title, homes in GROUPS.items())}
+
+
+def _group(title: str, homes: Mapping[str, tuple[str, ...]]) -> str:
+    rows = [
+        f"| `{_called(name, home)}` | {_first_sentence(docstring_of(name, home))} |"
+        for home, names in homes.items()
+        for name in names
+    ]
+    return "\n".join([f"## {title}", "", "| name | what it is |", "|---|---|", *rows])
+
+
+def docstring_of(name: str, home: str) -> str:
+    """The docstring of a class or function, or the text after an assignment; empty where there is none.
+
+    Raises:
+        KeyError: The module ``home`` does not define ``name``.
+    """
+    statement, following = _statements(home)[name]
+    if isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
+        return ast.get_docstring(statement) or ""
+    text = following.value if isinstance(following, ast.Expr) else None
+    return str(text.value) if isinstance(text, ast.Constant) else ""
+
+
+@cache
+def _statements(home: str) -> dict[str, tuple[ast.stmt, ast.stmt | None]]:
+    """What defines each name of a module, with the statement after it. The module is read and not imported."""
+    file = PACKAGE.parent.joinpath(*home.split(".")).with_suffix(".py")
+    body = list(_flat(ast.parse(file.read_bytes()).body))
+    found: dict[str, tuple[ast.stmt, ast.stmt | None]] = {}
+    for statement, following in zip(body, [*body[1:], None], strict=True):
+        match statement:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                found[name] = statement, following
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found[name] = statement, following
+            case _:
+                pass
+    return found
+
+
+def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements, with those that type checkers alone see (``if TYPE_CHECKING:``) in the place of what stands for them."""
+    for statement in body:
+        yield from statement.body if isinstance(statement, ast.If) else (statement,)
+
+
+def _called(name: str, home: str) -> str:
+    """The name; a function with its parameters, those with a default as ``name=…``."""
+    statement, _ = _statements(home)[name]
+    if not isinstance(statement, ast.FunctionDef):
+        return name
+    given = statement.args
+    ordinary = [*given.posonlyargs, *given.args]
+    optional = {argument.arg for argument in ordinary[len(ordinary) - len(given.defaults) :]}
+    optional |= {argument.arg for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default}
+    shown = [_parameter(argument.arg, optional) for argument in ordinary]
+    shown += ["*"] * bool(given.kwonlyargs) + [_parameter(argument.arg, optional) for argument in given.kwonlyargs]
+    shown += [f"**{given.kwarg.arg}"] if given.kwarg else []
+    return f"{name}({', '.join(shown)})"
+
+
+def _parameter(name: str, optional: set[str]) -> str:
+    return f"{name}=…" if name in optional else name
+
+
+def _first_sentence(docstring: str) -> str:
+    """In Markdown: roles of Sphinx become the names that they show."""
+    paragraph = " ".join(docstring.split("\n\n", maxsplit=1)[0].split())
+    sentence = re.split(r"(?<=[.:])\s+(?=[A-Z])", paragraph)[0]
+    sentence = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", sentence)
+    return sentence.replace("``", "`").replace("|", "\\|").rstrip(":")
+
+
 PAGES: Mapping[str, Callable[[], dict[str, str]]] = {
     "cli.md": cli_parts,
     "events.md": events_page,
+    "python.md": python_page,
     "run-directory.md": directory_parts,
     "settings.md": settings_parts,
 }

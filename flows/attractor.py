@@ -1,9 +1,8 @@
 """Entry point of the deployment: the flow that runs Attractor pipelines."""
 
-from kilroy_engine.orchestration.flows.attractor import attractor
-from kilroy_engine.orchestration.mark import MARK
+from kilroy_engine import attractor
 
 __all__ = ["attractor"]
 
 if __name__ == "__main__":
-    attractor.serve(name="attractor", tags=[MARK])
+    attractor.serve(name="attractor", tags=["kilroy.run"])

@@ -1,6 +1,6 @@
 """Entry point of the deployment that ends lost runs, every minute."""
 
-from kilroy_engine.orchestration.flows.reconcile_flow import reconcile_runs
+from kilroy_engine import reconcile_runs
 
 __all__ = ["reconcile_runs"]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kilroy_engine.orchestration.flows.pipeline_flow import pipeline_flow
+from kilroy_engine import pipeline_flow
 
 report = pipeline_flow(Path(__file__).parent / "pipelines" / "report.dot")
 

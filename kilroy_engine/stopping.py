@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from kilroy_engine.earlier import warn_of_earlier
 from kilroy_engine.errors import RunCanceled, StopKind
 
 
@@ -72,6 +73,12 @@ class Cancellation:
     def stop(self) -> Stop | None:
         """What asked first; None while nothing did."""
         return self._stop
+
+    @property
+    def source(self) -> str:
+        """What the version before called ``stop.told``: who asks for a cancel, empty where nobody does."""
+        warn_of_earlier("Cancellation.source", "cancellation.stop.told, or cancellation.reason")
+        return self._stop.told if self._stop and not self._stop.failed else ""
 
     @property
     def failed(self) -> bool:

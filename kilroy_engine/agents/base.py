@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from kilroy_engine.earlier import Usage
 from kilroy_engine.events.base import EventSink, discard_event
 from kilroy_engine.graph.model import Node
 from kilroy_engine.processes.output import OutputSink, discard_output
@@ -73,11 +74,14 @@ class AgentResult:
 
     ``session`` is what continues this conversation, in a later process too; empty where nothing does. It is the agent's own
     word and comes back as it is. It should say whose it is: another stage of the thread may have another agent.
+
+    ``usage`` is for agents of the version before, and becomes events when they have ended. Others tell while they work.
     """
 
     response: str
     outcome: Outcome | None = None
     session: str = ""
+    usage: tuple[Usage, ...] = ()
 
 
 class Agent(Protocol):

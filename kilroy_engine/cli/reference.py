@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kilroy_engine.cli.app import build_app
+from kilroy_engine.markdown import table
 from kilroy_engine.settings.keys import KILROY_KEYS_WITHOUT_MEANING
-from kilroy_engine.settings.setting import LeftOut, Row
+from kilroy_engine.settings.setting import Row
 from kilroy_engine.settings.table import SETTINGS, START_OPTIONS
 
 
@@ -20,8 +19,8 @@ def settings_parts() -> dict[str, str]:
     """Parts of ``docs/reference/settings.md``: where each setting and each option of a start may be given, and Kilroy's keys
     without a meaning."""
     ignored = ", ".join(f"`{key}`" for key in sorted(KILROY_KEYS_WITHOUT_MEANING))
-    settings = _table(*_COLUMNS, "run.yaml", rows=[(*_cells(row), _code(row.key)) for row in SETTINGS])
-    return {"settings": settings, "start": _table(*_COLUMNS, rows=[_cells(row) for row in START_OPTIONS]), "ignored": ignored}
+    settings = table((*_COLUMNS, "run.yaml"), ((*_cells(row), _code(row.key)) for row in SETTINGS))
+    return {"settings": settings, "start": table(_COLUMNS, map(_cells, START_OPTIONS)), "ignored": ignored}
 
 
 _COLUMNS = ("setting", "meaning", "default", "`kilroy run`", "flow parameter", "environment")
@@ -30,19 +29,9 @@ _COLUMNS = ("setting", "meaning", "default", "`kilroy run`", "flow parameter", "
 def _cells(row: Row) -> tuple[str, ...]:
     meaning = row.setting.meaning.replace("<", "&lt;")  # else Markdown takes it for a tag
     default = row.default_text if row.default in (None, False, True) else _code(row.default_text)
-    parameter = f"options.{row.option}" if row.option else _instead(row.setting.option)
-    flag = row.flag or _instead(row.setting.flag)
-    return (_code(row.name), meaning, default, _code(flag), _code(parameter), _code(row.environment))
-
-
-def _instead(said: str | LeftOut) -> str:
-    return said.instead if isinstance(said, LeftOut) else ""
+    parameter = f"options.{row.option}" if row.option else row.parameter
+    return (_code(row.name), meaning, default, _code(row.flag_shown), _code(parameter), _code(row.environment))
 
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
-
-
-def _table(*columns: str, rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (f"| {' | '.join(cells)} |\n" for cells in (columns, *rows))
-    return f"{head}{'|---' * len(columns)}|\n{''.join(body)}"

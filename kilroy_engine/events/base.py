@@ -31,9 +31,17 @@ Message: TypeAlias = Annotated[str, "text for a person"]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events. A field that is None is left out of the line."""
+    """Base of all events. A field that is None is left out of the line.
+
+    ``says`` is the event's line for people: text in which ``{field}`` is a field's value, empty for an event that only programs
+    need and for one that nothing writes yet. How a value is put into words stands behind the field's name, as in
+    ``{delay_ms:ms}`` (:mod:`kilroy_engine.cli.show.event_text`). ``by_agents``: the engine itself does not write the event, an
+    agent may tell it.
+    """
 
     event: ClassVar[str]
+    says: ClassVar[str]
+    by_agents: ClassVar[bool] = False
 
 
 EventSink: TypeAlias = Callable[[Event], None]

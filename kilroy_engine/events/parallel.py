@@ -27,6 +27,7 @@ class BranchProgress(Event):
     """Something happened in a branch. The branch's own `progress.ndjson` holds the whole event."""
 
     event: ClassVar[str] = "branch_progress"
+    says: ClassVar[str] = "branch {branch_key}{where:more}: {what:more}"
     branch_key: BranchKey
     branch_logs_root: BranchLogsRoot
     branch_event: Annotated[str, "event of the branch, or a step of its life such as `branch_setup_ready`"]
@@ -45,6 +46,7 @@ class BranchHeartbeat(Event):
     """A branch is still at work."""
 
     event: ClassVar[str] = "branch_heartbeat"
+    says: ClassVar[str] = ""
     branch_key: BranchKey
     branch_logs_root: BranchLogsRoot
     branch_last_event: LastEvent
@@ -57,6 +59,7 @@ class BranchStaleWarning(Event):
     """A branch was silent for long; told at most once a minute."""
 
     event: ClassVar[str] = "branch_stale_warning"
+    says: ClassVar[str] = "branch {branch_key}: silent for {branch_idle_ms:ms}, last was {branch_last_event}"
     branch_key: BranchKey
     branch_logs_root: BranchLogsRoot
     branch_last_event: LastEvent
@@ -70,6 +73,7 @@ class EarlyTermination(Event):
     """The join's answer is certain, so the branches still at work are stopped."""
 
     event: ClassVar[str] = "early_termination"
+    says: ClassVar[str] = "{node_id}: the other branches are stopped, {received} of {total} answered{reason:because}"
     node_id: NodeId
     reason: Annotated[str, 'for example `fail_fast: branch "b" failed`']
     received: Annotated[int, "branches that answered"]
@@ -83,6 +87,7 @@ class FanInIgnoredFilesWarning(Event):
     """Git-ignored files of the winning branch could not be brought over."""
 
     event: ClassVar[str] = "fan_in_ignored_files_warning"
+    says: ClassVar[str] = "{node_id}: ignored files of {winner_key} were not brought over{warning:because}"
     node_id: NodeId
     winner_key: BranchKey
     warning: Annotated[str, "what is wrong"]
@@ -93,6 +98,7 @@ class FanInCopyWarning(Event):
     """The winning branch's folder could not be brought over whole (run without a repository)."""
 
     event: ClassVar[str] = "fan_in_copy_warning"
+    says: ClassVar[str] = "{node_id}: the work of {winner_key} was not brought over whole{warning:because}"
     node_id: NodeId
     winner_key: BranchKey
     warning: Annotated[str, "what is wrong"]
@@ -103,6 +109,7 @@ class SubgraphCanceledExit(Event):
     """A branch or a child pipeline saw that the run is canceled."""
 
     event: ClassVar[str] = "subgraph_canceled_exit"
+    says: ClassVar[str] = ""
     node_id: NodeId
     last_node_id: Annotated[str, "last completed node"]
     failure_reason: FailureReason
@@ -113,6 +120,7 @@ class SubgraphStructuralFailureAbort(Event):
     """A structural failure ends a branch or a child pipeline at once."""
 
     event: ClassVar[str] = "subgraph_structural_failure_abort"
+    says: ClassVar[str] = ""
     node_id: NodeId
     failure_class: FailureClass
     failure_reason: FailureReason
@@ -123,6 +131,7 @@ class SubgraphDeterministicFailureCycleCheck(Event):
     """`deterministic_failure_cycle_check` inside a branch or a child pipeline."""
 
     event: ClassVar[str] = "subgraph_deterministic_failure_cycle_check"
+    says: ClassVar[str] = ""
     node_id: NodeId
     signature: Signature
     signature_count: SignatureCount
@@ -136,6 +145,7 @@ class SubgraphDeterministicFailureCycleBreaker(Event):
     """`deterministic_failure_cycle_breaker` inside a branch or a child pipeline."""
 
     event: ClassVar[str] = "subgraph_deterministic_failure_cycle_breaker"
+    says: ClassVar[str] = "{node_id}: stopped, the same failure came {signature_count} times (limit {signature_limit})"
     node_id: NodeId
     signature: Signature
     signature_count: SignatureCount

@@ -16,6 +16,7 @@ class EdgeConditionEvaluated(Event):
     """The condition of an outgoing edge was looked at."""
 
     event: ClassVar[str] = "edge_condition_evaluated"
+    says: ClassVar[str] = ""
     node_id: NodeId
     edge_to: Annotated[str, "target of the edge"]
     condition: Annotated[str, "condition as written"]
@@ -27,6 +28,7 @@ class EdgeSelected(Event):
     """The walk goes on to the next node."""
 
     event: ClassVar[str] = "edge_selected"
+    says: ClassVar[str] = "{from_node} -> {to_node}{why:more}"
     from_node: Annotated[str, "node it leaves"]
     to_node: Annotated[str, "node it goes to"]
     label: Annotated[str, "label of the edge"]
@@ -44,6 +46,7 @@ class NoMatchingFailEdgeFallback(Event):
     """A failed stage has no matching edge and jumps to its retry target."""
 
     event: ClassVar[str] = "no_matching_fail_edge_fallback"
+    says: ClassVar[str] = "{node_id} -> {retry_target} [retry target]"
     node_id: NodeId
     retry_target: Annotated[str, "node it jumps to"]
     failure_reason: FailureReason
@@ -54,6 +57,7 @@ class GoalGateRetry(Event):
     """An exit was reached while a goal gate is unsatisfied; the walk goes back."""
 
     event: ClassVar[str] = "goal_gate_retry"
+    says: ClassVar[str] = "goal gate {gate} is not satisfied: back to {target}"
     gate: Annotated[str, "id of the unsatisfied gate"]
     target: Annotated[str, "node the walk goes back to"]
 
@@ -63,6 +67,7 @@ class LoopIteration(Event):
     """An iteration of a loop is over and another one follows."""
 
     event: ClassVar[str] = "loop_iteration"
+    says: ClassVar[str] = "loop {loop_id}: iteration {iteration} over, again at {begin_node}"
     loop_id: LoopId
     iteration: Annotated[int, "the iteration that is over, counted from 1"]
     begin_node: Annotated[str, "node that the next one begins with"]
@@ -74,6 +79,7 @@ class LoopTerminated(Event):
     """A loop is over: one of its conditions holds. The walk goes on over the edges of its end."""
 
     event: ClassVar[str] = "loop_terminated"
+    says: ClassVar[str] = "loop {loop_id}: over after {iterations:count iteration}"
     loop_id: LoopId
     iterations: Annotated[int, "how many there were"]
     end_node: LoopEndNode

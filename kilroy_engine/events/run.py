@@ -29,6 +29,7 @@ class RunStarted(Event):
     """First line of every run."""
 
     event: ClassVar[str] = "run_started"
+    says: ClassVar[str] = "run {run_id} started: {graph_name}{goal:because}"
     flow_run_id: Annotated[str, "id of the Prefect flow run"]
     graph_name: Annotated[str, "name of the pipeline"]
     goal: Annotated[str, "the pipeline's goal; may be empty"]
@@ -39,6 +40,7 @@ class RunResumed(Event):
     """A new start goes on with the run. The only event that may follow a terminal line."""
 
     event: ClassVar[str] = "run_resumed"
+    says: ClassVar[str] = "run resumed at {from_node} (start {start}, was {previous_status})"
     start: StartNumber
     from_node: Annotated[str, "last completed node of the checkpoint; empty when nothing was completed"]
     previous_status: Annotated[str, "how the previous start ended: `success`, `fail` or `canceled`"]
@@ -49,6 +51,7 @@ class RunCompleted(Event):
     """Terminal: the run succeeded. `final.json` is there and says the same."""
 
     event: ClassVar[str] = "run_completed"
+    says: ClassVar[str] = "run {status}"
     status: Annotated[Literal["success"], "always `success`"] = "success"
     start: StartNumber
 
@@ -58,12 +61,14 @@ class RunFailed(Event):
     """Terminal: the run failed or was canceled. `final.json` is there and says the same."""
 
     event: ClassVar[str] = "run_failed"
+    says: ClassVar[str] = "run {status}{reason:because}"
     status: Annotated[Literal["fail", "canceled"], "`fail` or `canceled`"]
     reason: Annotated[str | None, "`failure_reason` of `final.json`; left out when empty"] = None
     start: StartNumber
 
 
 TERMINAL_EVENTS = frozenset({RunCompleted.event, RunFailed.event})
+"""Names of the events that end a run. Each start ends with one of them, as the last line of ``progress.ndjson``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,7 @@ class CancelRequested(Event):
     """Someone asked the run to stop; the terminal line follows when everything has stopped."""
 
     event: ClassVar[str] = "cancel_requested"
+    says: ClassVar[str] = "cancel requested: {source}"
     source: Annotated[str, "who asked, as it completes `canceled: …`, for example `by kilroy stop`"]
 
 
@@ -79,6 +85,7 @@ class WarningGiven(Event):
     """Something a person should know that does not change the run's course."""
 
     event: ClassVar[str] = "warning"
+    says: ClassVar[str] = "warning: {message}"
     message: Message
 
 
@@ -87,6 +94,7 @@ class StallWatchdogTimeout(Event):
     """No event came for too long, so the run is ended."""
 
     event: ClassVar[str] = "stall_watchdog_timeout"
+    says: ClassVar[str] = "stalled: nothing happened for {idle_ms:ms}"
     stall_timeout_ms: Annotated[int, "limit, milliseconds"]
     idle_ms: Annotated[int, "time since the last event, milliseconds"]
 
@@ -96,6 +104,7 @@ class SetupCommandStart(Event):
     """Before each configured setup command."""
 
     event: ClassVar[str] = "setup_command_start"
+    says: ClassVar[str] = ""
     index: CommandIndex
     command: Command
 
@@ -105,6 +114,7 @@ class SetupCommandOk(Event):
     """A setup command succeeded."""
 
     event: ClassVar[str] = "setup_command_ok"
+    says: ClassVar[str] = "set-up: {command:short}: ok"
     index: CommandIndex
     command: Command
     stdout: Annotated[str, "its output, trimmed"]
@@ -116,6 +126,7 @@ class SetupCommandFailed(Event):
     """A setup command failed; the run ends."""
 
     event: ClassVar[str] = "setup_command_failed"
+    says: ClassVar[str] = "set-up: {command:short}: failed{error:because}"
     index: CommandIndex
     command: Command
     error: Annotated[str, "what went wrong, for example `exit status 2`"]
@@ -128,6 +139,7 @@ class GitPushStart(Event):
     """Before the run branch is pushed: at the end of the run, and at each restart."""
 
     event: ClassVar[str] = "git_push_start"
+    says: ClassVar[str] = ""
     remote: Remote
     branch: Branch
 
@@ -137,6 +149,7 @@ class GitPushOk(Event):
     """The run branch was pushed."""
 
     event: ClassVar[str] = "git_push_ok"
+    says: ClassVar[str] = "pushed {branch} to {remote}"
     remote: Remote
     branch: Branch
 
@@ -146,6 +159,7 @@ class GitPushFailed(Event):
     """The push failed. A `warning` precedes it; the run's status does not change."""
 
     event: ClassVar[str] = "git_push_failed"
+    says: ClassVar[str] = "push of {branch} to {remote} failed{error:because}"
     remote: Remote
     branch: Branch
     error: Annotated[str, "what git said"]
@@ -156,6 +170,7 @@ class LoopRestart(Event):
     """A `loop_restart` edge was taken. Written in the directory that the run leaves."""
 
     event: ClassVar[str] = "loop_restart"
+    says: ClassVar[str] = "restart {restart_count} at {target_node}"
     restart_count: Annotated[int, "restarts so far, this one included"]
     target_node: TargetNode
     new_logs_root: Annotated[str, "directory of the new attempt"]
@@ -168,6 +183,7 @@ class LoopRestartBlocked(Event):
     """A restart after a failure was refused, because the failure's class is not `transient_infra`. The run ends."""
 
     event: ClassVar[str] = "loop_restart_blocked"
+    says: ClassVar[str] = "{node_id}: no restart at {target_node} after a failure of class {failure_class}"
     target_node: TargetNode
     node_id: NodeId
     failure_class: FailureClass
@@ -179,6 +195,7 @@ class LoopRestartSignature(Event):
     """A failure leads to a restart; its signature is counted."""
 
     event: ClassVar[str] = "loop_restart_signature"
+    says: ClassVar[str] = ""
     target_node: TargetNode
     node_id: NodeId
     signature: Signature
@@ -195,6 +212,9 @@ class LoopRestartCircuitBreaker(Event):
     """The same failure led to a restart too often. The run ends."""
 
     event: ClassVar[str] = "loop_restart_circuit_breaker"
+    says: ClassVar[str] = (
+        "{node_id}: no restart at {target_node}, the same failure came {signature_count} times (limit {signature_limit})"
+    )
     target_node: TargetNode
     node_id: NodeId
     signature: Signature

@@ -36,6 +36,7 @@ class StageAttemptStart(Event):
     """Before each attempt at a stage, exit nodes included."""
 
     event: ClassVar[str] = "stage_attempt_start"
+    says: ClassVar[str] = "{node_id}: started{attempts:more}"
     node_id: NodeId
     attempt: Attempt
     max: MaxAttempts
@@ -46,6 +47,7 @@ class StageAttemptEnd(Event):
     """After each attempt at a stage."""
 
     event: ClassVar[str] = "stage_attempt_end"
+    says: ClassVar[str] = "{node_id}: {status}{took:more}{failure_reason:because}"
     node_id: NodeId
     attempt: Attempt
     max: MaxAttempts
@@ -58,6 +60,7 @@ class OutputContractViolated(Event):
     """An attempt succeeded but did not leave a file that the node declares as output; it counts as failed."""
 
     event: ClassVar[str] = "output_contract_violated"
+    says: ClassVar[str] = "{node_id}: a declared output is missing{failure_reason:because}"
     node_id: NodeId
     attempt: Attempt
     failure_reason: FailureReason
@@ -68,6 +71,7 @@ class RetryDecision(Event):
     """After an attempt that did not succeed: whether there is another."""
 
     event: ClassVar[str] = "retry_decision"
+    says: ClassVar[str] = "{node_id}: not tried again after attempt {attempt}"
     node_id: NodeId
     attempt: Attempt
     max_retries: MaxRetries
@@ -83,6 +87,7 @@ class StageRetrySleep(Event):
     """Before the pause between two attempts."""
 
     event: ClassVar[str] = "stage_retry_sleep"
+    says: ClassVar[str] = "{node_id}: next attempt in {delay_ms:ms} (retry {retries} of {max_retry})"
     node_id: NodeId
     attempt: Attempt
     delay_ms: Annotated[int, "length of the pause, milliseconds"]
@@ -95,6 +100,7 @@ class StageRetryBlocked(Event):
     """Attempts were left, but a failure of this class is not retried."""
 
     event: ClassVar[str] = "stage_retry_blocked"
+    says: ClassVar[str] = ""
     node_id: NodeId
     attempt: Attempt
     max: MaxAttempts
@@ -109,6 +115,7 @@ class FailureDossierUpdated(Event):
     """A stage failed and `failure_dossier.json` describes it."""
 
     event: ClassVar[str] = "failure_dossier_updated"
+    says: ClassVar[str] = ""
     failed_node_id: NodeId
     failure_class: FailureClass
     path: Annotated[str, "`.ai/runs/<run id>/failure_dossier.json` in the work folder, else the run directory's file"]
@@ -119,6 +126,7 @@ class DeterministicFailureCycleCheck(Event):
     """A failure that would come again was counted."""
 
     event: ClassVar[str] = "deterministic_failure_cycle_check"
+    says: ClassVar[str] = ""
     node_id: NodeId
     signature: Signature
     signature_count: SignatureCount
@@ -132,6 +140,7 @@ class DeterministicFailureCycleBreaker(Event):
     """The same failure came too often. The run ends."""
 
     event: ClassVar[str] = "deterministic_failure_cycle_breaker"
+    says: ClassVar[str] = "{node_id}: stopped, the same failure came {signature_count} times (limit {signature_limit})"
     node_id: NodeId
     signature: Signature
     signature_count: SignatureCount
@@ -143,6 +152,7 @@ class StuckCycleBreaker(Event):
     """A node was visited too often. The run ends."""
 
     event: ClassVar[str] = "stuck_cycle_breaker"
+    says: ClassVar[str] = "{node_id}: stopped after {visit_count} visits (limit {visit_limit})"
     node_id: NodeId
     visit_count: Annotated[int, "visits of the node, the refused one included"]
     visit_limit: Annotated[int, "visits allowed"]
@@ -154,6 +164,7 @@ class CheckpointSaved(Event):
     """`checkpoint.json` holds the state after this node."""
 
     event: ClassVar[str] = "checkpoint_saved"
+    says: ClassVar[str] = ""
     node_id: NodeId
     git_commit_sha: Annotated[str, "commit of the stage; empty without a repository"]
 
@@ -163,6 +174,7 @@ class ArtifactSaved(Event):
     """A value was too large for the context and is kept as a file."""
 
     event: ClassVar[str] = "artifact"
+    says: ClassVar[str] = "{node_id:or input}: artifact {name} ({path})"
     node_id: Annotated[str, "id of the node that set it; empty for an input of the run"]
     name: Annotated[str, "the context key, or the input's name"]
     path: Annotated[str, "its file, relative to the run directory"]
@@ -173,6 +185,8 @@ class LlmUsage(Event):
     """What a model call cost."""
 
     event: ClassVar[str] = "llm_usage"
+    says: ClassVar[str] = "{node_id}: {model}: {input_tokens} tokens in, {output_tokens} out{cost_usd:usd}"
+    by_agents: ClassVar[bool] = True
     node_id: NodeId
     provider: Annotated[str, "provider key, for example `anthropic`"]
     model: Annotated[str, "model as the provider names it"]
@@ -187,6 +201,8 @@ class ProviderSelected(Event):
     """Which provider and model serve an agent node."""
 
     event: ClassVar[str] = "provider_selected"
+    says: ClassVar[str] = "{node_id}: works with {model} of {provider} ({backend})"
+    by_agents: ClassVar[bool] = True
     node_id: NodeId
     provider: Annotated[str, "provider key, for example `anthropic`"]
     model: Annotated[str, "model"]
@@ -199,6 +215,8 @@ class LlmRetry(Event):
     """A model call failed in a way that may pass, and is repeated."""
 
     event: ClassVar[str] = "llm_retry"
+    says: ClassVar[str] = "{node_id}: {model} failed, call {attempt} of {max}, again in {delay_ms:ms}{error:because}"
+    by_agents: ClassVar[bool] = True
     node_id: NodeId
     provider: Annotated[str, "provider key"]
     model: Annotated[str, "model"]
@@ -248,6 +266,8 @@ class StageHeartbeat(Event):
     """A long stage is still at work. Agent processes report bytes, agents driven through an API report events."""
 
     event: ClassVar[str] = "stage_heartbeat"
+    says: ClassVar[str] = "{node_id}: still running after {elapsed_s:s}, last output {since_last_output_s:s} ago"
+    by_agents: ClassVar[bool] = True
     node_id: NodeId
     elapsed_s: Annotated[int, "seconds since the attempt began"]
     since_last_output_s: Annotated[int, "seconds since the last output"]
@@ -285,6 +305,7 @@ class StatusContract(Event):
     """Where an agent is told to leave its status file."""
 
     event: ClassVar[str] = "status_contract"
+    says: ClassVar[str] = ""
     node_id: NodeId
     status_path: Annotated[str, "file the agent should write"]
     status_fallback_path: Annotated[str, "file that is looked at second"]
@@ -295,6 +316,7 @@ class StatusIngestionDecision(Event):
     """Where an agent's status was found."""
 
     event: ClassVar[str] = "status_ingestion_decision"
+    says: ClassVar[str] = ""
     node_id: NodeId
     source: Annotated[str, "`canonical`, `worktree`, `dot_ai`, or empty when there was none"]
     copied: Annotated[bool, "whether it was copied into the stage folder"]
@@ -306,6 +328,8 @@ class TmuxSessionStart(Event):
     """An agent's tmux session was started."""
 
     event: ClassVar[str] = "tmux_session_start"
+    says: ClassVar[str] = "{node_id}: {tool} started in tmux session {session}"
+    by_agents: ClassVar[bool] = True
     node_id: NodeId
     tool: SessionTool
     session: Session
@@ -316,6 +340,8 @@ class TmuxSessionComplete(Event):
     """An agent's tmux session ended."""
 
     event: ClassVar[str] = "tmux_session_complete"
+    says: ClassVar[str] = "{node_id}: {tool} ended with exit code {exit_code}"
+    by_agents: ClassVar[bool] = True
     node_id: NodeId
     tool: SessionTool
     session: Session
@@ -329,6 +355,7 @@ class ManagerLoopCycle(Event):
     """A supervisor looked at its child pipeline."""
 
     event: ClassVar[str] = "manager_loop_cycle"
+    says: ClassVar[str] = "{node_id}: cycle {cycle} of {max_cycles}"
     node_id: NodeId
     cycle: Annotated[int, "cycle, counted from 1"]
     max_cycles: Annotated[int, "cycles allowed"]
@@ -339,6 +366,7 @@ class ManagerLoopSteered(Event):
     """A supervisor has left word for the agents of its child pipeline."""
 
     event: ClassVar[str] = "manager_loop_steered"
+    says: ClassVar[str] = "{node_id}: steers its child pipeline ({path})"
     node_id: NodeId
     cycle: Annotated[int, "cycle, counted from 1"]
     path: Annotated[str, "file with what it says"]
@@ -349,6 +377,7 @@ class HumanGateOpened(Event):
     """A person is asked."""
 
     event: ClassVar[str] = "human_gate_opened"
+    says: ClassVar[str] = "{node_id}: waiting for a person: {question} [{choices:list}]{answer_url:page}"
     node_id: NodeId
     visit: VisitNumber
     question: Annotated[str, "the question"]
@@ -362,6 +391,7 @@ class HumanGateAnswered(Event):
     """A person answered."""
 
     event: ClassVar[str] = "human_gate_answered"
+    says: ClassVar[str] = "{node_id}: answered {choice} by {by}"
     node_id: NodeId
     visit: VisitNumber
     choice: Annotated[str, "label of the choice made"]
@@ -374,6 +404,7 @@ class HumanGateTimeout(Event):
     """Nobody answered in time."""
 
     event: ClassVar[str] = "human_gate_timeout"
+    says: ClassVar[str] = ""
     node_id: NodeId
     visit: VisitNumber
     waited_s: Annotated[float, "seconds waited"]
@@ -385,6 +416,7 @@ class InputMaterializationStarted(Event):
     """Input files are about to be copied. Only where there is something to copy."""
 
     event: ClassVar[str] = "input_materialization_started"
+    says: ClassVar[str] = ""
     scope: InputScope
     source_roots: Annotated[tuple[str, ...], "folders that files come from"]
     target_root: Annotated[str, "folder they go to"]
@@ -396,6 +428,7 @@ class InputMaterializationProgress(Event):
     """The input files are known."""
 
     event: ClassVar[str] = "input_materialization_progress"
+    says: ClassVar[str] = ""
     scope: InputScope
     resolved_file_count: Annotated[int, "files found"]
     discovered_refs: Annotated[int, "references found in them"]
@@ -407,6 +440,7 @@ class InputMaterializationCompleted(Event):
     """The input files are in place."""
 
     event: ClassVar[str] = "input_materialization_completed"
+    says: ClassVar[str] = ""
     scope: InputScope
     resolved_file_count: Annotated[int, "files copied"]
     unresolved_inferred_ref: Annotated[int, "inferred references that lead nowhere"]
@@ -418,6 +452,7 @@ class InputMaterializationWarning(Event):
     """An input file could not be used; the run goes on."""
 
     event: ClassVar[str] = "input_materialization_warning"
+    says: ClassVar[str] = ""
     scope: InputScope
     warning: Annotated[str, "what is wrong"]
     node_id: StageNode = None
@@ -428,6 +463,7 @@ class InputMaterializationError(Event):
     """The input files could not be put in place."""
 
     event: ClassVar[str] = "input_materialization_error"
+    says: ClassVar[str] = ""
     scope: InputScope
     failure_reason: Annotated[str, "`input_include_missing` or `input_materialization_error`"]
     message: Annotated[str, "what is wrong"]

@@ -7,11 +7,9 @@ the supervisor has had its time: a worker that was killed leaves its flows runni
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from kilroy_engine.errors import RunDirectoryError, StopKind
 from kilroy_engine.events import StallWatchdogTimeout
@@ -20,6 +18,7 @@ from kilroy_engine.execution.stall import stall_reason
 from kilroy_engine.rundir.files.records import CancelRequest
 from kilroy_engine.rundir.ownership.ownership import TOUCH_INTERVAL_S
 from kilroy_engine.settings.table import RunSettings
+from kilroy_engine.threads import beside
 
 IN_PREFECT = "in the Prefect UI or API"
 POLL_INTERVAL_S = 2.0
@@ -27,27 +26,19 @@ SUPERVISED_POLL_INTERVAL_S = 5.0
 SUPERVISOR_PATIENCE_S = 5.0
 """How long a supervised run leaves a cancel to its supervisor."""
 _TICK_S = 0.2
+_JOIN_S = 5.0
 
 
-@contextmanager
-def watching(run: Run, settings: RunSettings) -> Generator[None]:
+def watching(run: Run, settings: RunSettings) -> AbstractContextManager[None]:
     """Watches over the run for the length of the block."""
-    finished = threading.Event()
     watcher = Watcher(run, settings)
 
-    def watch() -> None:
+    def watch(finished: threading.Event) -> None:
         while not finished.wait(_TICK_S):
             watcher.look(time.monotonic())
 
     run.started.progress.listen(run.clock.heard)
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(watch,), name="kilroy-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join(timeout=5)
+    return beside(watch, name="kilroy-watch", join_s=_JOIN_S)
 
 
 class Watcher:

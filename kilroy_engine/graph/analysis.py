@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import FAN_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def nearest_join(graph: Graph, node_id: str) -> Join | None:
         candidates = [other for other in common if accepts(graph.nodes[other])]
         return min(candidates, key=lambda o: (max(w[o] for w in ways), sum(w[o] for w in ways), o), default=None)
 
-    if (fan_in := nearest(lambda node: node.type == "parallel.fan_in")) is not None:
+    if (fan_in := nearest(lambda node: node.type == FAN_IN)) is not None:
         return Join(fan_in, merges=True)
     ordinary = nearest(lambda node: node.id not in beginnings)
     return None if ordinary is None else Join(ordinary, merges=False)

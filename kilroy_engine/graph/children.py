@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from kilroy_engine.graph.attributes import read_bool
 from kilroy_engine.graph.model import Attribute, Graph, Node
+from kilroy_engine.graph.node_types import MANAGER, NESTED
 
-MANAGER = "stack.manager_loop"
-"""Type of a node that supervises a child pipeline in cycles."""
-NESTED = "pipeline"
-"""Type of a node that runs a child pipeline and waits for its end."""
 MAX_DEPTH = 8
 """How many pipelines may be nested in each other below the first one."""
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from kilroy_engine.graph.attributes import read_int
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import LOOP_BEGIN, LOOP_END
 
-LOOP_BEGIN = "loop.begin"
-LOOP_END = "loop.end"
 CONDITIONS = ("loop_count", "loop_until_file", "loop_until_file_contains", "loop_while_outcome")
 """Attributes that say when a loop is over; ``loop_max`` only limits one that has such a condition."""
 

@@ -13,35 +13,7 @@ from functools import cached_property
 
 from kilroy_engine.graph.attributes import read_bool, read_duration_s, read_int
 from kilroy_engine.graph.diagnostics import Diagnostic
-
-SHAPE_TO_TYPE: Mapping[str, str] = {
-    "Mdiamond": "start",
-    "circle": "start",
-    "Msquare": "exit",
-    "doublecircle": "exit",
-    "box": "codergen",
-    "tab": "codergen",
-    "hexagon": "wait.human",
-    "diamond": "conditional",
-    "component": "parallel",
-    "tripleoctagon": "parallel.fan_in",
-    "parallelogram": "tool",
-    "house": "stack.manager_loop",
-    "folder": "pipeline",
-    "trapezium": "loop.begin",
-    "invtrapezium": "loop.end",
-    "pentagon": "concurrent.split",
-    "cylinder": "concurrent.join",
-}
-"""Shape to handler type: Spec 2.8, Kilroy's circle, doublecircle, trapezium …, fabro's tab, amplifier's folder."""
-
-CALL_TYPES: frozenset[str] = frozenset({"prefect.task", "prefect.flow"})
-"""Handler types that call something of Prefect's, which the attribute ``ref`` names. No shape stands for them."""
-
-BUILT_IN_TYPES: frozenset[str] = frozenset({*SHAPE_TO_TYPE.values(), *CALL_TYPES})
-"""Handler types that the engine itself gives a meaning."""
-
-_MARKER_IDS: Mapping[str, str] = {"start": "start", "exit": "exit", "end": "exit"}
+from kilroy_engine.graph.node_types import AGENT, BUILT_IN_TYPES, EXIT, SHAPE_TO_TYPE, START, TYPE_BY_ID, TYPE_BY_OTHER_NAME
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,11 +69,9 @@ class Node:
 
     @property
     def type(self) -> str:
-        """Handler type: the ``type`` attribute, else :attr:`type_by_shape` (Spec 2.8). ``agent`` is Kilroy's codergen."""
+        """Handler type: the ``type`` attribute, which may be another name of one, else :attr:`type_by_shape` (Spec 2.8)."""
         explicit = self.text("type").strip()
-        if explicit:
-            return "codergen" if explicit == "agent" else explicit
-        return self.type_by_shape
+        return TYPE_BY_OTHER_NAME.get(explicit, explicit) if explicit else self.type_by_shape
 
     @property
     def type_by_shape(self) -> str:
@@ -110,18 +80,18 @@ class Node:
         Also what an unknown ``type`` falls back to (Spec 4.2).
         """
         if self.shape == "box":
-            by_id = _MARKER_IDS.get(self.id.lower())
+            by_id = TYPE_BY_ID.get(self.id.lower())
             if by_id:
                 return by_id
-        return SHAPE_TO_TYPE.get(self.shape, "codergen")
+        return SHAPE_TO_TYPE.get(self.shape, AGENT)
 
     @property
     def is_start(self) -> bool:
-        return self._marks("start")
+        return self._marks(START)
 
     @property
     def is_exit(self) -> bool:
-        return self._marks("exit")
+        return self._marks(EXIT)
 
     def _marks(self, marker: str) -> bool:
         # A type that is not the engine's own says who does the work, not that the start is none.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from kilroy_engine.graph.model import Attribute, Edge, Graph, Node
+from kilroy_engine.graph.node_types import NODE_TYPES
 
 _BARE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _GRAPHVIZ_KEYWORDS = frozenset({"graph", "digraph", "subgraph", "node", "edge", "strict"})
@@ -22,17 +23,7 @@ STATUS_COLORS: Mapping[str, tuple[str, str]] = {
 }
 """Fill and line of a node by its status. Other words are drawn like ``waiting``."""
 
-_MERMAID_SHAPES: Mapping[str, tuple[str, str]] = {
-    "start": ("([", "])"),
-    "exit": ("(((", ")))"),
-    "wait.human": ("{{", "}}"),
-    "conditional": ("{", "}"),
-    "parallel": ("[/", "\\]"),
-    "parallel.fan_in": ("[\\", "/]"),
-    "tool": ("[/", "/]"),
-    "stack.manager_loop": ("[[", "]]"),
-    "pipeline": ("[[", "]]"),
-}
+_PLAIN = ("[", "]")
 
 
 def to_dot(graph: Graph, *, statuses: Mapping[str, str] | None = None, taken: Collection[tuple[str, str]] = ()) -> str:
@@ -64,7 +55,7 @@ def to_mermaid(graph: Graph, *, statuses: Mapping[str, str] | None = None, taken
     # Ids of our own: Mermaid stumbles over nodes called "end", "class" or "o".
     names = {node_id: f"n{at}" for at, node_id in enumerate(graph.nodes)}
     for node in graph.nodes.values():
-        opened, closed = _MERMAID_SHAPES.get(node.type, ("[", "]"))
+        opened, closed = NODE_TYPES[node.type].mermaid if node.type in NODE_TYPES else _PLAIN
         lines.append(
             f'  {names[node.id]}{opened}"{_mermaid_text(_with_status(node.label, statuses.get(node.id, "")))}"{closed}'
         )

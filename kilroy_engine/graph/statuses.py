@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+"""A JSON value: what context values and details are."""
 
 
 class Status(StrEnum):

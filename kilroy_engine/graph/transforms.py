@@ -9,7 +9,8 @@ from difflib import get_close_matches
 
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.inputs import declared_inputs
-from kilroy_engine.graph.model import CALL_TYPES, Attribute, Edge, Graph, Node
+from kilroy_engine.graph.model import Attribute, Edge, Graph, Node
+from kilroy_engine.graph.node_types import CALL_TYPES
 from kilroy_engine.graph.stylesheet import apply_stylesheet
 from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, PARAMETER_PREFIX
 

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+
+from kilroy_engine.graph.node_types import (
+    AGENT,
+    CALL_TYPES,
+    FAN_IN,
+    HUMAN,
+    MANAGER,
+    NESTED,
+    NODE_TYPES,
+    PARALLEL,
+    TOOL,
+    Model,
+)
 
 
 class Owner(StrEnum):
@@ -37,128 +51,165 @@ class Fidelity(StrEnum):
     SUMMARY_HIGH = "summary:high"
 
 
-NODE_ATTRIBUTES: Mapping[str, Kind] = {
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What is known of an attribute: its values, and which types of node read it.
+
+    ``readers`` is None where every one does. For an attribute of an edge they are the types of the node that the edge leaves;
+    for one of the graph there is no type to tell, and it is None or empty. Empty: nothing reads it, it is accepted because
+    pipelines of other engines have it. A plug-in's handler may read any attribute of its nodes.
+    """
+
+    kind: Kind
+    readers: frozenset[str] | None = None
+
+    @property
+    def without_effect(self) -> bool:
+        """Whether nothing reads it, wherever it is written."""
+        return self.readers is not None and not self.readers
+
+    def is_read_at(self, type_name: str) -> bool:
+        """Whether a node of this type, or an edge that leaves one, reads it."""
+        return self.readers is None or type_name not in NODE_TYPES or type_name in self.readers
+
+
+def _read(kind: Kind, *types: str) -> Meaning:
+    return Meaning(kind, frozenset(types))
+
+
+def _unread(kind: Kind) -> Meaning:
+    return Meaning(kind, frozenset())
+
+
+_TRIED = tuple(row.name for row in NODE_TYPES.values() if not row.runs_once)
+"""Types whose stages are attempts: they have a limit and may be tried again."""
+_WITH_AGENT = tuple(row.name for row in NODE_TYPES.values() if row.model is not Model.NEVER)
+_ONE_WAY = tuple(name for name in NODE_TYPES if name != PARALLEL)
+"""Types that leave by one of their edges. A fan-out takes all of them, whatever they say."""
+
+NODE_ATTRIBUTES: Mapping[str, Meaning] = {
     # Spec 2.6
-    "label": Kind.TEXT,
-    "shape": Kind.TEXT,
-    "type": Kind.TEXT,
-    "prompt": Kind.TEXT,
-    "max_retries": Kind.COUNT,
-    "goal_gate": Kind.BOOLEAN,
-    "retry_target": Kind.TEXT,
-    "fallback_retry_target": Kind.TEXT,
-    "fidelity": Kind.TEXT,
-    "thread_id": Kind.TEXT,
-    "class": Kind.TEXT,
-    "timeout": Kind.DURATION,
-    "llm_model": Kind.TEXT,
-    "llm_provider": Kind.TEXT,
-    "reasoning_effort": Kind.TEXT,
-    "auto_status": Kind.BOOLEAN,
-    "allow_partial": Kind.BOOLEAN,
+    "label": Meaning(Kind.TEXT),
+    "shape": Meaning(Kind.TEXT),
+    "type": Meaning(Kind.TEXT),
+    "prompt": _read(Kind.TEXT, *_WITH_AGENT, TOOL),
+    "max_retries": _read(Kind.COUNT, *_TRIED),
+    "goal_gate": Meaning(Kind.BOOLEAN),
+    "retry_target": Meaning(Kind.TEXT),
+    "fallback_retry_target": Meaning(Kind.TEXT),
+    "fidelity": _read(Kind.TEXT, AGENT),
+    "thread_id": _read(Kind.TEXT, AGENT),
+    "class": Meaning(Kind.TEXT),
+    "timeout": _read(Kind.DURATION, *_TRIED),
+    "llm_model": _read(Kind.TEXT, *_WITH_AGENT),
+    "llm_provider": _read(Kind.TEXT, *_WITH_AGENT),
+    "reasoning_effort": _read(Kind.TEXT, *_WITH_AGENT),
+    "auto_status": _read(Kind.BOOLEAN, AGENT),
+    "allow_partial": _read(Kind.BOOLEAN, *_TRIED),
     # Spec 4: handlers
-    "tool_command": Kind.TEXT,
-    "join_policy": Kind.TEXT,
-    "error_policy": Kind.TEXT,
-    "max_parallel": Kind.POSITIVE,
-    "human.default_choice": Kind.TEXT,
-    "manager.poll_interval": Kind.DURATION,
-    "manager.max_cycles": Kind.POSITIVE,
-    "manager.stop_condition": Kind.TEXT,
-    "manager.actions": Kind.TEXT,
-    "stack.child_dotfile": Kind.TEXT,
-    "stack.child_autostart": Kind.BOOLEAN,
-    "tool_hooks.pre": Kind.TEXT,
-    "tool_hooks.post": Kind.TEXT,
+    "tool_command": _read(Kind.TEXT, TOOL),
+    "join_policy": _read(Kind.TEXT, PARALLEL),
+    "error_policy": _read(Kind.TEXT, PARALLEL),
+    "max_parallel": _read(Kind.POSITIVE, PARALLEL),
+    "human.default_choice": _read(Kind.TEXT, HUMAN),
+    "manager.poll_interval": _read(Kind.DURATION, MANAGER),
+    "manager.max_cycles": _read(Kind.POSITIVE, MANAGER),
+    "manager.stop_condition": _read(Kind.TEXT, MANAGER),
+    "manager.actions": _read(Kind.TEXT, MANAGER),
+    "stack.child_dotfile": _read(Kind.TEXT, MANAGER),
+    "stack.child_autostart": _read(Kind.BOOLEAN, MANAGER),
+    "tool_hooks.pre": _unread(Kind.TEXT),
+    "tool_hooks.post": _unread(Kind.TEXT),
     # Kilroy
-    "prompt_file": Kind.TEXT,
-    "outputs": Kind.TEXT,
-    "inputs": Kind.TEXT,
-    "max_node_visits": Kind.POSITIVE,
-    "max_tokens": Kind.POSITIVE,
-    "max_agent_turns": Kind.POSITIVE,
-    "agent_tool": Kind.TEXT,
-    "agent_mode": Kind.TEXT,
-    "question": Kind.TEXT,
-    "k": Kind.POSITIVE,
-    "quorum_fraction": Kind.NUMBER,
-    "concurrent_id": Kind.TEXT,
-    "escalation_models": Kind.TEXT,
-    "collect_browser_artifacts": Kind.BOOLEAN,
-    "retry.backoff.initial_delay_ms": Kind.COUNT,
-    "retry.backoff.backoff_factor": Kind.NUMBER,
-    "retry.backoff.max_delay_ms": Kind.COUNT,
-    "retry.backoff.jitter": Kind.BOOLEAN,
-    "loop_id": Kind.TEXT,
-    "loop_count": Kind.COUNT,
-    "loop_max": Kind.COUNT,
-    "loop_until_file": Kind.TEXT,
-    "loop_until_file_contains": Kind.TEXT,
-    "loop_while_outcome": Kind.TEXT,
+    "prompt_file": _read(Kind.TEXT, *_WITH_AGENT, TOOL),
+    "outputs": Meaning(Kind.TEXT),
+    "inputs": _unread(Kind.TEXT),
+    "max_node_visits": Meaning(Kind.POSITIVE),
+    "max_tokens": _read(Kind.POSITIVE, *_WITH_AGENT),
+    "max_agent_turns": _unread(Kind.POSITIVE),
+    "agent_tool": _unread(Kind.TEXT),
+    "agent_mode": _unread(Kind.TEXT),
+    "question": _read(Kind.TEXT, HUMAN),
+    "k": _read(Kind.POSITIVE, PARALLEL),
+    "quorum_fraction": _read(Kind.NUMBER, PARALLEL),
+    "concurrent_id": _unread(Kind.TEXT),
+    "escalation_models": _unread(Kind.TEXT),
+    "collect_browser_artifacts": _unread(Kind.BOOLEAN),
+    "retry.backoff.initial_delay_ms": _read(Kind.COUNT, *_TRIED),
+    "retry.backoff.backoff_factor": _read(Kind.NUMBER, *_TRIED),
+    "retry.backoff.max_delay_ms": _read(Kind.COUNT, *_TRIED),
+    "retry.backoff.jitter": _read(Kind.BOOLEAN, *_TRIED),
+    "loop_id": Meaning(Kind.TEXT),
+    "loop_count": Meaning(Kind.COUNT),
+    "loop_max": Meaning(Kind.COUNT),
+    "loop_until_file": Meaning(Kind.TEXT),
+    "loop_until_file_contains": Meaning(Kind.TEXT),
+    "loop_while_outcome": Meaning(Kind.TEXT),
     # ours
-    "retry_policy": Kind.TEXT,
-    "human.timeout": Kind.DURATION,
-    "human.suspend": Kind.BOOLEAN,
-    "merge": Kind.TEXT,
-    "branch_workspace": Kind.TEXT,
-    "branch_copy_max_bytes": Kind.COUNT,
-    "dot_file": Kind.TEXT,
-    "ref": Kind.TEXT,
+    "retry_policy": _read(Kind.TEXT, *_TRIED),
+    "human.timeout": _read(Kind.DURATION, HUMAN),
+    "human.suspend": _unread(Kind.BOOLEAN),
+    "merge": _read(Kind.TEXT, FAN_IN),
+    "branch_workspace": _read(Kind.TEXT, PARALLEL),
+    "branch_copy_max_bytes": _read(Kind.COUNT, PARALLEL, FAN_IN),
+    "dot_file": _read(Kind.TEXT, NESTED),
+    "ref": _read(Kind.TEXT, *CALL_TYPES),
 }
 """Attributes of nodes. Others are kept, for handlers of the pipeline's own and for Graphviz."""
 
 PARAMETER_PREFIX = "param."
 """Attributes ``param.<name>`` of a call node are the arguments of the call; their names are the callee's."""
+PARAMETER = _read(Kind.TEXT, *CALL_TYPES)
 
-EDGE_ATTRIBUTES: Mapping[str, Kind] = {
-    "label": Kind.TEXT,
-    "condition": Kind.TEXT,
-    "weight": Kind.INTEGER,
-    "fidelity": Kind.TEXT,
-    "thread_id": Kind.TEXT,
-    "loop_restart": Kind.BOOLEAN,
+EDGE_ATTRIBUTES: Mapping[str, Meaning] = {
+    "label": Meaning(Kind.TEXT),
+    "condition": _read(Kind.TEXT, *_ONE_WAY),
+    "weight": _read(Kind.INTEGER, *_ONE_WAY),
+    "fidelity": Meaning(Kind.TEXT),
+    "thread_id": Meaning(Kind.TEXT),
+    "loop_restart": _read(Kind.BOOLEAN, *_ONE_WAY),
 }
 """Attributes of edges (Spec 2.7)."""
 
-GRAPH_ATTRIBUTES: Mapping[str, Kind] = {
+GRAPH_ATTRIBUTES: Mapping[str, Meaning] = {
     # Spec 2.5
-    "goal": Kind.TEXT,
-    "label": Kind.TEXT,
-    "model_stylesheet": Kind.TEXT,
-    "default_max_retries": Kind.COUNT,
-    "retry_target": Kind.TEXT,
-    "fallback_retry_target": Kind.TEXT,
-    "default_fidelity": Kind.TEXT,
-    "tool_hooks.pre": Kind.TEXT,
-    "tool_hooks.post": Kind.TEXT,
-    "stack.child_dotfile": Kind.TEXT,
+    "goal": Meaning(Kind.TEXT),
+    "label": Meaning(Kind.TEXT),
+    "model_stylesheet": Meaning(Kind.TEXT),
+    "default_max_retries": Meaning(Kind.COUNT),
+    "retry_target": Meaning(Kind.TEXT),
+    "fallback_retry_target": Meaning(Kind.TEXT),
+    "default_fidelity": Meaning(Kind.TEXT),
+    "tool_hooks.pre": _unread(Kind.TEXT),
+    "tool_hooks.post": _unread(Kind.TEXT),
+    "stack.child_dotfile": Meaning(Kind.TEXT),
     # Spec 8.5
-    "llm_model": Kind.TEXT,
-    "llm_provider": Kind.TEXT,
-    "reasoning_effort": Kind.TEXT,
-    "max_tokens": Kind.POSITIVE,
+    "llm_model": Meaning(Kind.TEXT),
+    "llm_provider": Meaning(Kind.TEXT),
+    "reasoning_effort": Meaning(Kind.TEXT),
+    "max_tokens": Meaning(Kind.POSITIVE),
     # Kilroy
-    "inputs": Kind.TEXT,
-    "outputs": Kind.TEXT,
-    "thread_id": Kind.TEXT,
-    "context_fidelity_default": Kind.TEXT,
-    "context_thread_default": Kind.TEXT,
-    "max_node_visits": Kind.POSITIVE,
-    "max_restarts": Kind.COUNT,
-    "loop_restart_signature_limit": Kind.POSITIVE,
-    "loop_restart_persist_keys": Kind.TEXT,
-    "retries_before_escalation": Kind.COUNT,
-    "provenance_version": Kind.TEXT,
-    "retry.backoff.initial_delay_ms": Kind.COUNT,
-    "retry.backoff.backoff_factor": Kind.NUMBER,
-    "retry.backoff.max_delay_ms": Kind.COUNT,
-    "retry.backoff.jitter": Kind.BOOLEAN,
+    "inputs": Meaning(Kind.TEXT),
+    "outputs": Meaning(Kind.TEXT),
+    "thread_id": Meaning(Kind.TEXT),
+    "context_fidelity_default": Meaning(Kind.TEXT),
+    "context_thread_default": Meaning(Kind.TEXT),
+    "max_node_visits": Meaning(Kind.POSITIVE),
+    "max_restarts": Meaning(Kind.COUNT),
+    "loop_restart_signature_limit": Meaning(Kind.POSITIVE),
+    "loop_restart_persist_keys": Meaning(Kind.TEXT),
+    "retries_before_escalation": _unread(Kind.COUNT),
+    "provenance_version": _unread(Kind.TEXT),
+    "retry.backoff.initial_delay_ms": Meaning(Kind.COUNT),
+    "retry.backoff.backoff_factor": Meaning(Kind.NUMBER),
+    "retry.backoff.max_delay_ms": Meaning(Kind.COUNT),
+    "retry.backoff.jitter": Meaning(Kind.BOOLEAN),
     # ours
-    "retry_policy": Kind.TEXT,
+    "retry_policy": Meaning(Kind.TEXT),
 }
 """Attributes of the whole pipeline."""
 
-ATTRIBUTES: Mapping[Owner, Mapping[str, Kind]] = {
+ATTRIBUTES: Mapping[Owner, Mapping[str, Meaning]] = {
     Owner.GRAPH: GRAPH_ATTRIBUTES,
     Owner.NODE: NODE_ATTRIBUTES,
     Owner.EDGE: EDGE_ATTRIBUTES,
@@ -208,4 +259,3 @@ RETRY_POLICIES: tuple[str, ...] = ("none", "standard", "aggressive", "linear", "
 JOIN_POLICIES: tuple[str, ...] = ("wait_all", "first_success", "k_of_n", "quorum")
 MANAGER_ACTIONS: tuple[str, ...] = ("observe", "wait", "steer")
 ERROR_POLICIES: tuple[str, ...] = ("continue", "fail_fast", "ignore")
-EFFORTS: tuple[str, ...] = ("low", "medium", "high")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from kilroy_engine import stopping
+from kilroy_engine.earlier import names_that_left
 from kilroy_engine.events.base import EventSink, discard_event
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.references import Reference
 from kilroy_engine.processes.output import OutputSink, discard_output
 from kilroy_engine.rundir.stages.branches import BranchRecord
 from kilroy_engine.settings.table import RunSettings
-from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.branch import BranchPlan
 from kilroy_engine.traversal.fanin import FanOutPolicy
 from kilroy_engine.traversal.fidelity import Carried
@@ -48,7 +49,7 @@ class StageRequest:
     settings: RunSettings = field(default_factory=RunSettings)
     carried: Carried = field(default_factory=Carried)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
-    cancellation: Cancellation = field(default_factory=Cancellation)
+    cancellation: stopping.Cancellation = field(default_factory=stopping.Cancellation)
     output: OutputSink = discard_output
     tell: EventSink = discard_event
     guidance: str = ""
@@ -142,3 +143,7 @@ class Handler(Protocol):
     """
 
     def __call__(self, request: StageRequest, /) -> StageResult: ...
+
+
+if not TYPE_CHECKING:
+    __getattr__ = names_that_left(__name__)

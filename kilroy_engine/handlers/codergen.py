@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
+from kilroy_engine.earlier import Usage
 from kilroy_engine.errors import SessionLost
-from kilroy_engine.events import StatusIngestionDecision, WarningGiven
+from kilroy_engine.events import LlmUsage, StatusIngestionDecision, WarningGiven
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
@@ -44,6 +45,8 @@ class CodergenHandler:
             request.tell(WarningGiven(message=f"{node.id}: began a new session: {error}"))
             afresh = replace(request, carried=replace(request.carried, session=""))
             result = agent.run(_task(afresh, contract))
+        for used in result.usage:
+            request.tell(_told(node, used))
         if result.response.strip():
             write_text(request.stage_dir / "response.md", result.response)
         ingestion = ingest_status(contract, request.stage_dir)
@@ -74,6 +77,16 @@ def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
         cancellation=request.cancellation,
         output=request.output,
         tell=request.tell,
+    )
+
+
+def _told(node: Node, used: Usage) -> LlmUsage:
+    return LlmUsage(
+        node_id=node.id,
+        model=used.model,
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cost_usd=used.cost_usd,
     )
 
 

@@ -74,19 +74,6 @@ def approve(ask: Ask) -> Outcome:
     return answer_outcome(ask.choices[0], notes="human gate auto-approved")
 
 
-def timeout_outcome(ask: Ask) -> Outcome:
-    """What a gate comes to when nobody answered in time: its default choice, else ``retry`` (Spec 6.5)."""
-    choice = choose(ask, ask.default_choice)
-    if choice is None:
-        return Outcome(Status.RETRY, failure_reason="human gate timeout, no default")
-    return answer_outcome(choice, notes="human gate timeout, used default choice")
-
-
-def skipped_outcome() -> Outcome:
-    """What a gate comes to when the person declines to answer (Spec 4.6)."""
-    return failure("human gate skipped interaction")
-
-
 def _accelerator(label: str) -> str:
     """The key that a label suggests: ``[Y] Yes``, ``Y) Yes``, ``Y - Yes``, else its first character (Spec 4.6)."""
     match = _ACCELERATOR.match(label)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from kilroy_engine.agents.base import Agent, AgentRequest
+from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import ConditionSyntaxError
 from kilroy_engine.graph.children import child_file, starts_child
 from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.asking import ask
 from kilroy_engine.handlers.base import StageRequest, Supervise
-from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 
@@ -60,21 +60,7 @@ def _own_words(request: StageRequest, facts: ChildFacts) -> str:
 def _agents_words(request: StageRequest, agent: Agent, facts: ChildFacts) -> str:
     """What the agent answers to the node's prompt and to what is seen."""
     prompt = f"{observation(facts)}\n\n{request.node.prompt.strip()}\n\n{_HOW_TO_ANSWER}"
-    write_text(request.stage_dir / "prompt.md", prompt)
-    result = agent.run(
-        AgentRequest(
-            node=request.node,
-            prompt=prompt,
-            stage_dir=request.stage_dir,
-            work_dir=request.work_dir,
-            environment=dict(request.environment),
-            timeout_s=request.timeout_s,
-            cancellation=request.cancellation,
-            output=request.output,
-        )
-    )
-    write_text(request.stage_dir / "response.md", result.response)
-    return result.response
+    return ask(agent, request, prompt).response
 
 
 def observation(facts: ChildFacts) -> str:

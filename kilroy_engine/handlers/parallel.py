@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kilroy_engine.agents.base import Agent, AgentRequest
+from kilroy_engine.agents.base import Agent
 from kilroy_engine.graph.attributes import read_int
 from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.asking import ask
 from kilroy_engine.handlers.base import FanIn, FanOut, StageRequest
 from kilroy_engine.rundir.files.artifacts import whole_value
-from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.rundir.stages.branches import BranchRecord, read_shown
 from kilroy_engine.traversal.branch import branch_plan
 from kilroy_engine.traversal.fanin import RESULTS_KEY, FanOutPolicy, all_failed, winner
@@ -65,28 +65,14 @@ class FanInHandler:
         if agent is None:
             return best, ""
         candidates = {result.branch_key: result for result in results if result.outcome.status != Status.FAIL}
-        answer = _ask(agent, request, list(candidates.values()))
+        answer = _ask_to_rank(agent, request, list(candidates.values()))
         key = next((word for word in answer if word in candidates), "")
         return (candidates[key], ", chosen by the agent") if key else (best, ", the agent named none of the branches")
 
 
-def _ask(agent: Agent, request: StageRequest, candidates: Sequence[BranchRecord]) -> list[str]:
+def _ask_to_rank(agent: Agent, request: StageRequest, candidates: Sequence[BranchRecord]) -> list[str]:
     """What the agent may have meant by its answer, best first: its preferred label, the lines of its response from the end."""
-    prompt = ranking_prompt(request.node, candidates)
-    write_text(request.stage_dir / "prompt.md", prompt)
-    result = agent.run(
-        AgentRequest(
-            node=request.node,
-            prompt=prompt,
-            stage_dir=request.stage_dir,
-            work_dir=request.work_dir,
-            environment=dict(request.environment),
-            timeout_s=request.timeout_s,
-            cancellation=request.cancellation,
-            output=request.output,
-        )
-    )
-    write_text(request.stage_dir / "response.md", result.response)
+    result = ask(agent, request, ranking_prompt(request.node, candidates))
     label = [result.outcome.preferred_label] if result.outcome else []
     return [*label, *(line.strip(" `*.\"'") for line in reversed(result.response.splitlines()) if line.strip())]
 

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib import import_module
 from typing import cast
 
 from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import UnknownHandler
-from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
 from kilroy_engine.graph.model import Node
-from kilroy_engine.handlers import markers
+from kilroy_engine.graph.node_types import NODE_TYPES, NodeType
 from kilroy_engine.handlers.base import Handler
-from kilroy_engine.handlers.codergen import CodergenHandler
-from kilroy_engine.handlers.human import wait_human
-from kilroy_engine.handlers.manager import ManagerHandler, run_pipeline
 from kilroy_engine.handlers.node_types import ENTRY_POINTS, known_types
-from kilroy_engine.handlers.parallel import FanInHandler, fan_out
-from kilroy_engine.handlers.prefect_call import call_prefect
-from kilroy_engine.handlers.tool import run_tool
 from kilroy_engine.plugins import distribution_of, plugins
-
-_BUILT_IN: dict[str, Handler] = {
-    "start": markers.start,
-    "exit": markers.exit,
-    "conditional": markers.conditional,
-    LOOP_BEGIN: markers.loop_begin,
-    LOOP_END: markers.loop_end,
-    "tool": run_tool,
-    "wait.human": wait_human,
-    "parallel": fan_out,
-    "pipeline": run_pipeline,
-    "prefect.task": call_prefect,
-    "prefect.flow": call_prefect,
-}
-_AGENT_TYPE = "codergen"
 
 
 def no_agent(node: Node) -> Agent | None:
@@ -48,12 +27,7 @@ class HandlerRegistry:
 
     def __init__(self, agent_for: Callable[[Node], Agent | None] = no_agent) -> None:
         self._agent_for = agent_for
-        self._handlers: dict[str, Handler] = {
-            **_BUILT_IN,
-            _AGENT_TYPE: CodergenHandler(agent_for),
-            "parallel.fan_in": FanInHandler(agent_for),
-            "stack.manager_loop": ManagerHandler(agent_for),
-        }
+        self._handlers = {row.name: _built_in(row, agent_for) for row in NODE_TYPES.values() if row.served}
 
     def __reduce__(self) -> tuple[type[HandlerRegistry], tuple[Callable[[Node], Agent | None]]]:
         return HandlerRegistry, (self._agent_for,)
@@ -68,6 +42,13 @@ class HandlerRegistry:
         if handler is None:
             handler = self._handlers[node.type] = _load(node)
         return handler
+
+
+def _built_in(row: NodeType, agent_for: Callable[[Node], Agent | None]) -> Handler:
+    """The handler that a row of the table names. A class is one that needs an agent for some of its nodes."""
+    module, _, name = row.handler.partition(":")
+    found: object = getattr(import_module(f"kilroy_engine.handlers.{module}"), name)
+    return cast("Handler", found(agent_for) if isinstance(found, type) else found)
 
 
 def _load(node: Node) -> Handler:
@@ -87,7 +68,7 @@ def _load(node: Node) -> Handler:
 
 
 def _unknown(node: Node) -> str:
-    known = sorted(known_types())
+    known = sorted(name for name in known_types() if name not in NODE_TYPES or NODE_TYPES[name].served)
     near = get_close_matches(node.type, known, n=1)
     rest = f'did you mean "{near[0]}"?' if near else f"known types are {', '.join(known)}"
     return f'node "{node.id}": no handler for type "{node.type}"; {rest}'

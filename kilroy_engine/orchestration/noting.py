@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
 import time
@@ -15,6 +14,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from kilroy_engine.threads import start_thread
 
 Request: TypeAlias = Callable[[SyncPrefectClient], object]
 """The requests that note something. They are made again as a whole where the server did not take one of them."""
@@ -36,8 +37,7 @@ def note(flow_run_id: UUID, what: str, request: Request) -> None:
     if made.attempt():
         return
     _open.add(made)
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(made.try_on,), name="kilroy-notes", daemon=True).start()
+    start_thread(made.try_on, name="kilroy-notes")
 
 
 def insist(flow_run_id: UUID) -> None:

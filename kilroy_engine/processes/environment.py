@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kilroy_engine.traversal.artifact import read_reference
 from kilroy_engine.traversal.outcome import Json
+from kilroy_engine.workspace.git_command import GIT_FROM_AROUND
 
 _NOT_INHERITED = frozenset(
     {
@@ -27,15 +28,8 @@ _NOT_INHERITED = frozenset(
         "KILROY_DATA_DIR",
         "KILROY_PREDECESSOR_NODE",
         "KILROY_PREDECESSOR_OUTCOME",
-        # Set while a git hook runs the engine: with them a stage's git would write to the user's repository and index.
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-        "GIT_COMMON_DIR",
-        "GIT_OBJECT_DIRECTORY",
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-        "GIT_PREFIX",
-        "GIT_NAMESPACE",
+        # With them a stage's git would write to the user's repository and index.
+        *GIT_FROM_AROUND,
     }
 )
 _NOT_IN_A_NAME = re.compile(r"[^A-Z0-9_]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kilroy_engine.graph.model import Node
+from kilroy_engine.rundir.ending.outputs import declared_outputs
 from kilroy_engine.rundir.files.inside import path_inside
 
 
@@ -13,8 +14,7 @@ def missing_outputs(node: Node, work_dir: Path) -> tuple[str, ...]:
 
     A path that leads out of ``work_dir`` counts as missing.
     """
-    declared = (part.strip() for part in node.text("outputs").split(","))
-    return tuple(path for path in declared if path and not _is_there(work_dir, path))
+    return tuple(path for path in declared_outputs(node.text("outputs")) if not _is_there(work_dir, path))
 
 
 def _is_there(root: Path, path: str) -> bool:

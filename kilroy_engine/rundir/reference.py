@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from kilroy_engine.events import CATALOG, OWN_EVENTS, Event
 from kilroy_engine.limits import TABLE
+from kilroy_engine.markdown import table
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import CancelRequest, Conclusion, FinalOutcome, Manifest, Record, RunLockRecord
 from kilroy_engine.rundir.stages.children import SupervisorRecord
@@ -50,20 +51,18 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 def event_parts() -> dict[str, str]:
     """Parts of ``events.md``: an overview and the chapters."""
     links = {chapter: [f"[`{kind.event}`](#{kind.event})" for kind in kinds] for chapter, kinds in CATALOG.items()}
-    overview = "\n".join(f"| {chapter} | {', '.join(events)} |" for chapter, events in links.items())
+    overview = table(("about", "events"), ((chapter, ", ".join(events)) for chapter, events in links.items()))
     chapters = "\n\n".join(
         f"## {chapter}\n\n" + "\n\n".join(_event(kind) for kind in kinds) for chapter, kinds in CATALOG.items()
     )
-    return {"overview": f"| about | events |\n|---|---|\n{overview}", "chapters": chapters}
+    return {"overview": overview, "chapters": chapters}
 
 
 def directory_parts() -> dict[str, str]:
     """Parts of ``run-directory.md``: the files, how much of them is read, and the keys of the records."""
-    files = "\n".join(f"| {name} | {text} |" for name, text in _files())
-    limits = "\n".join(f"| {what} | {limit} |" for what, limit in TABLE)
     return {
-        "files": f"| file | what it is |\n|---|---|\n{files}",
-        "limits": f"| of | at most |\n|---|---|\n{limits}",
+        "files": table(("file", "what it is"), _files()),
+        "limits": table(("of", "at most"), TABLE),
         "records": "\n\n".join(_record(kind) for kind in _RECORDS),
     }
 
@@ -82,7 +81,7 @@ def _event(kind: type[Event]) -> str:
     hints = typing.get_type_hints(kind, include_extras=True)
     rows = [_row(field.name, hints[field.name]) for field in dataclasses.fields(kind)]
     mark = "\n\n*Not in Kilroy.*" if kind.event in OWN_EVENTS else ""
-    return f"### `{kind.event}`\n\n{_paragraph(kind)}{mark}\n\n{_table(rows)}"
+    return f"### `{kind.event}`\n\n{_paragraph(kind)}{mark}\n\n{_keys(rows)}"
 
 
 def _row(name: str, hint: object) -> tuple[str, str, str]:
@@ -101,12 +100,11 @@ def _record(kind: type[BaseModel]) -> str:
         rows.append((name, f"{shown}, optional" if name in optional else shown, str(field.description)))
     if issubclass(kind, Record) and kind.sort_keys:
         rows.sort()
-    return f"### {title}\n\n{text[0].upper()}{text[1:]}\n\n{_table(rows)}"
+    return f"### {title}\n\n{text[0].upper()}{text[1:]}\n\n{_keys(rows)}"
 
 
-def _table(rows: Sequence[tuple[str, str, str]]) -> str:
-    lines = [f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in rows]
-    return "\n".join(["| key | type | meaning |", "|---|---|---|", *lines])
+def _keys(rows: Sequence[tuple[str, str, str]]) -> str:
+    return table(("key", "type", "meaning"), ((f"`{name}`", kind, meaning) for name, kind, meaning in rows))
 
 
 def _paragraph(kind: type) -> str:

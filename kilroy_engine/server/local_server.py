@@ -11,29 +11,26 @@ Below the state directory each Prefect version has a directory with ``server.jso
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
 from kilroy_engine.errors import ServerError
+from kilroy_engine.locks import locked
 from kilroy_engine.server.database import block_types_are_shipped, seed_database
 from kilroy_engine.server.record import IDENTITY_PATH, LOOPBACK, ServerAnswer, ServerPaths, ServerRecord, ask
+from kilroy_engine.threads import start_thread
 
 START_TIMEOUT_S = 90.0  # a first start without a template, on a slow disk
 DRAIN_TIMEOUT_S = 60.0  # for ten thousand events; the server writes about 180 a second
@@ -55,9 +52,6 @@ class LocalServer:
     ui_url: str
     pid: int
     started: bool
-
-    def flow_run_page(self, flow_run_id: object) -> str:
-        return f"{self.ui_url}/runs/flow-run/{flow_run_id}"
 
 
 @dataclass(frozen=True)
@@ -106,9 +100,10 @@ class ServerStart:
         paths = self._paths
         try:
             paths.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _lock(paths.lock) as lock_fd:
+            lock_fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+            with locked(lock_fd) as mine:
                 # Asked again under the lock: somebody may have been faster, and not every network file system shares locks.
-                if lock_fd is not None and not self._take_if_ready(_ASK_TIMEOUT_S):
+                if mine and not self._take_if_ready(_ASK_TIMEOUT_S):
                     self._process = _launch(paths, lock_fd)
                     self._on_status(f"Starting a local Prefect server (log: {paths.log})")
         except (OSError, psutil.Error) as error:
@@ -196,33 +191,6 @@ def client_environment(server: LocalServer) -> dict[str, str]:
     return {"PREFECT_API_URL": server.api_url, "PREFECT_UI_URL": server.ui_url}
 
 
-def wait_until_recorded(api_url: str, flow_run_id: object, expected: int, timeout_s: float) -> bool:
-    """Waits until a local server has recorded ``expected`` finished task runs of a flow run; False if it has not by then.
-
-    A flow run ends before the server has written its last task runs. Only for a server on this machine that is to be stopped
-    or that dies with its container; others need no waiting.
-    """
-    address = urlsplit(api_url)
-    ended = {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}
-    query = json.dumps({"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "task_runs": {"state": ended}})
-    deadline = time.monotonic() + timeout_s
-    while True:
-        connection = HTTPConnection(address.hostname or LOOPBACK, address.port, timeout=_ASK_TIMEOUT_S)
-        try:
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", f"{address.path}/task_runs/count", query, headers)
-            response = connection.getresponse()
-            if response.status == 200 and json.loads(response.read()) >= expected:
-                return True
-        except (OSError, HTTPException, ValueError):
-            pass  # a busy SQLite server refuses a request now and then: asked again until the deadline
-        finally:
-            connection.close()
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_S * 5)
-
-
 def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
     """Starts the process with the lock and a listening socket as its inheritance, and writes ``server.json``."""
     prefect_version = version("prefect")
@@ -253,7 +221,7 @@ def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
             pass_fds=(listening.fileno(), lock_fd),
         )
     # Reaps the process if it ends before this one, and keeps its exit code.
-    threading.Thread(target=process.wait, name="kilroy-server-reaper", daemon=True).start()
+    start_thread(process.wait, name="kilroy-server-reaper")
     try:
         record = ServerRecord.of_process(
             process.pid, instance=instance, port=port, prefect_version=prefect_version, database=paths.database
@@ -318,21 +286,6 @@ def _listen(preferred_port: int) -> socket.socket:
             if port == 0:
                 raise
     raise AssertionError("the loop either returns or raises")
-
-
-@contextmanager
-def _lock(path: Path) -> Generator[int | None]:
-    """The lock's file descriptor if it is free, else None. A process that inherited the descriptor keeps the lock."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield fd
-    finally:
-        os.close(fd)  # not LOCK_UN: that would take the lock from the server too
 
 
 def _tail(log: Path) -> str:

@@ -38,8 +38,9 @@ class Inherited(Enum):
 class Setting:
     """One setting, or one option of a single start.
 
-    What is not said follows from the field's name, here ``stage_timeout_s``: the form and the flow's ``options`` have
-    ``stage_timeout``, the command has ``--stage-timeout``, the environment ``KILROY_STAGE_TIMEOUT``.
+    Names follow from the field's, here ``stage_timeout_s``: the form and the flow's ``options`` have ``stage_timeout``, the
+    command has ``--stage-timeout``, the environment ``KILROY_STAGE_TIMEOUT``, unless ``option``, ``flag`` or ``environment``
+    say why not. What is no option has no flag.
 
     ``title`` is shown by the form, ``meaning`` by the form, the command's help and the reference page. ``key`` is the dotted
     key of ``run.yaml`` and of ``run_config.json``; empty: the name that the form has. ``unoffered`` are words of a choice that
@@ -50,9 +51,9 @@ class Setting:
     meaning: str
     topic: Topic
     key: str = ""
-    option: str | LeftOut = ""
-    flag: str | LeftOut = ""
-    environment: str | LeftOut = ""
+    option: LeftOut | None = None
+    flag: LeftOut | None = None
+    environment: LeftOut | None = None
     unoffered: tuple[str, ...] = ()
     in_child: object = Inherited.FROM_RUN
 
@@ -66,7 +67,8 @@ class NoSetting:
 
 @dataclass(frozen=True)
 class Row:
-    """A field of the table with everything that follows from it. Names are empty where the setting cannot be given."""
+    """A field of the table with everything that follows from it. ``option``, ``flag`` and ``environment`` are empty where the
+    setting cannot be given; ``parameter`` and ``flag_shown`` are then what is there instead, if anything is."""
 
     name: str
     setting: Setting
@@ -84,8 +86,13 @@ class Row:
 
     @property
     def parameter(self) -> str:
-        """What messages call it when it is given with the run."""
-        return self.option or _instead(self.setting.option) or self.name
+        """The parameter of the flow, or of its ``options``."""
+        return self.option or _instead(self.setting.option)
+
+    @property
+    def flag_shown(self) -> str:
+        """The option of ``kilroy run`` that says it."""
+        return self.flag or _instead(self.setting.flag)
 
     @property
     def default_text(self) -> str:
@@ -96,12 +103,13 @@ class Row:
             case bool():
                 return "on" if self.default else "off"
             case float():
-                return next(f"{self.default / size:g}{unit}" for unit, size in _UNITS if self.default % size == 0)
+                units = (f"{self.default / size:g}{unit}" for unit, size in _UNITS if self.default % size == 0)
+                return next(units, f"{self.default:g}s")
             case _:
                 return str(self.default or "")
 
 
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1), ("ms", 0.001))
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
 def rows_of(table: type) -> tuple[Row, ...]:
@@ -129,15 +137,15 @@ def _rows(of_table: tuple[Field[Any], ...], hints: dict[str, Any]) -> Iterator[R
 def _row(field: Field[Any], setting: Setting, kind: Kind) -> Row:
     default = field.default if field.default_factory is MISSING else field.default_factory()
     name = field.name.removesuffix("_s") if kind.milliseconds else field.name
-    option = _named(setting.option, name)
+    option = "" if setting.option else name
     row = Row(
         name=field.name,
         setting=setting,
         kind=kind,
         default=default,
         option=option,
-        flag=_named(setting.flag, f"--{name.replace('_', '-')}") if option else "",
-        environment=_named(setting.environment, f"KILROY_{name.upper()}"),
+        flag="" if setting.flag or not option else f"--{name.replace('_', '-')}",
+        environment="" if setting.environment else f"KILROY_{name.upper()}",
         key=setting.key or name,
     )
     if row.option and kind.form is None:
@@ -147,9 +155,5 @@ def _row(field: Field[Any], setting: Setting, kind: Kind) -> Row:
     return row
 
 
-def _named(said: str | LeftOut, follows: str) -> str:
-    return "" if isinstance(said, LeftOut) else said or follows
-
-
-def _instead(said: str | LeftOut) -> str:
-    return said.instead if isinstance(said, LeftOut) else ""
+def _instead(left_out: LeftOut | None) -> str:
+    return left_out.instead if left_out else ""

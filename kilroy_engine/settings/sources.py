@@ -12,17 +12,15 @@ from kilroy_engine.errors import InvalidInput
 from kilroy_engine.settings.setting import Row, Topic
 from kilroy_engine.settings.table import SETTINGS, RunSettings
 
-_NOTHING: Mapping[str, object] = {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What the sources hold, the first of them first: ``given`` with the run, by option; the environment; a file, by dotted
+    """What the sources hold, the first of them first: ``given`` with the run, by parameter; the environment; a file, by dotted
     key. ``kept_in`` is the file's name for messages."""
 
-    given: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    given: Mapping[str, object] = field(default_factory=dict[str, object])
     environ: Mapping[str, str] = field(default_factory=dict[str, str])
-    kept: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    kept: Mapping[str, object] = field(default_factory=dict[str, object])
     kept_in: str = ""
 
 

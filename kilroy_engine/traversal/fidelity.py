@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kilroy_engine.graph.model import Edge, Graph, Node
+from kilroy_engine.graph.node_types import AGENT
 from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.state import RunState, Visit
-
-AGENT_TYPE = "codergen"
-"""The node type whose stages are given something; all others work without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def carried_into(graph: Graph, state: RunState, visit: Visit) -> Carried:
 
 def remember(graph: Graph, state: RunState, visit: Visit, outcome: Outcome) -> RunState:
     """``state`` with what later stages and a resume need to know of this one: mode, thread, and the agent's session."""
-    if graph.nodes[visit.node_id].type != AGENT_TYPE:
+    if graph.nodes[visit.node_id].type != AGENT:
         return replace(state, last_fidelity="", last_thread_key="")
     carried = carried_into(graph, state, visit)
     sessions = state.sessions

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import CONDITIONAL, START, runs_once
 from kilroy_engine.traversal.breakers import count_failure, without_node
 from kilroy_engine.traversal.failure import classify
 from kilroy_engine.traversal.fidelity import remember
 from kilroy_engine.traversal.loops import count_round
 from kilroy_engine.traversal.outcome import Json, Outcome
-from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES
 from kilroy_engine.traversal.state import RunState, Visit
 
 CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failure_class"})
@@ -19,8 +19,6 @@ CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failu
 
 DOSSIER_KEYS = "context.failure_dossier."
 """Beginning of the context keys that tell where the latest failure is described. A later success empties them (Kilroy)."""
-
-_UNCOUNTED_TYPES = SINGLE_EXECUTION_TYPES - {"start"}
 
 
 def initial_state(graph: Graph, *, run_id: str, inputs: Mapping[str, str], base_sha: str = "") -> RunState:
@@ -63,7 +61,7 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome)
     keys of ``CARRIED_KEYS`` stay as they are. Where a loop ends at the node, one more of its iterations is over.
     """
     node = graph.nodes[visit.node_id]
-    carries = node.type == "conditional" and outcome.succeeded and state.routing_outcome is not None
+    carries = node.type == CONDITIONAL and outcome.succeeded and state.routing_outcome is not None
     routing = _carried(state.routing_outcome) if carries else outcome
     mended = routing is not None and routing.succeeded
     after = replace(
@@ -71,7 +69,7 @@ def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome)
         context=_context_after(state, outcome, carries=carries),
         completed=(*state.completed, node.id),
         outcomes={**state.outcomes, node.id: outcome},
-        retries=state.retries if node.type in _UNCOUNTED_TYPES else _retries_after(state, node.id, outcome),
+        retries=_retries_after(state, node, outcome),
         failure_signatures=count_failure(state, node.id, outcome),
         restart_signatures=without_node(state.restart_signatures, node.id) if mended else state.restart_signatures,
         routing_outcome=routing,
@@ -99,6 +97,10 @@ def _carried(outcome: Outcome | None) -> Outcome | None:
     return outcome.with_updates(suggested_next_ids=()) if outcome else None
 
 
-def _retries_after(state: RunState, node_id: str, outcome: Outcome) -> Mapping[str, int]:
-    """Retry counters in Kilroy's way: 0 after a success, the number spent after a failure, no entry before either."""
-    return {**state.retries, node_id: outcome.retries} if outcome.succeeded or outcome.retries else state.retries
+def _retries_after(state: RunState, node: Node, outcome: Outcome) -> Mapping[str, int]:
+    """Retry counters in Kilroy's way: 0 after a success, the number spent after a failure, no entry before either.
+
+    Of the nodes that run once, only the start has one.
+    """
+    counted = node.type == START or not runs_once(node.type)
+    return {**state.retries, node.id: outcome.retries} if counted and (outcome.succeeded or outcome.retries) else state.retries

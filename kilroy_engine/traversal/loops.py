@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from kilroy_engine.events.routing import LoopIteration, LoopTerminated
-from kilroy_engine.graph.loops import LOOP_END, Loop, loop_at
+from kilroy_engine.graph.loops import Loop, loop_at
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import LOOP_END
 from kilroy_engine.graph.statuses import Status, read_status
 from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import LoopRound, RunState, Turn

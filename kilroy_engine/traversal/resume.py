@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.node_types import CONDITIONAL
 from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.traversal.breakers import without_failures
 from kilroy_engine.traversal.loops import without_exceeded_loop
@@ -50,7 +51,7 @@ def _failed_stage(graph: Graph, saved: RunState, node_id: str) -> str:
     handed_on = saved.routing_outcome is not None and saved.routing_outcome.failed and node_id == saved.last_node
     if not handed_on:
         return node_id
-    stages = (done for done in reversed(saved.completed) if done in graph.nodes and graph.nodes[done].type != "conditional")
+    stages = (done for done in reversed(saved.completed) if done in graph.nodes and graph.nodes[done].type != CONDITIONAL)
     return next(stages, node_id)
 
 

@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from kilroy_engine.graph.attributes import read_bool, read_int
-from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import TOOL, runs_once
 from kilroy_engine.traversal.failure import FailureClass, classify
 from kilroy_engine.traversal.outcome import Outcome, Status
 
 RETRIES_EXCEEDED = "max retries exceeded"
 PARTIAL_ACCEPTED = "retries exhausted, partial accepted"
 
-SINGLE_EXECUTION_TYPES = frozenset({"start", "exit", "conditional", LOOP_BEGIN, LOOP_END})
 RETRYABLE_CLASSES = frozenset({FailureClass.TRANSIENT_INFRA, FailureClass.BUDGET_EXHAUSTED, FailureClass.COMPILATION_LOOP})
 _LARGEST_DIGEST = 2**64 - 1
 
@@ -94,7 +93,7 @@ def judge(graph: Graph, node: Node, outcome: Outcome, *, attempt: int, accepts_p
 
     Without ``accepts_partial`` an exhausted stage has failed whatever its ``allow_partial`` says: there is no work to accept.
     """
-    if not outcome.failed or node.type in SINGLE_EXECUTION_TYPES:
+    if not outcome.failed or runs_once(node.type):
         return Settled(_classified(outcome))
     kind = classify(outcome)
     attempts = retry_policy(graph, node).max_attempts
@@ -111,7 +110,7 @@ def judge(graph: Graph, node: Node, outcome: Outcome, *, attempt: int, accepts_p
 def _retryable(node: Node, outcome: Outcome, kind: str) -> bool:
     if kind in {FailureClass.CANCELED, FailureClass.QUOTA_EXHAUSTED}:
         return False
-    if outcome.status == Status.RETRY or node.type == "tool":
+    if outcome.status == Status.RETRY or node.type == TOOL:
         return True
     return not outcome.verdict and kind in RETRYABLE_CLASSES
 
@@ -128,7 +127,7 @@ def _exhausted(node: Node, outcome: Outcome, *, attempt: int, accepts_partial: b
             failure_class="",
         )
     # A tool that was tried to the end failed for its own reason; so did anything that was tried only once by order.
-    own_reason = outcome.status == Status.FAIL and (node.type == "tool" or attempt == 1)
+    own_reason = outcome.status == Status.FAIL and (node.type == TOOL or attempt == 1)
     reason = outcome.failure_reason.strip()
     if not own_reason or not reason:
         reason = f"{RETRIES_EXCEEDED}: {reason}" if reason else RETRIES_EXCEEDED

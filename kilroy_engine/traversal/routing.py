@@ -9,13 +9,13 @@ from kilroy_engine.events.base import Event
 from kilroy_engine.events.routing import EdgeConditionEvaluated, EdgeSelected, NoMatchingFailEdgeFallback
 from kilroy_engine.graph.conditions import evaluate, parse_condition
 from kilroy_engine.graph.model import Edge, Graph, Node
+from kilroy_engine.graph.node_types import FAN_IN
 from kilroy_engine.traversal.goals import stage_retry_target
 from kilroy_engine.traversal.outcome import Json, Outcome
 
 JUMP = -1
 """``Edge.index`` of the edge that stands for a jump to a retry target: no edge of the file."""
 
-FAN_IN = "parallel.fan_in"
 
 _ACCELERATOR = re.compile(r"(?:\[.\]\s*|.\)\s+|.\s+-\s+)(?=\S)")
 

@@ -12,6 +12,7 @@ from kilroy_engine.events.routing import GoalGateRetry, NoMatchingFailEdgeFallba
 from kilroy_engine.events.stage import DeterministicFailureCycleBreaker
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import PARALLEL
 from kilroy_engine.traversal.breakers import failure_cycle_check, failure_cycle_reason, stuck_cycle, stuck_cycle_reason
 from kilroy_engine.traversal.fold import apply_outcome, enter
 from kilroy_engine.traversal.goals import gate_retry_target, stage_retry_target, unsatisfied_gates
@@ -21,7 +22,6 @@ from kilroy_engine.traversal.restarts import one_line, restart_over
 from kilroy_engine.traversal.routing import JUMP, select_edge
 from kilroy_engine.traversal.state import Finish, Restart, RunState, Step, Turn, Visit
 
-PARALLEL = "parallel"
 JOIN_NODE_KEY = "parallel.join_node"
 
 

@@ -7,8 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.rundir.files.copies import size_bytes
 from kilroy_engine.workspace.base import Workspace
-from kilroy_engine.workspace.copying import copy_entries, copy_folder, mirror_folder, size_bytes
+from kilroy_engine.workspace.copying import copy_entries, copy_folder, mirror_folder
 from kilroy_engine.workspace.git_command import run_git
 from kilroy_engine.workspace.git_refs import ref_part
 from kilroy_engine.workspace.git_worktree import GitWorkspace

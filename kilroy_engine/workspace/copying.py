@@ -9,22 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kilroy_engine.errors import RunDirectoryError, WorkspaceError
-from kilroy_engine.rundir.files.copies import copy_file, copy_tree
+from kilroy_engine.rundir.files.copies import copy_file, copy_tree, size_bytes
 from kilroy_engine.rundir.files.inside import make_folders
 
 DEFAULT_COPY_MAX_BYTES = 1 << 30
-
-
-def size_bytes(paths: Iterable[Path]) -> int:
-    """Bytes in files and folders, links not followed. What goes away meanwhile counts nothing."""
-    total = 0
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            for folder, _, names in os.walk(path):
-                total += sum(_size(Path(folder, name)) for name in names)
-        else:
-            total += _size(path)
-    return total
 
 
 def copy_folder(source: Path, target: Path, *, max_bytes: int) -> None:
@@ -109,10 +97,3 @@ def _same_file(entry: os.DirEntry[str], there: Path) -> bool:
     except FileNotFoundError:
         return False
     return (before.st_size, before.st_mtime_ns, before.st_mode) == (after.st_size, after.st_mtime_ns, after.st_mode)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0

@@ -25,7 +25,7 @@ _BUSY = re.compile(
 )
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 # Set while a git hook runs the engine. They outrank the folder that a command is run in, index and all.
-_INHERITED = (
+GIT_FROM_AROUND = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -107,7 +107,7 @@ def git_command(folder: Path, *arguments: str, hooks: bool = False) -> list[str]
 
 def git_environment(folder: Path, *, upwards: bool = False) -> dict[str, str]:
     """The environment of a git process in ``folder``: English messages, no questions, nothing of a git around the engine."""
-    environment = {name: value for name, value in os.environ.items() if name not in _INHERITED}
+    environment = {name: value for name, value in os.environ.items() if name not in GIT_FROM_AROUND}
     environment.update({"LANGUAGE": "C", "GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never"})
     if not upwards:
         environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import stat
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilroy_engine.errors import WorkspaceError
+from kilroy_engine.locks import lock
 from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.traversal.outcome import FinalStatus
 from kilroy_engine.workspace.base import (
@@ -416,7 +416,7 @@ def _repository_lock(repo_path: Path) -> Generator[None]:
     descriptor = os.open(common_folder(repo_path), os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
         except OSError:
             pass  # a network file system without such locks: what remains is to try again when git finds a lock
         yield

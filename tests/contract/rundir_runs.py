@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from starts import open_start
+
 from kilroy_engine.events import Event, GitPushOk, GitPushStart, RunStarted
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.ending.closing import Limits
 from kilroy_engine.rundir.ending.finalize import end_run, owner_for
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome, Manifest
 from kilroy_engine.rundir.stream.progress import read_events
@@ -65,7 +67,8 @@ def finalize_from_disk(path: Path, flow_run_id: str = "flow-1") -> FinalOutcome:
 def run_elsewhere(function: str, *arguments: str, failpoint: str = "") -> int:
     """Calls a function of this module in a process of its own; its exit code, -9 when a failpoint killed it."""
     code = f"import sys; import rundir_runs as r; r.{function}(*sys.argv[1:])"
-    environ = {**os.environ, "KILROY_FAILPOINT": failpoint, "PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    environ = {**os.environ, "KILROY_FAILPOINT": failpoint, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
     result = subprocess.run([sys.executable, "-c", code, *arguments], env=environ, capture_output=True, check=False, timeout=60)
     if result.returncode not in (0, -9):
         raise AssertionError(result.stderr.decode())

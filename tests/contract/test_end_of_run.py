@@ -19,13 +19,13 @@ from rundir_runs import (
     run_elsewhere,
     terminal_lines,
 )
+from starts import open_start
 
 from kilroy_engine.errors import RunAlreadyFinished, RunAlreadyOwned, RunDirectoryError, RunEnded, RunSuperseded, StopKind
 from kilroy_engine.events import RunCompleted, StageHeartbeat
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.ending.cancel import request_cancel
 from kilroy_engine.rundir.ending.finalize import end_of, end_run, finalize_run
-from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from starts import open_start
 
 from kilroy_engine.cli.main import main
 from kilroy_engine.events import RunStarted
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.ending.finalize import end_run
-from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.checkpoint import save_checkpoint
 from kilroy_engine.rundir.files.layout import RunDirectory

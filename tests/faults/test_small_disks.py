@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from starts import open_start
 
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events import RunStarted, StageHeartbeat
 from kilroy_engine.rundir.ending.finalize import end_run
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome
 from kilroy_engine.rundir.stream.progress import read_events

@@ -15,11 +15,11 @@ KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
 ENTRY_POINTS = """
 [kilroy_engine.handlers]
 acme.shout = acme_nodes:shout
+acme.load = acme_nodes:load
 acme.broken = acme_nodes:absent
 """
 MODULE = """
-from kilroy_engine.handlers.base import StageRequest
-from kilroy_engine.traversal.outcome import Outcome, failure, success
+from kilroy_engine import CallPrefect, ObjectReference, Outcome, StageRequest, failure, success
 
 
 def shout(request: StageRequest, /) -> Outcome:
@@ -29,14 +29,27 @@ def shout(request: StageRequest, /) -> Outcome:
     (request.work_dir / "shout.txt").write_text(text.upper())
     request.output("stdout", text.upper())
     return success("shouted", shouted=text.upper())
+
+
+def load(request: StageRequest, /) -> CallPrefect:
+    return CallPrefect("prefect.task", ObjectReference("etl", "rows"), {"limit": request.context["shouted"]})
+"""
+TASKS = """
+from prefect import task
+
+@task
+def rows(limit: str) -> dict:
+    return {"rows": f"{limit} {limit}"}
 """
 PIPELINE = """digraph custom {
   start [shape=Mdiamond]
   done [shape=Msquare]
   shout [type="acme.shout", acme.text="hello"]
+  load [type="acme.load"]
   check [shape=parallelogram, tool_command="grep HELLO shout.txt"]
   start -> shout
-  shout -> check [condition="context.shouted=HELLO"]
+  shout -> load [condition="context.shouted=HELLO"]
+  load -> check [condition="context.rows=HELLO HELLO"]
   check -> done [condition="outcome=success"]
 }
 """
@@ -83,11 +96,12 @@ def site(tmp_path: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-nodes\nVersion: 3.1\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     (folder / "acme_nodes.py").write_text(MODULE)
+    (folder / "etl.py").write_text(TASKS)
     return folder
 
 
 def test_an_installed_distribution_brings_a_node_type(prefect: Prefect, site: Path, tmp_path: Path) -> None:
-    """It works in the run's folder and hands context on; a broken one is refused with the distribution's name."""
+    """It works in the run's folder and hands context on, or asks for a call of Prefect's; a broken one is refused by name."""
     path = {"PYTHONPATH": f"{site}:{prefect.environment.get('PYTHONPATH', '')}"}
     (tmp_path / "p.dot").write_text(PIPELINE)
     (tmp_path / "broken.dot").write_text(PIPELINE.replace("acme.shout", "acme.broken"))

@@ -8,18 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from leaving_stage import LEAVES
 from real_prefect import Prefect, ended, eventually, is_alive
 
 KILROY = [sys.executable, "-m", "kilroy_engine.cli.main"]
-LEAVES = r"""
-cd "$KILROY_LOGS_ROOT"
-echo precious > ../precious
-for name in live.json run.log .tmp-live.json conclusion.json; do rm -f $name; ln -s ../precious $name; done
-rm -f progress.ndjson end.lock; mkfifo progress.ndjson end.lock cancel_request.json.pipe
-mkdir final.json; echo junk > run.lock.json
-cd "$KILROY_STAGE_LOGS_DIR"
-mkfifo status.json process-1.json; ln -s /dev/zero process-2.json
-"""
 
 
 def write_graph(folder: Path, then: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ from cyclopts import Parameter
 
 from kilroy_engine.cli.errors import ExitCode
 from kilroy_engine.cli.find_run import root_of_runs
-from kilroy_engine.cli.show.streams import print_table, say
+from kilroy_engine.cli.show.streams import print_json, print_table, say
 from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.attributes import read_duration_s
 
@@ -49,7 +48,7 @@ def reconcile(
     root = root_of_runs(runs_root)
     findings = reconcile_runs(root, patience=Patience(grace_s=grace_s), dry_run=dry_run)
     if json:
-        print(json_module.dumps([_record(found, dry_run=dry_run) for found in findings], indent=2))
+        print_json([_record(found, dry_run=dry_run) for found in findings])
     elif findings:
         print_table(("RUN", "DONE" if not dry_run else "WOULD", "STATE", "WHAT"), [_cells(found) for found in findings])
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from cyclopts import Parameter
 from kilroy_engine.cli.find_run import find_run, root_of_runs
 from kilroy_engine.cli.show.streams import say
 from kilroy_engine.cli.source import STANDARD_INPUT, no_option, read_source
-from kilroy_engine.errors import InvalidInput, KilroyError, PipelineNotFound, RunDirectoryError
+from kilroy_engine.errors import InvalidInput, PipelineNotFound, RunDirectoryError
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.rundir.files.layout import RunDirectory
 
@@ -135,19 +133,7 @@ def _write_text(text: str, output: Path) -> None:
 
 
 def _write_by_graphviz(picture: Picture, output: Path) -> None:
-    program = shutil.which("dot")
-    if program is None:
-        raise KilroyError(
-            f"{output.suffix} pictures need Graphviz, and its program `dot` is not on the PATH; install the package graphviz, "
-            "or write a .mmd or .dot file, which need nothing"
-        )
-    command = [program, f"-T{output.suffix.lower().removeprefix('.')}"]
-    try:
-        drawn = subprocess.run(
-            command, input=_dot_text(picture).encode(), capture_output=True, timeout=_GRAPHVIZ_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise KilroyError(f"Graphviz did not draw the picture within {_GRAPHVIZ_TIMEOUT_S} s; try a .mmd file") from error
-    if drawn.returncode != 0:
-        raise KilroyError(f"Graphviz failed: {drawn.stderr.decode('utf-8', 'replace').strip()}")
-    output.write_bytes(drawn.stdout)
+    from kilroy_engine.processes.graphviz import draw
+
+    kind = output.suffix.lower().removeprefix(".")
+    output.write_bytes(draw(_dot_text(picture), kind, timeout_s=_GRAPHVIZ_TIMEOUT_S))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 from kilroy_engine.cli.find_run import root_of_runs
 from kilroy_engine.cli.run_options import check_labels, read_pairs
 from kilroy_engine.cli.show.event_text import duration
-from kilroy_engine.cli.show.streams import print_table, say
+from kilroy_engine.cli.show.streams import print_json, print_table, say
 
 if TYPE_CHECKING:
     from kilroy_engine.rundir.stream.reader import RunSummary
@@ -45,7 +44,7 @@ def list_runs(
     shown = shown[:limit] if limit > 0 else shown
     broken = damaged if wanted.takes_damaged else []
     if json:
-        print(json_module.dumps([*map(record_of, shown), *map(record_of_damaged, broken)], indent=2))
+        print_json([*map(record_of, shown), *map(record_of_damaged, broken)])
     elif shown or broken:
         rows = [*map(_cells, shown), *((run.run_id, DAMAGED, "", "", "", run.problem) for run in broken)]
         print_table(("RUN", "STATE", "PIPELINE", "STARTED", "TOOK", "REASON"), rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 
 from kilroy_engine.cli.find_run import find_run, root_of_runs
 from kilroy_engine.cli.show.event_text import duration, one_line
-from kilroy_engine.cli.show.streams import console, print_table, style_of
+from kilroy_engine.cli.show.streams import console, print_json, print_table, style_of
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events.encoding import from_json
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -40,7 +39,7 @@ def show(
     summary = read_run(directory.path)
     visits = read_visits(tail_events(directory.path))
     if json:
-        print(json_module.dumps(_as_json(summary, visits), indent=2))
+        print_json(_as_json(summary, visits))
     elif path:
         _print_path(directory, visits)
     else:
@@ -183,7 +182,7 @@ def _as_json(summary: RunSummary, visits: Sequence[VisitRecord]) -> dict[str, ob
     if seconds is not None:
         record["duration_ms"] = round(seconds * 1000)
     if manifest := summary.manifest:
-        record |= {"inputs": manifest.inputs, "invocation": manifest.invocation, "flow_run_id": manifest.flow_run_id}
+        record |= {"inputs": manifest.inputs, "flow_run_id": manifest.flow_run_id}
     record["outputs"] = [{**output, "source": "collected"} for output in _outputs(summary.path)]
     record["visits"] = [
         {

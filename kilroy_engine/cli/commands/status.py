@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from kilroy_engine.cli.find_run import find_run, root_of_runs
+from kilroy_engine.cli.show.streams import print_json
 
 if TYPE_CHECKING:
     from kilroy_engine.rundir.stream.reader import RunSummary
@@ -30,7 +30,7 @@ def status(
 
     summary = read_run(find_run(run, root_of_runs(runs_root)).path)
     if json:
-        print(json_module.dumps(snapshot(summary), indent=2))
+        print_json(snapshot(summary))
     else:
         _print(summary)
     return 0

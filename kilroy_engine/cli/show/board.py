@@ -14,7 +14,6 @@ Event = Mapping[str, Any]
 _SAME_VISIT = frozenset(
     {
         "artifact",
-        "escalation_model_switch",
         "failure_dossier_updated",
         "llm_usage",
         "output_contract_violated",
@@ -104,7 +103,7 @@ class Board:
                 changes = {"status": "fail", "detail": one_line(event.get("failure_reason") or "")}
             case "human_gate_opened":
                 changes = {"status": "waiting", "detail": one_line(event.get("question") or "")}
-            case "human_gate_answered" | "human_gate_timeout":
+            case "human_gate_answered":
                 changes = {"status": "running", "detail": ""}
             case _:
                 return False

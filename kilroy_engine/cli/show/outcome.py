@@ -8,6 +8,7 @@ from typing import TextIO
 
 from kilroy_engine.cli.show.streams import say
 from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.processes.output import printable_lines
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.files.regular import read_part
@@ -66,8 +67,6 @@ def failed_stage(run: RunDirectory) -> Path | None:
 def last_lines(stage: Path) -> list[str]:
     """The end of what the stage's process wrote: its error output, else its output."""
     for name in ("stderr.log", "stdout.log"):
-        text = read_part(stage / name, _TAIL_BYTES, end=True).decode("utf-8", "replace")
-        if text.strip():
-            printable = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines())
-            return [line for line in printable if line][-_OUTPUT_LINES:]
+        if lines := printable_lines(read_part(stage / name, _TAIL_BYTES, end=True)):
+            return lines[-_OUTPUT_LINES:]
     return []

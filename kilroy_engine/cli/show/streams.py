@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +46,11 @@ def silence_streams() -> None:
 def say(text: str = "") -> None:
     """A line on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """A result for programs, on standard output: plain ASCII, which no encoding lacks."""
+    print(json.dumps(value, indent=2))
 
 
 @lru_cache(maxsize=2)

@@ -5,7 +5,6 @@ The run never depends on its audience: a reader that goes away (``2>&1 | head``)
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -17,9 +16,11 @@ from kilroy_engine.cli.show.board import Board, Event, Row
 from kilroy_engine.cli.show.event_text import Narrator, duration, local_time
 from kilroy_engine.cli.show.streams import console, say, style_of
 from kilroy_engine.errors import RunDirectoryError
+from kilroy_engine.processes.output import printable_lines
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.regular import read_part
 from kilroy_engine.rundir.stream.reader import tail_events
+from kilroy_engine.threads import start_thread
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _TAIL_BYTES = 4096
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _ON_THE_BOARD = frozenset(
     {"stage_attempt_start", "stage_attempt_end", "stage_heartbeat", "stage_retry_sleep", "run_started", "run_failed"}
 )
@@ -136,9 +136,8 @@ def last_output_line(stage_dir: Path) -> str:
     newest = max((file for name in ("stdout.log", "stderr.log") if (file := _stat(stage_dir / name))), default=None)
     if newest is None:
         return ""
-    tail = read_part(newest[1], _TAIL_BYTES, end=True).decode("utf-8", "replace")
-    lines = [line for line in re.split(r"[\r\n]+", _ANSI.sub("", tail)) if line.strip()]
-    return "".join(c if c.isprintable() else " " for c in lines[-1]).strip() if lines else ""
+    lines = printable_lines(read_part(newest[1], _TAIL_BYTES, end=True))
+    return lines[-1].strip() if lines else ""
 
 
 def _stat(file: Path) -> tuple[float, Path, int] | None:
@@ -160,8 +159,7 @@ class Follower:
         self._view = view
         self._start = start
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="kilroy-view", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._follow, name="kilroy-view")
 
     def stop(self) -> None:
         """Shows what is still unread and ends the view."""

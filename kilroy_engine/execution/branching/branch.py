@@ -29,6 +29,7 @@ from kilroy_engine.rundir.stages.branches import BranchRecord
 from kilroy_engine.rundir.stages.stage import begun_visits
 from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.stopping import Cancellation
+from kilroy_engine.threads import beside
 from kilroy_engine.traversal.branch import Branch, branch_outcome, changed_context
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
@@ -277,10 +278,9 @@ def _watched(work: BranchWork) -> Generator[None]:
     if not work.is_elsewhere:
         yield
         return
-    finished = threading.Event()
     next_look = 0.0
 
-    def watch() -> None:
+    def watch(finished: threading.Event) -> None:
         nonlocal next_look
         while not finished.wait(_POLL_S):
             request = CancelRequest.find(work.directory)
@@ -291,11 +291,5 @@ def _watched(work: BranchWork) -> Generator[None]:
                 if not owner_alive(work.lane.base):
                     work.cancellation.request(StopKind.PARENT, RUN_ENDS)
 
-    thread = threading.Thread(target=watch, name="kilroy-branch-watch", daemon=True)
-    thread.start()
-    try:
-        with work.lane.orchestrator.elsewhere():
-            yield
-    finally:
-        finished.set()
-        thread.join()
+    with beside(watch, name="kilroy-branch-watch", join_s=None), work.lane.orchestrator.elsewhere():
+        yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from kilroy_engine.errors import RunDirectoryError
@@ -53,28 +53,18 @@ class BranchWatch:
             return
         name, moment = last
         idle_ms = max(0, round((now() - moment).total_seconds() * 1000))
-        key, logs_root = work.branch.key, str(work.directory.path)
-        told_at = rfc3339(moment)
-        self.lane.emit(
-            BranchHeartbeat(
-                branch_key=key,
-                branch_logs_root=logs_root,
-                branch_last_event=name,
-                branch_last_event_at=told_at,
-                branch_idle_ms=idle_ms,
-            )
+        key = work.branch.key
+        beat = BranchHeartbeat(
+            branch_key=key,
+            branch_logs_root=str(work.directory.path),
+            branch_last_event=name,
+            branch_last_event_at=rfc3339(moment),
+            branch_idle_ms=idle_ms,
         )
+        self.lane.emit(beat)
         if idle_ms >= STALE_S * 1000 and at - self._warned.get(key, -_WARN_AGAIN_S) >= _WARN_AGAIN_S:
             self._warned[key] = at
-            self.lane.emit(
-                BranchStaleWarning(
-                    branch_key=key,
-                    branch_logs_root=logs_root,
-                    branch_last_event=name,
-                    branch_last_event_at=told_at,
-                    branch_idle_ms=idle_ms,
-                )
-            )
+            self.lane.emit(BranchStaleWarning(**asdict(beat)))
 
 
 def _last_event(work: BranchWork) -> tuple[str, datetime] | None:

@@ -7,7 +7,6 @@ start and end.
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import threading
@@ -30,6 +29,7 @@ from kilroy_engine.rundir.files.regular import make_folder
 from kilroy_engine.rundir.stages.children import SupervisorRecord, child_facts
 from kilroy_engine.rundir.stages.process_groups import end_process_groups
 from kilroy_engine.settings.options import Options
+from kilroy_engine.threads import start_thread
 from kilroy_engine.traversal.state import RunState
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, inherited_context
 
@@ -76,9 +76,7 @@ class ChildRun:
         """Starts the thread. The directory says at once whose child this is, so that whoever ends the run ends it too."""
         make_folder(self.directory.path)
         self.record.write(self.directory)
-        context = contextvars.copy_context()
-        name = f"kilroy-child-{self.node.id}"
-        threading.Thread(target=context.run, args=(self._work,), name=name, daemon=True).start()
+        start_thread(self._work, name=f"kilroy-child-{self.node.id}")
 
     def facts(self) -> ChildFacts:
         """What is seen of it now. An end that an earlier start has left is not taken for this one's."""

@@ -28,6 +28,7 @@ from kilroy_engine.execution.visiting.commits import clear_locks, commit_failure
 from kilroy_engine.execution.visiting.source_watch import SourceWatch
 from kilroy_engine.execution.visiting.spending import AttemptSpending
 from kilroy_engine.execution.visiting.steps import ANSWERED, SETTLED, Attempt, passed
+from kilroy_engine.graph.node_types import runs_once
 from kilroy_engine.handlers.base import Ask, CallPrefect, FanIn, FanOut, StageRequest, StageResult, Supervise
 from kilroy_engine.handlers.human import approve
 from kilroy_engine.processes.environment import StagePlace, stage_environment
@@ -39,7 +40,7 @@ from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.failure import failure_of_exception
 from kilroy_engine.traversal.fidelity import carried_into
 from kilroy_engine.traversal.outcome import Outcome
-from kilroy_engine.traversal.retry import SINGLE_EXECUTION_TYPES, Again, RetryPolicy, Settled, delay_s, judge, retry_policy
+from kilroy_engine.traversal.retry import Again, RetryPolicy, Settled, delay_s, judge, retry_policy
 from kilroy_engine.traversal.state import RunState, Visit
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
@@ -54,7 +55,7 @@ class StageVisit:
         self.lane = lane
         self.visit = visit
         self.node = lane.graph.nodes[visit.node_id]
-        single = self.node.type in SINGLE_EXECUTION_TYPES
+        single = runs_once(self.node.type)
         self.policy = RetryPolicy() if single else retry_policy(lane.graph, self.node)
         self.state = state
         self.directory = lane.directory.stage(self.node.id)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kilroy_engine.graph.checks.subject import Subject, error
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.model import CALL_TYPES
+from kilroy_engine.graph.node_types import CALL_TYPES
 from kilroy_engine.graph.references import DeploymentReference, read_reference
 from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
 

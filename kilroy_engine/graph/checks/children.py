@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from kilroy_engine.errors import ConditionSyntaxError
 from kilroy_engine.graph.checks.subject import Subject, did_you_mean, error, warning
-from kilroy_engine.graph.children import MANAGER, NESTED, child_file, starts_child
+from kilroy_engine.graph.children import child_file, starts_child
 from kilroy_engine.graph.conditions import parse_condition
 from kilroy_engine.graph.diagnostics import Diagnostic
+from kilroy_engine.graph.node_types import MANAGER, NESTED
 from kilroy_engine.graph.vocabulary import MANAGER_ACTIONS
 
 

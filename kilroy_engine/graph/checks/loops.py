@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from kilroy_engine.graph.checks.subject import Subject, did_you_mean, error, warning
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.loops import CONDITIONS, LOOP_BEGIN, LOOP_END, has_condition, loop_id, read_file_contains
+from kilroy_engine.graph.loops import CONDITIONS, has_condition, loop_id, read_file_contains
 from kilroy_engine.graph.model import Node
+from kilroy_engine.graph.node_types import EXIT, LOOP_BEGIN, LOOP_END, START
 
 _READ_AT_AN_END = (*CONDITIONS, "loop_max")
 
@@ -83,7 +84,7 @@ def loop_without_condition(subject: Subject) -> Iterator[Diagnostic]:
     conditions = ", ".join(CONDITIONS)
     for node in subject.graph.nodes.values():
         kind = subject.types[node.id]
-        if kind in (LOOP_BEGIN, "start", "exit") or has_condition(node):
+        if kind in (LOOP_BEGIN, START, EXIT) or has_condition(node):
             continue
         if node.has("loop_max"):
             yield report.on_node(
@@ -113,7 +114,7 @@ def loop_never_succeeds(subject: Subject) -> Iterator[Diagnostic]:
 
 def loop_on_a_marker(subject: Subject) -> Iterator[Diagnostic]:
     """The run is over at an exit, and nothing leads back to the start."""
-    for node in subject.nodes_of("start", "exit"):
+    for node in subject.nodes_of(START, EXIT):
         key = next((key for key in _READ_AT_AN_END if node.has(key)), None)
         if key is not None:
             yield warning("loop_on_a_marker").on_node(

@@ -9,6 +9,7 @@ from kilroy_engine.graph.checks.subject import Subject, did_you_mean, error, inf
 from kilroy_engine.graph.conditions import Condition, Operator
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Attribute, Edge, Node
+from kilroy_engine.graph.node_types import AGENT, CONCURRENT_SPLIT, EXIT, HUMAN, NODE_TYPES, PARALLEL, TOOL, Work
 from kilroy_engine.graph.source import position_in_value
 from kilroy_engine.graph.statuses import STATUS_ALIASES, Status, read_status
 
@@ -49,13 +50,13 @@ def all_conditional_edges(subject: Subject) -> Iterator[Diagnostic]:
     for node in subject.graph.nodes.values():
         edges = subject.graph.outgoing(node.id)
         conditions = [subject.condition_of(edge) for edge in edges]
-        if not edges or subject.types[node.id] in ("exit", "parallel") or not all(edge.condition for edge in edges):
+        if not edges or subject.types[node.id] in (EXIT, PARALLEL) or not all(edge.condition for edge in edges):
             continue
-        if all(subject.types[edge.target] == "exit" for edge in edges) or None in conditions:
+        if all(subject.types[edge.target] == EXIT for edge in edges) or None in conditions:
             continue
         equal, differ = _compared([c for c in conditions if c])
         both = {("outcome", "success"), ("outcome", "fail")} <= equal
-        if not equal & differ and not (both and subject.types[node.id] == "tool"):  # a tool knows no third outcome
+        if not equal & differ and not (both and subject.types[node.id] == TOOL):  # a tool knows no third outcome
             example = ", as for the outcome partial_success" if both and ("outcome", "partial_success") not in equal else ""
             yield warning("all_conditional_edges").on_node(
                 node,
@@ -117,10 +118,9 @@ def _contradicts_itself(condition: Condition) -> bool:
 
 def terminal_condition_edge(subject: Subject) -> Iterator[Diagnostic]:
     """Kilroy: an unconditional way to the exit. A failed stage does not take it: the run fails there."""
-    passing = ("start", "conditional", "wait.human", "loop.begin", "loop.end", "concurrent.split", "concurrent.join")
-    for node in subject.nodes_of("exit"):
+    for node in subject.nodes_of(EXIT):
         for edge in subject.graph.incoming(node.id):
-            if not edge.condition and subject.types[edge.source] not in passing:
+            if not edge.condition and _does_work(subject.types[edge.source]):
                 yield warning("terminal_condition_edge").on_edge(
                     edge,
                     f"'{edge.source}' leads to the exit without a condition; when it fails, the run fails",
@@ -128,9 +128,13 @@ def terminal_condition_edge(subject: Subject) -> Iterator[Diagnostic]:
                 )
 
 
+def _does_work(type_name: str) -> bool:
+    return type_name not in NODE_TYPES or NODE_TYPES[type_name].work is not Work.NONE
+
+
 def fail_routed_to_exit(subject: Subject) -> Iterator[Diagnostic]:
     """A failure that is led to the exit makes the run a success."""
-    for node in subject.nodes_of("exit"):
+    for node in subject.nodes_of(EXIT):
         for edge in subject.graph.incoming(node.id):
             condition = subject.condition_of(edge)
             if condition and any(
@@ -148,7 +152,7 @@ def fail_routed_to_exit(subject: Subject) -> Iterator[Diagnostic]:
 def implicit_fan_out(subject: Subject) -> Iterator[Diagnostic]:
     """Several equal unconditional edges: one is taken; Kilroy would run all of them at once."""
     for node in subject.graph.nodes.values():
-        if subject.types[node.id] in ("parallel", "wait.human", "exit", "concurrent.split"):
+        if subject.types[node.id] in (PARALLEL, HUMAN, EXIT, CONCURRENT_SPLIT):
             continue
         plain = [edge for edge in subject.graph.outgoing(node.id) if not edge.condition and not edge.label]
         best = [edge for edge in plain if edge.weight == max(edge.weight for edge in plain)] if len(plain) > 1 else []
@@ -183,7 +187,7 @@ def _bad_target(subject: Subject, attribute: Attribute) -> tuple[str, str] | Non
     if target not in subject.graph.nodes:
         fix = did_you_mean(target, subject.graph.nodes, otherwise="name an existing node")
         return f"{attribute.key} '{target}' is no node of the pipeline", fix
-    if subject.types[target] == "exit":
+    if subject.types[target] == EXIT:
         return f"{attribute.key} '{target}' is an exit, and is skipped", "name the stage that mends the failure"
     return None
 
@@ -224,7 +228,7 @@ def loop_restart_failure_class_guard(subject: Subject) -> Iterator[Diagnostic]:
 
 def human_default_choice(subject: Subject) -> Iterator[Diagnostic]:
     """The default of a human gate is one of its choices: a target, a label, or a label's key."""
-    for node in subject.nodes_of("wait.human"):
+    for node in subject.nodes_of(HUMAN):
         wanted = node.text("human.default_choice").strip().casefold()
         edges = subject.graph.outgoing(node.id)
         if wanted and not any(_offers(edge, wanted) for edge in edges):
@@ -246,7 +250,7 @@ def fidelity_thread(subject: Subject) -> Iterator[Diagnostic]:
     """A thread id has an effect under full fidelity only (Spec 5.4)."""
     report = info("thread_id_requires_fidelity_full")
     default = subject.graph.text("default_fidelity") or subject.graph.text("context_fidelity_default")
-    for node in subject.nodes_of("codergen"):
+    for node in subject.nodes_of(AGENT):
         if node.has("thread_id") and not _may_be_full(subject, node, default):
             yield report.on_node(
                 node,

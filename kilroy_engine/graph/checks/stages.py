@@ -10,6 +10,7 @@ from kilroy_engine.graph.checks.subject import Subject, error, warning
 from kilroy_engine.graph.conditions import Operator
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Node
+from kilroy_engine.graph.node_types import AGENT, CONDITIONAL, PARALLEL, TOOL
 from kilroy_engine.graph.statuses import Status, read_status
 
 _FILE_REFERENCE = re.compile(r"@[\w./-]+\.\w+\s*\Z")
@@ -20,7 +21,7 @@ _ALWAYS_TRUE = re.compile(r"(?:\|\||;|\n)\s*(?:true|:|exit 0)\s*;?\s*\Z")
 
 def prompt_on_llm_nodes(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2: an agent is told what to do, by a prompt or at least a label."""
-    for node in subject.nodes_of("codergen"):
+    for node in subject.nodes_of(AGENT):
         if not any(node.has(key) for key in ("prompt", "prompt_file", "label")) and node.declared:
             yield warning("prompt_on_llm_nodes").on_node(
                 node, f"node '{node.id}' has no prompt; the agent is told its id only", fix='add prompt="…"'
@@ -29,7 +30,7 @@ def prompt_on_llm_nodes(subject: Subject) -> Iterator[Diagnostic]:
 
 def prompt_on_conditional_node(subject: Subject) -> Iterator[Diagnostic]:
     """Kilroy: nobody reads the prompt of a routing point."""
-    for node in subject.nodes_of("conditional"):
+    for node in subject.nodes_of(CONDITIONAL):
         if node.has("prompt"):
             yield warning("prompt_on_conditional_node").on_node(
                 node,
@@ -53,7 +54,7 @@ def prompt_file_conflict(subject: Subject) -> Iterator[Diagnostic]:
 
 def unresolved_file_ref(subject: Subject) -> Iterator[Diagnostic]:
     """A prompt that names a file the way other engines do is sent as it is."""
-    for node in subject.nodes_of("codergen"):
+    for node in subject.nodes_of(AGENT):
         if _FILE_REFERENCE.match(node.prompt.strip()):
             yield warning("unresolved_file_ref").on_node(
                 node,
@@ -65,7 +66,7 @@ def unresolved_file_ref(subject: Subject) -> Iterator[Diagnostic]:
 
 def tool_command_required(subject: Subject) -> Iterator[Diagnostic]:
     """Kilroy: a tool has something to run."""
-    for node in subject.nodes_of("tool"):
+    for node in subject.nodes_of(TOOL):
         if node.has("tool_command"):
             continue
         other = next((key for key in ("command", "cmd", "run") if node.has(key)), None)
@@ -75,7 +76,7 @@ def tool_command_required(subject: Subject) -> Iterator[Diagnostic]:
 
 def tool_command_abs_path(subject: Subject) -> Iterator[Diagnostic]:
     """Kilroy: a command that leaves the place of work does not see the run's files."""
-    for node in subject.nodes_of("tool"):
+    for node in subject.nodes_of(TOOL):
         if re.search(r"\bcd\s+/", node.tool_command):
             yield warning("tool_command_abs_path").on_node(
                 node,
@@ -87,7 +88,7 @@ def tool_command_abs_path(subject: Subject) -> Iterator[Diagnostic]:
 
 def variable_in_tool_command(subject: Subject) -> Iterator[Diagnostic]:
     """Commands are never rewritten: a goal must not become code. The values are in the environment."""
-    for node in subject.nodes_of("tool"):
+    for node in subject.nodes_of(TOOL):
         for match in _VARIABLE.finditer(node.tool_command):
             name = match[1]
             if re.search(
@@ -109,7 +110,7 @@ def variable_in_tool_command(subject: Subject) -> Iterator[Diagnostic]:
 
 def tool_command_exit_code(subject: Subject) -> Iterator[Diagnostic]:
     """A command that cannot fail, where the pipeline expects that it may."""
-    for node in subject.nodes_of("tool"):
+    for node in subject.nodes_of(TOOL):
         command = node.tool_command.strip()
         if not _expects_failure(subject, node):
             continue
@@ -141,7 +142,7 @@ def _expects_failure(subject: Subject, node: Node) -> bool:
 
 def parallel_has_join(subject: Subject) -> Iterator[Diagnostic]:
     """Branches meet again, at best at a fan-in."""
-    for node in subject.nodes_of("parallel"):
+    for node in subject.nodes_of(PARALLEL):
         join = nearest_join(subject.graph, node.id)
         if join is None:
             yield error("parallel_has_join").on_node(
@@ -163,7 +164,7 @@ def llm_provider_required(subject: Subject) -> Iterator[Diagnostic]:
     """Kilroy: without a default agent, every agent node says whose model it uses."""
     if subject.default_agent:
         return
-    for node in subject.nodes_of("codergen"):
+    for node in subject.nodes_of(AGENT):
         if not node.has("llm_provider"):
             yield error("llm_provider_required").on_node(
                 node,

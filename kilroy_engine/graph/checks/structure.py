@@ -10,6 +10,7 @@ from kilroy_engine.graph.analysis import cycles, distances, graph_retry_targets,
 from kilroy_engine.graph.checks.subject import Subject, error, warning
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Edge, Node
+from kilroy_engine.graph.node_types import AGENT, EXIT, HUMAN, START
 
 _LAYOUT_NAMES = frozenset({"worktree", "outputs", "artifacts", "parallel", "input_snapshot", "modeldb"})
 _LAYOUT_PATTERN = re.compile(r"restart-.*|run\..*|graph\.dot|.*\.(?:json|ndjson|tgz)", re.IGNORECASE)
@@ -20,7 +21,7 @@ _MAX_GUESSES = 20
 
 def start_node(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2: exactly one start node."""
-    starts = list(subject.nodes_of("start"))
+    starts = list(subject.nodes_of(START))
     if not starts:
         yield error("start_node").on_graph("the pipeline has no start node", fix="add one: start [shape=Mdiamond]")
     for node in starts[1:]:
@@ -33,7 +34,7 @@ def start_node(subject: Subject) -> Iterator[Diagnostic]:
 
 def terminal_node(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2: an exit node. Several are allowed, with a warning, as in Kilroy."""
-    exits = list(subject.nodes_of("exit"))
+    exits = list(subject.nodes_of(EXIT))
     if not exits:
         yield error("terminal_node").on_graph("the pipeline has no exit node", fix="add one: exit [shape=Msquare]")
     for node in exits[1:]:
@@ -46,7 +47,7 @@ def terminal_node(subject: Subject) -> Iterator[Diagnostic]:
 
 def start_no_incoming(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2: nothing leads back to the start."""
-    for node in subject.nodes_of("start"):
+    for node in subject.nodes_of(START):
         for edge in subject.graph.incoming(node.id):
             yield error("start_no_incoming").on_edge(
                 edge, f"an edge leads into the start node '{node.id}'", fix="lead it to the node after the start"
@@ -55,7 +56,7 @@ def start_no_incoming(subject: Subject) -> Iterator[Diagnostic]:
 
 def exit_no_outgoing(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2: nothing leaves an exit."""
-    for node in subject.nodes_of("exit"):
+    for node in subject.nodes_of(EXIT):
         for edge in subject.graph.outgoing(node.id):
             yield error("exit_no_outgoing").on_edge(
                 edge, f"an edge leaves the exit node '{node.id}', where the run is over", fix="remove it"
@@ -64,7 +65,7 @@ def exit_no_outgoing(subject: Subject) -> Iterator[Diagnostic]:
 
 def reachability(subject: Subject) -> Iterator[Diagnostic]:
     """Spec 7.2, as a warning. Retry targets count as ways: the walk does jump to them."""
-    starts = [node.id for node in subject.nodes_of("start")]
+    starts = [node.id for node in subject.nodes_of(START)]
     if not starts:
         return
     roots = [*starts, *graph_retry_targets(subject.graph)]
@@ -177,7 +178,7 @@ def self_loop(subject: Subject) -> Iterator[Diagnostic]:
 def dead_end(subject: Subject) -> Iterator[Diagnostic]:
     """A node without a way on ends the run when it succeeds (Spec 3.2), and fails it when it fails."""
     for node in subject.graph.nodes.values():
-        if subject.types[node.id] != "exit" and not subject.graph.outgoing(node.id):
+        if subject.types[node.id] != EXIT and not subject.graph.outgoing(node.id):
             yield warning("dead_end").on_node(
                 node, f"no edge leaves node '{node.id}': the run ends there, without an exit", fix="lead it on, or to the exit"
             )
@@ -203,7 +204,7 @@ def cycle_no_conditional_exit(subject: Subject) -> Iterator[Diagnostic]:
 
 def _chooses(subject: Subject, node: Node) -> bool:
     """Whether the stage itself may pick among its edges: a person at a gate, an agent with a preferred label."""
-    return subject.types[node.id] in ("wait.human", "codergen") and len(subject.graph.outgoing(node.id)) > 1
+    return subject.types[node.id] in (HUMAN, AGENT) and len(subject.graph.outgoing(node.id)) > 1
 
 
 RULES = (

@@ -11,7 +11,8 @@ from typing import TypeAlias
 from kilroy_engine.errors import ConditionSyntaxError, StylesheetSyntaxError
 from kilroy_engine.graph.conditions import Condition, parse_condition
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import BUILT_IN_TYPES, Attribute, Edge, Graph, Node, Position
+from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
+from kilroy_engine.graph.node_types import BUILT_IN_TYPES, EXIT, START
 from kilroy_engine.graph.source import source_lines
 from kilroy_engine.graph.stylesheet import Stylesheet, parse_stylesheet
 from kilroy_engine.graph.vocabulary import Owner
@@ -52,9 +53,9 @@ class Subject:
 
     def _type_of(self, node: Node) -> str:
         if node.is_start:
-            return "start"
+            return START
         if node.is_exit:
-            return "exit"
+            return EXIT
         return node.type if node.type in self.known_types else node.type_by_shape
 
     def nodes_of(self, *types: str) -> Iterator[Node]:
@@ -101,6 +102,7 @@ class Subject:
 
 
 Rule: TypeAlias = Callable[[Subject], Iterable[Diagnostic]]
+"""A check: what it finds in a graph. It changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from kilroy_engine.graph.checks.subject import Subject, error
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Node
+from kilroy_engine.graph.node_types import CONCURRENT_JOIN, CONCURRENT_SPLIT
 
-_CONCURRENT = {"concurrent.split": "component", "concurrent.join": "tripleoctagon"}
+_CONCURRENT = {CONCURRENT_SPLIT: "component", CONCURRENT_JOIN: "tripleoctagon"}
 
 
 def concurrent_not_supported(subject: Subject) -> Iterator[Diagnostic]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kilroy_engine.errors import InvalidPipeline
-from kilroy_engine.graph.checks import calls, children, inputs, loops, routing, stages, structure, support, values
+from kilroy_engine.graph.checks import calls, children, effects, inputs, loops, routing, stages, structure, support, values
 from kilroy_engine.graph.checks.subject import Rule, Subject
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import BUILT_IN_TYPES, Graph
+from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.node_types import BUILT_IN_TYPES
 from kilroy_engine.graph.source import excerpt, source_lines
 
 BUILT_IN_RULES: tuple[Rule, ...] = (
@@ -17,6 +18,7 @@ BUILT_IN_RULES: tuple[Rule, ...] = (
     *routing.RULES,
     *loops.RULES,
     *values.RULES,
+    *effects.RULES,
     *inputs.RULES,
     *stages.RULES,
     *calls.RULES,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kilroy_engine.errors import StylesheetSyntaxError
 from kilroy_engine.graph.attributes import FALSE_WORDS, TRUE_WORDS, read_duration_s, read_int, read_number
 from kilroy_engine.graph.checks.subject import Subject, did_you_mean, error, info, warning
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.model import SHAPE_TO_TYPE, Position
+from kilroy_engine.graph.model import Position
+from kilroy_engine.graph.node_types import SHAPE_TO_TYPE
 from kilroy_engine.graph.source import position_at, position_in_value
 from kilroy_engine.graph.stylesheet import Stylesheet
 from kilroy_engine.graph.vocabulary import (
@@ -36,7 +37,8 @@ def attribute_value(subject: Subject) -> Iterator[Diagnostic]:
     """A value that does not fit its attribute counts as not written."""
     for written in subject.attributes:
         key, value = written.attribute.key, written.attribute.value.strip()
-        kind = ATTRIBUTES[written.owner].get(key, Kind.TEXT)
+        meaning = ATTRIBUTES[written.owner].get(key)
+        kind = meaning.kind if meaning else Kind.TEXT
         if value and not _fits(value, kind):
             message = f"{written.where}: {key}='{value[:60]}' is ignored: it takes {kind}"
             yield warning("attribute_value").on_attribute(written, message, f"write {kind}")
@@ -79,7 +81,7 @@ def attribute_known(subject: Subject) -> Iterator[Diagnostic]:
             yield warning("attribute_known").on_attribute(written, message, fix)
 
 
-def _slip(key: str, known: Mapping[str, Kind]) -> str:
+def _slip(key: str, known: Iterable[str]) -> str:
     # Short names are near to many: "color" to none of ours, but "style" or "k" to something by chance.
     if len(key) < 5 or key in _GRAPHVIZ:
         return ""

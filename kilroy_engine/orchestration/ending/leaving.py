@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextvars import copy_context
 
 import httpx
 
@@ -18,6 +17,7 @@ from kilroy_engine.orchestration.ending.lost import tell_prefect
 from kilroy_engine.orchestration.ending.told import asking_prefect
 from kilroy_engine.rundir.ending.closing import HURRIED
 from kilroy_engine.rundir.ending.finalize import end_run
+from kilroy_engine.threads import start_thread
 from kilroy_engine.workspace.closing import closing_of
 
 _log = logging.getLogger(__name__)
@@ -33,10 +33,7 @@ def end_at_exit() -> None:
     global _waiting  # noqa: PLW0603 - one thread per process
     with _lock:
         if _waiting is None or not _waiting.is_alive():
-            _waiting = threading.Thread(
-                target=copy_context().run, args=(_end_after_main_thread,), name="kilroy-last-chance", daemon=False
-            )
-            _waiting.start()
+            _waiting = start_thread(_end_after_main_thread, name="kilroy-last-chance", daemon=False)
 
 
 def _end_after_main_thread() -> None:

@@ -9,12 +9,11 @@ Safe to run anywhere, any number of times at once: a run that is being ended is 
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -45,6 +44,7 @@ from kilroy_engine.rundir.files.records import FinalOutcome
 from kilroy_engine.rundir.files.regular import read_file
 from kilroy_engine.rundir.ownership.ownership import RunLock, current_owner
 from kilroy_engine.rundir.stream.progress import is_ended
+from kilroy_engine.threads import beside
 from kilroy_engine.workspace.stale import discard_worktree, stale_worktree
 
 __all__ = ["Action", "Finding", "Patience", "reconcile", "reconcile_quickly", "reconciling"]
@@ -125,12 +125,10 @@ def reconcile_quickly(root: Path, *, finished: threading.Event, limit: int = QUI
         return findings
 
 
-@contextmanager
-def reconciling(root: Path) -> Generator[None]:
+def reconciling(root: Path) -> AbstractContextManager[None]:
     """Does :func:`reconcile_quickly` in a thread beside the block, and waits at its end only for a run that is being ended."""
-    finished = threading.Event()
 
-    def work() -> None:
+    def work(finished: threading.Event) -> None:
         try:
             findings = reconcile_quickly(root, finished=finished)
         except (httpx.HTTPError, PrefectException) as error:
@@ -139,14 +137,7 @@ def reconciling(root: Path) -> Generator[None]:
         for found in findings:
             _log.info("run %s: %s: %s", found.run_id, found.action, found.what)
 
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(work,), name="kilroy-reconcile", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join(timeout=JOIN_S)
+    return beside(work, name="kilroy-reconcile", join_s=JOIN_S)
 
 
 def _is_lost(run: RunDirectory) -> bool:

@@ -25,7 +25,6 @@ from kilroy_engine.events import (
     Event,
     HumanGateAnswered,
     HumanGateOpened,
-    HumanGateTimeout,
     StallWatchdogTimeout,
 )
 from kilroy_engine.execution.run import Run
@@ -38,7 +37,6 @@ RELAYED: Mapping[type[Event], str] = {
     StallWatchdogTimeout: "kilroy.run.stalled",
     HumanGateOpened: "kilroy.gate.opened",
     HumanGateAnswered: "kilroy.gate.answered",
-    HumanGateTimeout: "kilroy.gate.timed_out",
 }
 """Lines of ``progress.ndjson`` that are Prefect events as well; the line's fields are the payload."""
 ENDED: Mapping[FinalStatus, str] = {

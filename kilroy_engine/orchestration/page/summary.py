@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import base64
 import re
-import subprocess
-from shutil import which
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun
 
-from kilroy_engine.errors import PipelineSourceError, RunDirectoryError
+from kilroy_engine.errors import KilroyError, PipelineSourceError, RunDirectoryError
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.render import to_dot, to_mermaid
 from kilroy_engine.limits import TEXT_BYTES
+from kilroy_engine.markdown import table
+from kilroy_engine.processes.graphviz import draw
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.files.regular import read_file
@@ -27,6 +27,7 @@ from kilroy_engine.rundir.stream.reader import tail_events
 from kilroy_engine.rundir.stream.visits import VisitRecord, last_statuses, read_visits, taken_edges
 
 ROW_LIMIT = 200
+_DRAWING_LIMIT_S = 20.0
 
 
 def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -> None:
@@ -63,12 +64,8 @@ def summary(run: RunDirectory, final: FinalOutcome) -> str:
         ("Branch", f"`{manifest.run_branch}`" if manifest.run_branch else ""),
         ("Commit", f"`{final.final_git_commit_sha}`" if final.final_git_commit_sha else ""),
     ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts if value)
-    return "\n\n".join(
-        part
-        for part in (f"# {manifest.graph_name}", f"| | |\n|---|---|\n{table}", _picture(run, visits), _visits(visits))
-        if part
-    )
+    shown = table(("", ""), ((name, value) for name, value in facts if value))
+    return "\n\n".join(part for part in (f"# {manifest.graph_name}", shown, _picture(run, visits), _visits(visits)) if part)
 
 
 def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
@@ -78,31 +75,29 @@ def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
     except (RunDirectoryError, UnicodeDecodeError, PipelineSourceError):
         return ""  # a picture is no reason to lose the summary
     statuses, taken = last_statuses(visits), taken_edges(visits)
-    image = _svg(to_dot(graph, statuses=statuses, taken=taken))
-    if image:
-        return f"## Path\n\n![path](data:image/svg+xml;base64,{base64.b64encode(image).decode()})"
-    return f"## Path\n\n```mermaid\n{to_mermaid(graph, statuses=statuses, taken=taken)}\n```"
-
-
-def _svg(dot_text: str) -> bytes:
-    program = which("dot")
-    if program is None:
-        return b""
-    drawn = subprocess.run(
-        [program, "-Tsvg", "-Gbgcolor=white"], input=dot_text.encode(), capture_output=True, timeout=20, check=False
-    )
-    return drawn.stdout if drawn.returncode == 0 else b""
+    try:
+        dot_text = to_dot(graph, statuses=statuses, taken=taken)
+        image = draw(dot_text, "svg", timeout_s=_DRAWING_LIMIT_S, options=("-Gbgcolor=white",))
+    except KilroyError:
+        return f"## Path\n\n```mermaid\n{to_mermaid(graph, statuses=statuses, taken=taken)}\n```"
+    return f"## Path\n\n![path](data:image/svg+xml;base64,{base64.b64encode(image).decode()})"
 
 
 def _visits(visits: tuple[VisitRecord, ...]) -> str:
     rows = [
-        f"| {visit.node_id} | {visit.which} | {visit.status or 'not finished'} | {visit.attempts} | "
-        f"{_seconds(visit.duration_s)} | {_cell(visit.failure_reason)} |"
+        (
+            visit.node_id,
+            visit.which,
+            visit.status or "not finished",
+            str(visit.attempts),
+            _seconds(visit.duration_s),
+            _cell(visit.failure_reason),
+        )
         for visit in visits[-ROW_LIMIT:]
     ]
     left_out = f"\n\n{len(visits) - ROW_LIMIT} earlier visits are in progress.ndjson." if len(visits) > ROW_LIMIT else ""
-    head = "| Node | Visit | Status | Attempts | Time | Reason |\n|---|---|---|---|---|---|"
-    return "## Visits\n\n" + "\n".join([head, *rows]) + left_out if rows else ""
+    head = ("Node", "Visit", "Status", "Attempts", "Time", "Reason")
+    return f"## Visits\n\n{table(head, rows)}{left_out}" if rows else ""
 
 
 def _seconds(duration_s: float | None) -> str:

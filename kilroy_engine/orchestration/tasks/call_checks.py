@@ -12,7 +12,8 @@ from kilroy_engine.graph.checks.calls import REF_RULE
 from kilroy_engine.graph.checks.subject import error
 from kilroy_engine.graph.checks.validation import located
 from kilroy_engine.graph.diagnostics import Diagnostic
-from kilroy_engine.graph.model import CALL_TYPES, Graph, Node
+from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import CALL_TYPES
 from kilroy_engine.graph.references import DeploymentReference, ObjectReference, parameters_of, read_reference
 from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
 from kilroy_engine.handlers.prefect_call import takes_context

@@ -16,10 +16,11 @@ from prefect.tasks import Task
 
 from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.checks.subject import did_you_mean
+from kilroy_engine.graph.node_types import PREFECT_FLOW, PREFECT_TASK
 from kilroy_engine.graph.references import DeploymentReference, ObjectReference
 
 Callee: TypeAlias = Task[..., Any] | Flow[..., Any]
-_KINDS: dict[str, type[Callee]] = {"prefect.task": Task, "prefect.flow": Flow}
+_KINDS: dict[str, type[Callee]] = {PREFECT_TASK: Task, PREFECT_FLOW: Flow}
 
 
 def find_callee(reference: ObjectReference, node_type: str) -> Callee:

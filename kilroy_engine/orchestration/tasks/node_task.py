@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ from kilroy_engine.orchestration.states import AGAIN, take_returned, to_task_sta
 from kilroy_engine.orchestration.tasks.slots import Waiter, holding_slots
 from kilroy_engine.orchestration.tasks.tag_limits import TagLimits
 from kilroy_engine.orchestration.tasks.tags import stage_tags
+from kilroy_engine.processes.output import without_escapes
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.retry import Settled
-
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
     logger = get_run_logger(context)
 
     def log(line: str) -> None:
-        logger.info("%s", _ANSI.sub("", line))
+        logger.info("%s", without_escapes(line))
 
     # From now on they are shown. Prefect takes slots for the tags that a task run begins with, and has looked already.
     context.task_run.tags = sorted(stage_tags(visit.node, around.tags))

@@ -7,7 +7,6 @@ request or none is, and nobody who holds one waits for another: no set of stages
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import random
 import threading
@@ -23,7 +22,8 @@ from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from kilroy_engine.handlers.base import Cancellation
+from kilroy_engine.stopping import Cancellation
+from kilroy_engine.threads import beside
 
 LEASE_S = 60.0
 """How long the slots of a process that died stay taken. The server takes no less."""
@@ -186,13 +186,11 @@ def _release(client: SyncPrefectClient, lease: UUID) -> None:
         _log.warning("slots could not be given back; they are free again within %g s: %s", LEASE_S, error)
 
 
-@contextmanager
-def _renewing(lease: UUID, names: Sequence[str]) -> Generator[None]:
+def _renewing(lease: UUID, names: Sequence[str]) -> AbstractContextManager[None]:
     """Renews the lease, in a thread. Where the server does not know it any more, the stage goes on without: its work is worth
     more than the limit."""
-    finished = threading.Event()
 
-    def renew() -> None:
+    def renew(finished: threading.Event) -> None:
         while not finished.wait(_RENEW_S):
             try:
                 with _client() as client, _without_retries():
@@ -204,12 +202,7 @@ def _renewing(lease: UUID, names: Sequence[str]) -> Generator[None]:
             except httpx.HTTPError as error:
                 _log.debug("a lease could not be renewed: %s", error)
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(renew,), name="kilroy-slots", daemon=True).start()
-    try:
-        yield
-    finally:
-        finished.set()
+    return beside(renew, name="kilroy-slots")
 
 
 def _client() -> SyncPrefectClient:

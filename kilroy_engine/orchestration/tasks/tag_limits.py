@@ -6,7 +6,6 @@ of that name. A stage asks for slots of the limits that were seen, so no stage a
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
 from collections.abc import Generator, Iterable
@@ -14,8 +13,9 @@ from contextlib import contextmanager
 
 import httpx
 
-from kilroy_engine.handlers.base import Cancellation
 from kilroy_engine.orchestration.ending.told import asking_prefect
+from kilroy_engine.stopping import Cancellation
+from kilroy_engine.threads import beside
 
 LOOK_INTERVAL_S = 20.0
 """A limit counts for stages that begin so long after it was made, at the latest (and a server's answer later)."""
@@ -49,15 +49,11 @@ class TagLimits:
     @contextmanager
     def watched(self) -> Generator[None]:
         """Looks at once and then in intervals, in a thread, for the length of the block."""
-        finished = threading.Event()
         self._seen.clear()
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(self._look_until, finished), name="kilroy-tag-limits", daemon=True)
-        thread.start()
         try:
-            yield
+            with beside(self._look_until, name="kilroy-tag-limits"):
+                yield
         finally:
-            finished.set()
             self._seen.set()
 
     def _look_until(self, finished: threading.Event) -> None:

@@ -12,11 +12,8 @@ from contextlib import contextmanager
 
 from prefect.context import TagsContext
 
-from kilroy_engine.graph.loops import LOOP_BEGIN, LOOP_END
-from kilroy_engine.graph.model import CALL_TYPES, Node
-
-_WITHOUT_WORK = frozenset({"start", "exit", "conditional", "wait.human", LOOP_BEGIN, LOOP_END})
-_CONTAINERS = frozenset({"parallel", "stack.manager_loop", "pipeline", *CALL_TYPES})
+from kilroy_engine.graph.model import Node
+from kilroy_engine.graph.node_types import NODE_TYPES, Model, Work
 
 
 def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
@@ -24,7 +21,8 @@ def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
 
     None for a node that does no work itself: it marks a place, asks a person, or holds the task runs of others.
     """
-    if node.type in _WITHOUT_WORK or node.type in _CONTAINERS:
+    row = NODE_TYPES.get(node.type)
+    if row is not None and row.work is not Work.OWN:
         return frozenset()
     model = node.text("llm_model").strip() if _calls_a_model(node) else ""
     return frozenset({*around, f"handler:{node.type}", *([f"model:{model}"] if model else [])})
@@ -32,12 +30,13 @@ def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
 
 def _calls_a_model(node: Node) -> bool:
     """Tools never do, whatever a stylesheet gives them; a plug-in's handler may, and then the limit has to hold."""
-    match node.type:
-        case "tool":
+    row = NODE_TYPES.get(node.type)
+    match row.model if row else Model.ALWAYS:
+        case Model.NEVER:
             return False
-        case "parallel.fan_in":
+        case Model.WITH_PROMPT:
             return node.has("prompt")
-        case _:
+        case Model.ALWAYS:
             return True
 
 

@@ -7,7 +7,6 @@ deep in a library that takes no notice, it is left behind and ends with the proc
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import ctypes
 import inspect
 import threading
@@ -17,6 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from kilroy_engine.stopping import Cancellation
+from kilroy_engine.threads import start_thread
 
 _TICK_S = 0.1
 STOP_GRACE_S = 3.0
@@ -47,9 +47,7 @@ class ThreadedCall:
         self._function = function
         self._done = threading.Event()
         self._coroutine: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name=name)
 
     def wait(self, cancellation: Cancellation, timeout_s: float | None) -> End:
         """Waits for the call, the stop or the time limit, whichever comes first."""

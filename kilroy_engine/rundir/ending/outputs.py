@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kilroy_engine.rundir.files.atomic import TEMPORARY_PREFIX, write_json
-from kilroy_engine.rundir.files.copies import copy_file, copy_tree
+from kilroy_engine.rundir.files.copies import copy_file, copy_tree, size_bytes
 from kilroy_engine.rundir.files.inside import make_way_to, path_inside
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.regular import make_way
@@ -64,11 +63,4 @@ def _collect(run: RunDirectory, name: str, work_dir: Path) -> Output:
         copy_file(source, temporary)
         make_way(target)
     temporary.rename(target)
-    return Output(name, str(target), found=True, size_bytes=_size(target))
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.lstat().st_size
-    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    return sum(file.lstat().st_size for file in files if not file.is_symlink())
+    return Output(name, str(target), found=True, size_bytes=size_bytes([target]))

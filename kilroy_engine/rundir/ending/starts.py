@@ -39,26 +39,6 @@ class OpenStart:
         self.lock.release()
 
 
-def open_start(
-    run: RunDirectory, opening: RunStarted, *, run_id: str, from_node: str = "", closing: Closing = NOTHING
-) -> OpenStart:
-    """Begins a start of the run: the first creates the directory and writes ``run_started``, a later one ``run_resumed``.
-
-    See :func:`begin_start`.
-
-    Raises:
-        RunAlreadyOwned: a live process owns the directory; nothing was changed.
-        RunAlreadyFinished: the run has succeeded; nothing was changed but what was missing of its end.
-    """
-    run.path.mkdir(parents=True, exist_ok=True)
-    lock = RunLock.acquire(run)
-    try:
-        return begin_start(lock, opening, run_id=run_id, from_node=from_node, closing=closing)
-    except BaseException:
-        lock.release()
-        raise
-
-
 def begin_start(
     lock: RunLock, opening: RunStarted, *, run_id: str, from_node: str = "", closing: Closing = NOTHING
 ) -> OpenStart:

@@ -19,7 +19,7 @@ from pathlib import Path
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events.encoding import indented, utf8
 from kilroy_engine.rundir.files.failpoints import failpoint
-from kilroy_engine.rundir.files.regular import make_way, open_for_writing
+from kilroy_engine.rundir.files.regular import make_way, open_for_writing, set_aside
 
 TEMPORARY_PREFIX = ".tmp-"
 """Files with this prefix are half-written or left behind by a crash; nobody reads them."""
@@ -114,7 +114,7 @@ def _drop_replaced(temporary: Path, path: Path) -> None:
     try:
         temporary.unlink()
     except (IsADirectoryError, PermissionError):
-        temporary.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(3)}"))
+        set_aside(temporary, path)
 
 
 def append_whole(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from kilroy_engine.rundir.files.regular import open_for_writing
@@ -49,6 +50,21 @@ def copy_file(source: Path, target: Path) -> None:
             _clear(target)
         _copy_content(source, target)
         shutil.copystat(source, target)
+
+
+def size_bytes(paths: Iterable[Path]) -> int:
+    """Bytes in files and folders; a link has none. What goes away meanwhile counts nothing."""
+    total = 0
+    for path in paths:
+        try:
+            found = path.lstat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            total += sum(size_bytes(Path(folder, name) for name in names) for folder, _, names in os.walk(path))
+        elif not stat.S_ISLNK(found.st_mode):
+            total += found.st_size
+    return total
 
 
 def _clear(target: Path) -> None:

@@ -99,7 +99,7 @@ class Manifest(Record):
     """`manifest.json`: who and what. Kilroy's keys, then the engine's own; sorted on disk."""
 
     mend: ClassVar[str] = "Restore it from run.tgz or another copy; without it the run cannot be resumed."
-    optional: ClassVar[frozenset[str]] = frozenset({"warnings", "force_models", "labels", "inputs", "invocation"})
+    optional: ClassVar[frozenset[str]] = frozenset({"warnings", "labels", "inputs"})
     sort_keys: ClassVar[bool] = True
 
     run_id: str = Field(description="id of the run")
@@ -116,12 +116,10 @@ class Manifest(Record):
     base_sha: str = Field(default="", description="commit that the run began at; empty without a repository")
     kilroy_v1: bool = Field(default=True, description="always true")
     cxdb: dict[str, JsonValue] = Field(default_factory=dict, description="always empty; for readers that expect it")
-    modeldb: dict[str, JsonValue] = Field(default_factory=dict, description="model catalog; empty without one")
+    modeldb: dict[str, JsonValue] = Field(default_factory=dict, description="always empty; for readers that expect it")
     warnings: list[str] = Field(default_factory=list, description="warnings given before the first stage")
-    force_models: dict[str, str] = Field(default_factory=dict, description="provider to model, where a model was forced")
     labels: dict[str, str] = Field(default_factory=dict, description="labels given to the run")
     inputs: dict[str, JsonValue] = Field(default_factory=dict, description="inputs given to the run, secrets masked")
-    invocation: list[str] = Field(default_factory=list, description="command line that started the run")
     flow_run_id: str = Field(default="", description="id of the Prefect flow run of this start")
     flow_run_name: str = Field(default="", description="its name")
     deployment_id: str = Field(default="", description="id of its deployment; empty without one")

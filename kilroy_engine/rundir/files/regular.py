@@ -146,9 +146,9 @@ def is_real_folder(path: Path) -> bool:
         return False
 
 
-def set_aside(path: Path) -> Path:
-    """Gives what is at ``path`` another name beside it; the name. A link is renamed, not what it leads to."""
-    kept = path.with_name(f"{path.name}.aside-{secrets.token_hex(3)}")
+def set_aside(path: Path, meant: Path | None = None) -> Path:
+    """Gives what is at ``path`` another name beside it, made of that of ``meant``; the name. Of a link the link is renamed."""
+    kept = path.with_name(f"{(meant or path).name}.aside-{secrets.token_hex(3)}")
     path.rename(kept)
     return kept
 

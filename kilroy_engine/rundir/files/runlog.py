@@ -83,11 +83,6 @@ class RunLog:
         """One line of a tool's output; ``stream`` is ``stdout`` or ``stderr``."""
         self.write("tool", stream, line, node=node_id)
 
-    def tool_exit(self, node_id: str, *, exit_code: int, duration_ms: int) -> None:
-        """A tool's command ended."""
-        data: dict[str, Json] = {"exit_code": exit_code, "duration_ms": duration_ms}
-        self.write("tool", "exit", f"exit {exit_code} ({duration_ms}ms)", node=node_id, data=data)
-
     def run_completed(self, *, status: str, failure_reason: str, sha: str) -> None:
         """The run ended, however it did."""
         data: dict[str, Json] = {"status": status, "failure_reason": failure_reason, "sha": sha}

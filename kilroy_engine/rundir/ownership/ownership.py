@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError
 from kilroy_engine.events.encoding import indented
 from kilroy_engine.events.times import now
+from kilroy_engine.locks import try_lock
 from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.locks import is_held, open_lock
@@ -27,6 +27,8 @@ STALE_AFTER_S = 60.0
 _log = logging.getLogger(__name__)
 _TRIES = 20
 _PAUSE_S = 0.025
+_LOOK_S = 0.5
+"""Someone may hold the lock only to look whether the owner lives, which takes microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class RunLock:
         descriptor = open_lock(run.lock)
         try:
             # The file system of another machine may not know our lock: its record is fresh for as long as it is touched.
-            taken = _lock_within(descriptor, fcntl.LOCK_EX, tries=_TRIES) and not _alive_elsewhere(run)
+            taken = try_lock(descriptor, wait_s=_LOOK_S) and not _alive_elsewhere(run)
             previous = find_record(run) if taken else None
         except BaseException:
             os.close(descriptor)
@@ -105,7 +107,7 @@ class RunLock:
         if os.path.sameopenfile(descriptor, self._descriptor):
             os.close(descriptor)
         else:
-            _lock_within(descriptor, fcntl.LOCK_EX, tries=_TRIES)
+            try_lock(descriptor, wait_s=_LOOK_S)
             os.close(self._descriptor)
             self._descriptor = descriptor
         os.ftruncate(self._descriptor, len(self._content))
@@ -162,18 +164,6 @@ def current_owner(run: RunDirectory) -> Owner | None:
 def owner_alive(run: RunDirectory) -> bool:
     """Whether the owner's process lives: it holds the lock, or runs on another machine and has touched it lately."""
     return is_held(run.lock) or _alive_elsewhere(run)
-
-
-def _lock_within(descriptor: int, operation: int, *, tries: int) -> bool:
-    for attempt in range(tries):
-        try:
-            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            # Someone may only be looking whether the owner lives, which takes microseconds.
-            if attempt + 1 < tries:
-                time.sleep(_PAUSE_S)
-    return False
 
 
 def _alive_elsewhere(run: RunDirectory) -> bool:

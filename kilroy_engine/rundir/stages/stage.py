@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.events.encoding import compact, from_json
 from kilroy_engine.limits import STATUS_BYTES
-from kilroy_engine.rundir.files.atomic import TEMPORARY_PREFIX, write_json
+from kilroy_engine.rundir.files.atomic import TEMPORARY_PREFIX, is_temporary, write_json
 from kilroy_engine.rundir.files.copies import copy_file
 from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.rundir.files.regular import make_folder, read_file, remove
@@ -72,7 +72,7 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
         kept = stage_dir / f"attempt_{attempt - 1}"
         make_folder(kept)
         for entry in stage_dir.iterdir():
-            if entry.is_file() and not entry.is_symlink() and not entry.name.startswith(TEMPORARY_PREFIX):
+            if entry.is_file() and not entry.is_symlink() and not is_temporary(entry):
                 copy_file(entry, kept / entry.name)
     remove(stage_dir / STATUS_FILE)
     failpoint("attempt", "after")

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
@@ -19,10 +20,11 @@ from kilroy_engine.errors import RunDirectoryError, RunEnded
 from kilroy_engine.events import TERMINAL_EVENTS, Event, RunResumed, to_line
 from kilroy_engine.events.encoding import from_json
 from kilroy_engine.limits import LINE_BYTES, STREAM_BYTES
+from kilroy_engine.locks import FileLock
 from kilroy_engine.rundir.files.atomic import TEMPORARY_PREFIX, replace_quickly, write_all
 from kilroy_engine.rundir.files.failpoints import die, failpoint, reached
 from kilroy_engine.rundir.files.layout import RunDirectory
-from kilroy_engine.rundir.files.locks import FileLock
+from kilroy_engine.rundir.files.locks import open_lock
 from kilroy_engine.rundir.files.regular import open_file, open_for_writing
 from kilroy_engine.traversal.outcome import FinalStatus
 
@@ -45,7 +47,7 @@ class ProgressLog:
     def __init__(self, run: RunDirectory, run_id: str) -> None:
         self._run = run
         self._run_id = run_id
-        self._lock = FileLock(run.commit_lock)
+        self._lock = FileLock(partial(open_lock, run.commit_lock))
         self._live = run.live
         self._next_live = run.path / f"{TEMPORARY_PREFIX}live.json"
         self._listeners: list[EventListener] = []

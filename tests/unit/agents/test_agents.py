@@ -26,7 +26,7 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         "[kilroy_engine.agents]\necho = demo_agents:Echo\nbroken = demo_agents:nothing\nnumber = demo_agents:number\n"
     )
     (site / "demo_agents.py").write_text(
-        "from kilroy_engine.agents.base import AgentResult\n"
+        "from kilroy_engine import AgentResult\n"
         "number = 42\n"
         "class Echo:\n    def run(self, request, /):\n        return AgentResult(request.prompt)\n"
     )

@@ -162,7 +162,7 @@ def test_show_json_has_visits_and_times(kilroy: Kilroy, writer: Writer) -> None:
     """For programs: Kilroy's keys, and every visit."""
     writer("01A").ended()
     shown = json.loads(kilroy("runs", "show", "--json").stdout)
-    assert {"completed_at", "duration_ms", "final_sha", "failure_reason", "inputs", "invocation", "outputs"} <= set(shown)
+    assert {"completed_at", "duration_ms", "final_sha", "failure_reason", "inputs", "outputs"} <= set(shown)
     assert [visit["node_id"] for visit in shown["visits"]] == ["start", "build", "exit"]
 
 

@@ -12,8 +12,6 @@ from kilroy_engine.handlers.human import (
     approve,
     choices_of,
     choose,
-    skipped_outcome,
-    timeout_outcome,
     wait_human,
 )
 from kilroy_engine.traversal.outcome import Outcome
@@ -96,26 +94,6 @@ def test_a_choice_leads_to_its_target(request_for: Requests) -> None:
 def test_automatic_approval_takes_the_first_choice(request_for: Requests) -> None:
     """Spec 6.4."""
     assert approve(asked(request_for)).suggested_next_ids == ("ship",)
-
-
-def test_silence_takes_the_default_choice(request_for: Requests) -> None:
-    """``human.default_choice`` by key or target, in any case."""
-    outcome = timeout_outcome(asked(request_for, ', human.default_choice="LATER"'))
-
-    assert (outcome.status, outcome.suggested_next_ids) == ("success", ("later",))
-    assert outcome.notes == "human gate timeout, used default choice"
-
-
-def test_silence_without_a_default_is_a_retry(request_for: Requests) -> None:
-    """Spec 4.6's reason, to the letter."""
-    outcome = timeout_outcome(asked(request_for))
-
-    assert (outcome.status, outcome.failure_reason) == ("retry", "human gate timeout, no default")
-
-
-def test_a_declined_answer_fails() -> None:
-    """Kilroy's reason."""
-    assert skipped_outcome().failure_reason == "human gate skipped interaction"
 
 
 def test_a_gate_without_edges_fails(request_for: Requests) -> None:

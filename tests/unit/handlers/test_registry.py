@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kilroy_engine import handlers
+from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import UnknownHandler
+from kilroy_engine.graph.model import Node
+from kilroy_engine.graph.node_types import NODE_TYPES
+from kilroy_engine.graph.vocabulary import NODE_ATTRIBUTES
 from kilroy_engine.handlers import markers
-from kilroy_engine.handlers.base import StageRequest
+from kilroy_engine.handlers.base import Handler, StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.handlers.human import wait_human
 from kilroy_engine.handlers.registry import HandlerRegistry, known_types
@@ -21,7 +29,7 @@ from kilroy_engine.traversal.outcome import Outcome
 Requests = Callable[..., StageRequest]
 
 PLUGIN = """
-from kilroy_engine.traversal.outcome import success
+from kilroy_engine import success
 
 def shout(request, /):
     return success(request.node.label.upper())
@@ -73,6 +81,47 @@ def test_built_in_types_have_their_handler(request_for: Requests, attributes: st
     assert HandlerRegistry().resolve(request_for(f"a [{attributes}]").node) is handler
 
 
+def handlers_written() -> set[str]:
+    """``module:object`` of everything in this folder that takes a request and nothing else, as a handler does."""
+    found: set[str] = set()
+    for info in pkgutil.iter_modules(handlers.__path__):
+        module = importlib.import_module(f"{handlers.__name__}.{info.name}")
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", "") != module.__name__ or value is Handler:
+                continue
+            call = vars(value).get("__call__") if isinstance(value, type) else value if inspect.isfunction(value) else None
+            if call is not None and takes_a_request(call, method=isinstance(value, type)):
+                found.add(f"{info.name}:{name}")
+    return found
+
+
+def takes_a_request(call: Callable[..., object], *, method: bool) -> bool:
+    parameters = list(inspect.signature(call).parameters.values())[int(method) :]
+    only = parameters[0] if len(parameters) == 1 else None
+    return only is not None and only.annotation == "StageRequest" and only.kind is only.POSITIONAL_ONLY
+
+
+def test_the_table_of_types_and_the_handlers_know_the_same() -> None:
+    """A handler that no row names would never run; a row whose handler is gone could not."""
+    assert {row.handler for row in NODE_TYPES.values() if row.served} == handlers_written()
+
+
+@pytest.mark.parametrize("type_name", [row.name for row in NODE_TYPES.values() if row.served])
+def test_every_type_that_is_served_has_a_handler(request_for: Requests, type_name: str) -> None:
+    """Made when the registry is: a wrong name in the table is found by every run, not by the first visit."""
+    assert callable(HandlerRegistry().resolve(request_for(f'a [type="{type_name}"]').node))
+
+
+@pytest.mark.parametrize("type_name", ["concurrent.split", "concurrent.join"])
+def test_a_type_that_is_refused_has_none_and_is_not_proposed(request_for: Requests, type_name: str) -> None:
+    """The checks refuse the run long before; nobody is told to use such a type."""
+    with pytest.raises(UnknownHandler) as caught:
+        HandlerRegistry().resolve(request_for(f'a [type="{type_name}"]').node)
+    assert "did you mean" not in str(caught.value)
+    assert "known types are" in str(caught.value)
+    assert "concurrent" not in str(caught.value).partition("known types are")[2]
+
+
 def test_everything_else_is_an_agent_node(request_for: Requests) -> None:
     """Kilroy's name for the type included."""
     for attributes in ("label=A", "type=agent", "type=codergen", "shape=ellipse"):
@@ -86,6 +135,28 @@ def test_the_registry_hands_agent_nodes_to_the_chosen_agent(request_for: Request
 
     assert isinstance(outcome, Outcome)
     assert outcome.failure_reason.startswith("no agent is configured")
+
+
+@pytest.mark.parametrize("type_name", [row.name for row in NODE_TYPES.values() if row.served])
+def test_a_handler_reads_only_what_the_vocabulary_says_its_type_reads(
+    request_for: Requests, type_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the checks would call an attribute idle that has an effect."""
+    request = request_for(
+        f'a [type="{type_name}", ref="m:f", dot_file=c, tool_command=true, prompt=p] b [label=b] a -> b -> exit'
+    )
+    read: set[str] = set()
+    text = Node.text
+
+    def recorded(node: Node, key: str, default: str = "") -> str:
+        read.add(key)
+        return text(node, key, default)
+
+    handler = HandlerRegistry(lambda node: SimulatedAgent()).resolve(request.node)
+    monkeypatch.setattr(Node, "text", recorded)
+    handler(request)
+
+    assert {key for key in read if key in NODE_ATTRIBUTES and not NODE_ATTRIBUTES[key].is_read_at(type_name)} == set()
 
 
 def test_an_unknown_type_names_the_near_one(request_for: Requests) -> None:

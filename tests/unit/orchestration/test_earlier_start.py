@@ -10,13 +10,14 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Crashed, Failed
+from starts import open_start
 
 from kilroy_engine.events import RunStarted
 from kilroy_engine.events.times import now
 from kilroy_engine.orchestration.ending import hooks
 from kilroy_engine.orchestration.flows.attractor import attractor
 from kilroy_engine.orchestration.locate import RUN_DIRECTORY_LABEL, earlier_start
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory, run_id_of
 from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.stream.progress import is_ended, read_events

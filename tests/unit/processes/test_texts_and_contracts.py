@@ -8,6 +8,7 @@ import pytest
 
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.processes.go_text import duration_text, exit_text
+from kilroy_engine.processes.output import without_escapes
 from kilroy_engine.processes.output_contract import missing_outputs
 
 Requests = Callable[..., StageRequest]
@@ -49,3 +50,17 @@ def test_a_node_without_outputs_misses_nothing(request_for: Requests) -> None:
     request = request_for("a [label=A]")
 
     assert missing_outputs(request.node, request.work_dir) == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b[?25lhidden cursor\x1bM", "hidden cursor"),
+    ],
+)
+def test_what_only_a_terminal_understands_is_left_out(written: str, shown: str) -> None:
+    """ECMA-48: control sequences, operating system commands (ended by BEL or ST) and the two-character ones."""
+    assert without_escapes(written) == shown

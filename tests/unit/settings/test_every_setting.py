@@ -28,7 +28,7 @@ from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.files.run_config import read_run_config, run_config
 from kilroy_engine.settings.kinds import AMOUNT, COUNT, MAPPING, SWITCH, TEXTS
 from kilroy_engine.settings.options import Options
-from kilroy_engine.settings.setting import Inherited, LeftOut, NoSetting, Row, Setting, Topic, rows_of
+from kilroy_engine.settings.setting import Inherited, NoSetting, Row, Setting, Topic, rows_of
 from kilroy_engine.settings.table import SETTINGS, START_OPTIONS, RunSettings
 from kilroy_engine.workspace.reopen import workspace_settings_of
 
@@ -117,11 +117,10 @@ def test_a_field_that_cannot_be_is_refused_when_it_is_read(annotation: object, d
 def test_a_place_is_left_out_for_a_reason(row: Row) -> None:
     """The reason is words, and what is named instead is there: a parameter of the flow, an option of the command."""
     option, flag, environment = row.setting.option, row.setting.flag, row.setting.environment
-    for said in (option, flag, environment):
-        assert not isinstance(said, LeftOut) or len(said.why.split()) >= 3
-    if isinstance(option, LeftOut) and option.instead:
+    assert all(len(left_out.why.split()) >= 3 for left_out in (option, flag, environment) if left_out)
+    if option and option.instead:
         assert option.instead in {known.name for known in dataclasses.fields(RunParameters)}
-    if isinstance(flag, LeftOut) and flag.instead:
+    if flag and flag.instead:
         assert flag.instead in {name for known in build_app()["run"].assemble_argument_collection() for name in known.names}
 
 
@@ -129,11 +128,13 @@ def test_a_place_is_left_out_for_a_reason(row: Row) -> None:
 def test_the_form_offers_it(row: Row) -> None:
     """With title, description and choices, under its name; the default says nothing."""
     shown = Options.model_json_schema()["properties"]
-    if isinstance(row.setting.option, LeftOut):
+    if row.setting.option:
         assert name_of(row) not in shown
         return
     field = shown[name_of(row)]
     assert (field["title"], field["description"]) == (row.setting.title, row.setting.meaning)
+    assert row.setting.title
+    assert row.setting.meaning.endswith(".")
     assert field["default"] in ("", "default", False)
     assert field.get("enum", []) == (["default", *row.choices] if row.choices else [])
     assert set(row.choices) | set(row.setting.unoffered) == set(row.kind.choices)
@@ -148,8 +149,8 @@ def test_the_command_has_a_flag_for_it(row: Row) -> None:
     command = build_app()["run"]
     flags = {name for known in command.assemble_argument_collection() for name in known.names}
     flag = f"--{name_of(row).replace('_', '-')}"
-    if isinstance(row.setting.flag, LeftOut) or isinstance(row.setting.option, LeftOut):
-        assert flag not in flags or flag == getattr(row.setting.flag, "instead", "")
+    if row.setting.flag or row.setting.option:
+        assert flag not in flags or (row.setting.flag and flag == row.setting.flag.instead)
         return
     words = [flag] if row.kind is SWITCH else [flag, sample(row).written]
     _, bound, _ = command.parse_args(["p.dot", *words], exit_on_error=False, print_error=False)
@@ -163,7 +164,7 @@ def test_the_command_has_a_flag_for_it(row: Row) -> None:
 @every_option
 def test_the_environment_can_say_it(row: Row) -> None:
     """``KILROY_<NAME>``, unless the field says otherwise."""
-    if isinstance(row.setting.environment, LeftOut):
+    if row.setting.environment:
         assert row.environment == ""
         assert resolve_settings(Options(), environ={f"KILROY_{name_of(row).upper()}": "77s"}) == RunSettings()
         return
@@ -241,8 +242,9 @@ def test_the_reference_page_has_a_row_for_it(row: Row) -> None:
     assert shown is not None
     cells = [cell.strip(" `") for cell in shown[0].strip("|").split("|")]
     assert cells[1] == row.setting.meaning.replace("<", "&lt;")
-    option, flag = row.setting.option, row.setting.flag
-    assert cells[3] == (row.flag or (flag.instead if isinstance(flag, LeftOut) else ""))
-    assert cells[4] == (f"options.{row.option}" if row.option else option.instead if isinstance(option, LeftOut) else "")
-    assert cells[5] == row.environment
+    option, flag, name = row.setting.option, row.setting.flag, name_of(row)
+    without = flag or option
+    assert cells[3] == ((flag.instead if flag else "") if without else f"--{name.replace('_', '-')}")
+    assert cells[4] == (option.instead if option else f"options.{name}")
+    assert cells[5] == ("" if row.setting.environment else f"KILROY_{name.upper()}")
     assert cells[6:7] == ([row.key] if row in SETTINGS else [""] if len(cells) > 6 else [])

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from run_writer import Kilroy, clean_environment
+from starts import open_start
 
 from kilroy_engine.events import RunStarted
 from kilroy_engine.rundir.ending.finalize import end_of, end_run
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion

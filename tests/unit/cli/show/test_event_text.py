@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
+from string import Formatter
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 from kilroy_engine.cli.show.board import Board
 from kilroy_engine.cli.show.event_text import Narrator, duration, one_line
-from kilroy_engine.events import CATALOG, Event, to_line
+from kilroy_engine.events import CATALOG, Event, field_names, to_line
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
+DOCS = Path(__file__).parents[4] / "docs"
 EVERY_EVENT = [kind for kinds in CATALOG.values() for kind in kinds]
 
 
@@ -49,6 +52,100 @@ def test_every_event_of_the_contract_is_a_line_or_silent(kind: type[Event]) -> N
     assert text is None or (text and "\n" not in text)
     assert text is None or "None" not in text
     Board().apply(event)
+
+
+# Written, and nothing to a person who follows a run: what they tell is in the lines before or after them.
+FOR_PROGRAMS = {
+    "branch_heartbeat",
+    "checkpoint_saved",
+    "deterministic_failure_cycle_check",
+    "edge_condition_evaluated",
+    "failure_dossier_updated",
+    "git_push_start",
+    "loop_restart_signature",
+    "setup_command_start",
+    "stage_retry_blocked",
+    "status_contract",
+    "status_ingestion_decision",
+    "subgraph_deterministic_failure_cycle_check",
+}
+UNWRITTEN = {kind.event for kind in runpy.run_path(str(DOCS / "generate.py"))["unwritten_events"]()}
+ENVELOPE = {"id", "run_id", "ts"}
+
+
+@pytest.mark.parametrize("kind", EVERY_EVENT, ids=lambda kind: kind.event)
+def test_an_event_has_a_line_exactly_if_somebody_writes_it_for_people(kind: type[Event]) -> None:
+    """A line for an event that nobody writes would be dead text; one that is written must not be shown as raw fields."""
+    assert bool(kind.says) == (kind.event not in FOR_PROGRAMS | UNWRITTEN)
+
+
+def test_what_is_for_programs_is_written() -> None:
+    """An event that nobody writes any more leaves the list above."""
+    assert FOR_PROGRAMS.isdisjoint(UNWRITTEN)
+    assert {kind.event for kind in EVERY_EVENT} >= FOR_PROGRAMS | UNWRITTEN
+
+
+@pytest.mark.parametrize("kind", EVERY_EVENT, ids=lambda kind: kind.event)
+def test_a_line_names_fields_that_its_event_has(kind: type[Event]) -> None:
+    """A misspelled name would be an empty place in the line. What stands as ``more`` is added by the narrator."""
+    named = {field for _, field, spec, _ in Formatter().parse(kind.says) if field and spec != "more"}
+    assert named <= {*field_names(kind), *ENVELOPE}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVERY_EVENT if kind.says], ids=lambda kind: kind.event)
+def test_a_line_holds_the_words_of_its_event(kind: type[Event]) -> None:
+    """What is fixed in the line stands in what a person sees, unless this very event goes without saying."""
+    text = Narrator().text({**sample(kind), **SAID})
+    fixed = [literal.strip() for literal, *_ in Formatter().parse(kind.says) if literal.strip()]
+    assert text is not None
+    assert [words for words in fixed if words not in text] == []
+    assert text != Narrator().text({**sample(kind), **SAID, "event": "unknown"})
+
+
+# Makes the events that sometimes go without saying worth a line.
+SAID = {"attempt": 2, "will_retry": False, "branch_event": "stage_attempt_start", "selection_method": "weight"}
+
+
+def test_what_goes_without_saying_is_not_said() -> None:
+    """A retry that follows, the end of the only attempt, the only edge, and most of what happens in a branch."""
+    narrator = Narrator()
+    decision = {"event": "retry_decision", "node_id": "a", "attempt": 2, "will_retry": False}
+    assert narrator.text(decision) == "a: not tried again after attempt 2"
+    assert narrator.text({**decision, "will_retry": True}) is None
+    assert narrator.text({**decision, "attempt": 1}) is None
+    edge = {"event": "edge_selected", "from_node": "a", "to_node": "b", "selection_method": "only_edge"}
+    assert narrator.text(edge) is None
+    assert narrator.text({**edge, "condition": "outcome=success"}) == "a -> b [outcome=success]"
+    branch = {"event": "branch_progress", "branch_key": "b", "branch_event": "checkpoint_saved"}
+    assert narrator.text(branch) is None
+    failed = {
+        "branch_event": "stage_attempt_end",
+        "branch_node_id": "n",
+        "branch_status": "fail",
+        "branch_failure_reason": "no",
+    }
+    assert narrator.text({**branch, **failed}) == "branch b n: fail: no"
+
+
+def test_values_are_put_into_words() -> None:
+    """Durations, counts, choices, costs, and what stands in for nothing."""
+    told = {
+        "loop_terminated": ({"loop_id": "l", "iterations": 1}, "loop l: over after 1 iteration"),
+        "stage_retry_sleep": (
+            {"node_id": "a", "delay_ms": 1500, "retries": 1, "max_retry": 2}, "a: next attempt in 1.50 s (retry 1 of 2)"
+        ),
+        "human_gate_opened": (
+            {"node_id": "a", "question": "Ship?", "choices": ["Yes", "No"], "answer_url": "http://x"},
+            "a: waiting for a person: Ship? [Yes, No] -- answer at http://x",
+        ),
+        "artifact": ({"node_id": "", "name": "plan", "path": "p"}, "input: artifact plan (p)"),
+        "llm_usage": (
+            {"node_id": "a", "model": "m", "input_tokens": 5, "output_tokens": 2, "cost_usd": 0.5},
+            "a: m: 5 tokens in, 2 out, 0.5000 USD",
+        ),
+    }  # fmt: skip
+    for name, (fields, line) in told.items():
+        assert Narrator().text({"event": name, **fields}) == line
 
 
 def test_an_event_of_a_later_version_is_shown_as_it_is() -> None:

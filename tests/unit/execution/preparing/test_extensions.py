@@ -15,7 +15,7 @@ from kilroy_engine.settings.options import Options
 
 MODULE = """
 from dataclasses import replace
-from kilroy_engine.graph.checks.subject import warning
+from kilroy_engine import warning
 
 def labels_are_short(subject):
     for node in subject.graph.nodes.values():

@@ -7,6 +7,7 @@ import pytest
 from kilroy_engine.graph.checks.validation import validate
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot.parse import parse_dot
+from kilroy_engine.graph.node_types import BUILT_IN_TYPES
 from kilroy_engine.graph.transforms import prepare
 
 
@@ -96,6 +97,16 @@ FIRING = [
     ("attribute_alias", "INFO", "a [llm_prompt=a] a -> x"),
     ("attribute_alias", "INFO", "default_max_retry=3 a [label=a] a -> x"),
     ("attribute_alias", "INFO", 'model_stylesheet="* { model: m; }" a [label=a] a -> x'),
+    ("attribute_without_effect", "INFO", "a [label=a, collect_browser_artifacts=true] a -> x"),
+    ("attribute_without_effect", "INFO", 'a [label=a, "tool_hooks.pre"="make"] a -> x'),
+    ("attribute_without_effect", "INFO", "provenance_version=1 a [label=a] a -> x"),
+    ("attribute_without_effect", "INFO", "a [label=a, tool_command=make] a -> x"),
+    ("attribute_without_effect", "INFO", f"a [{TOOL}, llm_model=m] a -> x"),
+    ("attribute_without_effect", "INFO", "a [label=a, param.x=1] a -> x"),
+    ("attribute_without_effect", "INFO", "a [label=a] x [max_retries=2] a -> x"),
+    ("attribute_without_effect", "INFO", "node [join_policy=wait_all] a [label=a] b [label=b] a -> b -> x"),
+    ("attribute_without_effect", "INFO",
+     'a [shape=component] b [label=b] j [shape=tripleoctagon] a -> b -> j a -> j [condition="outcome=success"] j -> x'),
     ("shape_known", "WARNING", "a [label=a, shape=ellipse] a -> x"),
     ("stylesheet_selector", "WARNING", 'model_stylesheet="#b { llm_model: m; }" a [label=a] a -> x'),
     ("prompt_on_conditional_node", "WARNING", "a [shape=diamond, prompt=p] a -> x"),
@@ -158,6 +169,13 @@ SILENT = [
     ("attribute_value", "a [label=a, quorum_fraction=0.5, my_own=anything] a -> x [weight=-2]"),
     ("attribute_known", "a [label=a, color=red, style=bold, my_own=1, is_codergen=true] a -> x [penwidth=2]"),
     ("attribute_alias", "a [prompt=a] a -> x"),
+    ("attribute_without_effect", "node [timeout=15m, llm_model=m] a [label=a] a -> x"),
+    ("attribute_without_effect", f'model_stylesheet="* {{ llm_model: m; }}" llm_provider=p a [{TOOL}] a -> x'),
+    ("attribute_without_effect", f'a [{TOOL}, prompt="read as TASK.md", timeout=5m, max_retries=2] a -> x'),
+    ("attribute_without_effect", "a [shape=diamond, prompt=p] a -> x"),
+    ("attribute_without_effect", "a [label=a, tool_command=\"\"] a -> x"),
+    ("attribute_without_effect", 'a [type="prefect.task", ref="m:t", param.x=1] a -> x'),
+    ("attribute_without_effect", "a [label=a, reasoning_effort=high, max_tokens=100, color=red, my_own=1] a -> x"),
     ("shape_known", "a [label=a, shape=ellipse, type=codergen] a -> x"),
     ("shape_known", "a [label=a, shape=tab] a -> x"),
     ("stylesheet_selector", 'model_stylesheet="#a { llm_model: m; } .none { llm_model: n; }" a [label=a] a -> x'),
@@ -207,6 +225,10 @@ def test_a_rule_is_silent_on_what_is_right(rule: str, body: str):
          "node 'a': the shape 'hexagn' has no meaning here and is treated as a box", "did you mean 'hexagon'?"),
         ("a [prompt=p, goal_gates=true] a -> x", "attribute_known", "node 'a': nothing reads the attribute 'goal_gates'",
          "did you mean 'goal_gate'?"),
+        ("a [prompt=p, script=make] a -> x", "attribute_without_effect",
+         "node 'a': script has no effect on a node of type codergen", "remove it; it is read by tool"),
+        ("a [prompt=p, agent_mode=one_shot] a -> x", "attribute_without_effect",
+         "node 'a': agent_mode has no effect, nothing reads it yet", "remove it, or keep it for another engine"),
         ("a [type=tool, command=make] a -> x", "tool_command_required", "the tool node 'a' has no tool_command",
          "rename the attribute 'command' to tool_command"),
         ("a [shape=trapezium, loop_id=main] b [shape=invtrapezium, loop_id=mian, loop_count=2] a -> b -> x", "loop_pair",
@@ -241,6 +263,13 @@ def test_an_alias_is_reported_once_for_a_file():
 def test_a_default_with_a_bad_value_is_reported_once():
     """A value that many nodes inherit stands in one place."""
     assert len(_found("node [timeout=soon] a [label=a] b [label=b] a -> b -> x", "attribute_value")) == 1
+
+
+def test_a_handler_of_others_may_read_any_attribute():
+    """What a plug-in makes of the attributes of its nodes is its own business."""
+    text = _pipeline('a [type="acme.deploy", tool_command=make, join_policy=quorum] a -> x')
+    rules = {d.rule for d in validate(parse_dot(text), known_types=BUILT_IN_TYPES | {"acme.deploy"})}
+    assert "attribute_without_effect" not in rules
 
 
 def test_places_inside_conditions_and_stylesheets_are_exact():

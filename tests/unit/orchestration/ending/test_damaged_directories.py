@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from starts import open_start
 
 from kilroy_engine.cli.listing import read_runs
 from kilroy_engine.cli.main import main
@@ -24,7 +25,6 @@ from kilroy_engine.events import RunStarted, StageAttemptEnd, StageAttemptStart
 from kilroy_engine.events.times import now
 from kilroy_engine.orchestration.ending.reconcile import Action, Patience, reconcile
 from kilroy_engine.rundir.ending.finalize import end_run
-from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.artifacts import keep_artifact
 from kilroy_engine.rundir.files.atomic import write_json, write_text

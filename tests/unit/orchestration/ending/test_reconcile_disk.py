@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from starts import open_start
 
 from kilroy_engine.events import RunStarted
 from kilroy_engine.orchestration.ending.reconcile import Action, Finding, Patience, reconcile, reconcile_quickly
 from kilroy_engine.rundir.ending.finalize import end_of, finalize_run
-from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.layout import RunDirectory

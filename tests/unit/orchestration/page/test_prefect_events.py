@@ -13,13 +13,13 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed
+from starts import open_start
 
 from kilroy_engine.events import RunStarted
 from kilroy_engine.events.times import now
 from kilroy_engine.orchestration.ending import hooks
 from kilroy_engine.orchestration.flows.attractor import attractor
 from kilroy_engine.orchestration.page.prefect_events import end_event
-from kilroy_engine.rundir.ending.starts import open_start
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion, FinalOutcome, Manifest
 from kilroy_engine.rundir.stream.reader import read_run

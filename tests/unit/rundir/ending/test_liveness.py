@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from starts import open_start
 
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.events import HumanGateOpened, RunStarted
 from kilroy_engine.rundir.ending.finalize import end_of, end_run
 from kilroy_engine.rundir.ending.liveness import Place, examine, run_directories
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.locks import is_held, turn
 from kilroy_engine.rundir.ownership.ownership import Owner

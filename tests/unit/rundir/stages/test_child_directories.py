@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from starts import open_start
 
 from kilroy_engine.events import CheckpointSaved, RunStarted, StageAttemptEnd, StageAttemptStart
 from kilroy_engine.rundir.ending.finalize import end_run
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome

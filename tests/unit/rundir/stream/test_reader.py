@@ -8,12 +8,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from starts import open_start
 
 import kilroy_engine
 from kilroy_engine.errors import RunDirectoryError
 from kilroy_engine.events import LoopRestart, RunStarted, StageAttemptStart
 from kilroy_engine.rundir.ending.finalize import end_run
-from kilroy_engine.rundir.ending.starts import OpenStart, open_start
+from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.rundir.files.runlog import RunLog
