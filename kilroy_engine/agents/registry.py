@@ -1,18 +1,38 @@
-"""Agents by name."""
+"""Agents by name, and who of them works on a node."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import cast
 
-from kilroy_engine.agents.base import Agent
+from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
+from kilroy_engine.agents.choosing import Choice, Wishes, choose, installed_programs
+from kilroy_engine.agents.claude import Claude
+from kilroy_engine.agents.codex import Codex
+from kilroy_engine.agents.command import CommandAgent
+from kilroy_engine.agents.gemini import Gemini
+from kilroy_engine.agents.running.call import ProgramAgent
+from kilroy_engine.agents.running.program import Program
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.graph.model import Node
 from kilroy_engine.plugins import distribution_of, plugins
+from kilroy_engine.settings.table import RunSettings
 
 ENTRY_POINTS = "kilroy_engine.agents"
 """Entry point group of agents; the object is an agent or a class whose instances are."""
 
-_BUILT_IN: dict[str, type[Agent]] = {"simulate": SimulatedAgent}
+PROGRAMS: Mapping[str, Callable[[], Program]] = {"claude": Claude, "codex": Codex, "gemini": Gemini}
+"""The agent programs that are known by name."""
+
+_COMMAND = CommandAgent.name
+_BUILT_IN: Mapping[str, Callable[[RunSettings], Agent]] = {
+    "simulate": lambda settings: SimulatedAgent(),
+    _COMMAND: lambda settings: ProgramAgent(CommandAgent(settings.agent_command)),
+    **{name: (lambda settings, program=program: ProgramAgent(program())) for name, program in PROGRAMS.items()},
+}
 
 
 def agent_names() -> tuple[str, ...]:
@@ -20,14 +40,14 @@ def agent_names() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *plugins(ENTRY_POINTS)}))
 
 
-def named_agent(name: str) -> Agent:
+def named_agent(name: str, settings: RunSettings | None = None) -> Agent:
     """The agent called ``name``. A built-in name cannot be taken over by a plug-in.
 
     Raises:
-        InvalidInput: Nobody has that name, or the plug-in that has it is broken.
+        InvalidInput: Nobody has that name, or the plug-in that has it is broken, or the settings lack what it needs.
     """
     if name in _BUILT_IN:
-        return _BUILT_IN[name]()
+        return _BUILT_IN[name](settings or RunSettings())
     plugin = plugins(ENTRY_POINTS).get(name)
     if plugin is None:
         raise InvalidInput(f'there is no agent "{name}"; known agents are {", ".join(agent_names())}', name="agent")
@@ -42,3 +62,57 @@ def named_agent(name: str) -> Agent:
             f'agent "{name}" of {distribution_of(plugin)} is no agent: {plugin.value} has no run()', name="agent"
         )
     return cast("Agent", agent)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsOfRun:
+    """Who works on the nodes of a run: called with a node, the agent for it, None for nobody.
+
+    ``path`` is the ``PATH`` that programs are looked for on. Another process can be sent it.
+    """
+
+    settings: RunSettings
+    path: str
+
+    def __call__(self, node: Node) -> Agent | None:
+        choice = self.choice(node)
+        return _Chosen(named_agent(choice.agent, self.settings), choice) if choice.agent else None
+
+    def choice(self, node: Node) -> Choice:
+        """The agent, provider and model for the node."""
+        settings = self.settings
+        wishes = Wishes(settings.agent, settings.provider_agents, settings.model_aliases)
+        return choose(node, wishes, installed_programs(self.path))
+
+    def problem(self, node: Node) -> str:
+        """Why nobody can work on the node, one sentence with the mend; empty where somebody can.
+
+        Raises:
+            InvalidInput: The agent that is asked for does not exist or is broken.
+        """
+        choice = self.choice(node)
+        if not choice.agent:
+            return "no agent is configured, and none is installed; " + _MEND
+        agent = named_agent(choice.agent, self.settings)
+        program = agent.program.executable if isinstance(agent, ProgramAgent) else ""
+        if program and shutil.which(program, path=self.path) is None:
+            return f"its agent {choice.agent} needs the program {program}, which is not installed or not on PATH; {_MEND}"
+        return ""
+
+
+_MEND = (
+    "install one (claude, codex or gemini), name another with --agent, or give --simulate for a run without side effects"
+    ", --agent simulate to simulate agents only"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """An agent that is told which model was chosen for the node."""
+
+    agent: Agent
+    choice: Choice
+
+    def run(self, request: AgentRequest, /) -> AgentResult:
+        choice = self.choice
+        return self.agent.run(replace(request, provider=choice.provider, model=choice.model, chosen_by=choice.source))

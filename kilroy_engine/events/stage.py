@@ -67,6 +67,22 @@ class OutputContractViolated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationModelSwitch(Event):
+    """The next attempt at an agent node has another model, the next one of `escalation_models`."""
+
+    event: ClassVar[str] = "escalation_model_switch"
+    says: ClassVar[str] = "{node_id}: goes over from {from_model:or its model} to {to_model} of {to_provider}"
+    node_id: NodeId
+    attempt: Attempt
+    from_provider: Annotated[str, "provider so far; may be empty"]
+    from_model: Annotated[str, "model so far; may be empty"]
+    to_provider: Annotated[str, "provider from now on"]
+    to_model: Annotated[str, "model from now on"]
+    escalation_idx: Annotated[int, "place in the list, counted from 0"]
+    failure_class: FailureClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision(Event):
     """After an attempt that did not succeed: whether there is another."""
 
@@ -186,9 +202,8 @@ class LlmUsage(Event):
 
     event: ClassVar[str] = "llm_usage"
     says: ClassVar[str] = "{node_id}: {model}: {input_tokens} tokens in, {output_tokens} out{cost_usd:usd}"
-    by_agents: ClassVar[bool] = True
     node_id: NodeId
-    provider: Annotated[str, "provider key, for example `anthropic`"]
+    provider: Annotated[str, "provider key, for example `anthropic`; empty where nobody says"] = ""
     model: Annotated[str, "model as the provider names it"]
     input_tokens: Annotated[int, "tokens read, those that the provider had kept included"]
     output_tokens: Annotated[int, "tokens written"]
@@ -202,7 +217,6 @@ class ProviderSelected(Event):
 
     event: ClassVar[str] = "provider_selected"
     says: ClassVar[str] = "{node_id}: works with {model} of {provider} ({backend})"
-    by_agents: ClassVar[bool] = True
     node_id: NodeId
     provider: Annotated[str, "provider key, for example `anthropic`"]
     model: Annotated[str, "model"]
@@ -216,7 +230,6 @@ class LlmRetry(Event):
 
     event: ClassVar[str] = "llm_retry"
     says: ClassVar[str] = "{node_id}: {model} failed, call {attempt} of {max}, again in {delay_ms:ms}{error:because}"
-    by_agents: ClassVar[bool] = True
     node_id: NodeId
     provider: Annotated[str, "provider key"]
     model: Annotated[str, "model"]
@@ -232,6 +245,7 @@ class LlmToolCallStart(Event):
     """An agent begins to use one of its tools."""
 
     event: ClassVar[str] = "llm_tool_call_start"
+    says: ClassVar[str] = ""
     node_id: NodeId
     backend: Backend
     tool_name: Annotated[str, "the tool, as the agent calls it"]
@@ -243,6 +257,7 @@ class LlmToolCallEnd(Event):
     """A tool of an agent's is done."""
 
     event: ClassVar[str] = "llm_tool_call_end"
+    says: ClassVar[str] = ""
     node_id: NodeId
     backend: Backend
     tool_name: Annotated[str, "the tool, as the agent calls it"]
@@ -255,6 +270,7 @@ class LlmTurnEnd(Event):
     """The model has answered once."""
 
     event: ClassVar[str] = "llm_turn_end"
+    says: ClassVar[str] = ""
     node_id: NodeId
     backend: Backend
     text_length: Annotated[int, "characters of text in the answer"]
@@ -267,7 +283,6 @@ class StageHeartbeat(Event):
 
     event: ClassVar[str] = "stage_heartbeat"
     says: ClassVar[str] = "{node_id}: still running after {elapsed_s:s}, last output {since_last_output_s:s} ago"
-    by_agents: ClassVar[bool] = True
     node_id: NodeId
     elapsed_s: Annotated[int, "seconds since the attempt began"]
     since_last_output_s: Annotated[int, "seconds since the last output"]
@@ -281,6 +296,7 @@ class BudgetWarning(Event):
     """Four fifths of a limit on what models may cost are spent."""
 
     event: ClassVar[str] = "budget_warning"
+    says: ClassVar[str] = "{node_id:or run}: {spent} of {limit} {unit} are spent"
     scope: BudgetScope
     unit: BudgetUnit
     spent: Annotated[float, "spent so far"]
@@ -293,6 +309,7 @@ class BudgetExhausted(Event):
     """A limit on what models may cost is passed. The run ends, or the attempt where it is the node's limit."""
 
     event: ClassVar[str] = "budget_exhausted"
+    says: ClassVar[str] = "{node_id:or run}: its budget is exhausted, {spent} of {limit} {unit} are spent"
     scope: BudgetScope
     unit: BudgetUnit
     spent: Annotated[float, "spent so far"]

@@ -127,6 +127,14 @@ class Budget:
     def __reduce__(self) -> tuple[type[Budget], tuple[UsageLog]]:
         return Budget, (self._log,)
 
+    @property
+    def cost_left_usd(self) -> float | None:
+        """What is left of the run's limit in US dollars, None for no limit; in another process than the flow's, too."""
+        meter = self._meter
+        if meter is None or meter.limits.cost_usd is None:
+            return None
+        return max(0.0, meter.limits.cost_usd - meter.spent.cost_usd)
+
     def spend(self, event: LlmUsage, names: tuple[str, ...] = ()) -> None:
         """Writes down and counts a report of a stage. ``names`` are those of the branches and child pipelines around it."""
         self._log.append(usage_of(event, names))

@@ -6,11 +6,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from kilroy_engine import __version__
-from kilroy_engine.agents.base import Agent
 from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
 from kilroy_engine.events import Event, RunStarted, WarningGiven
 from kilroy_engine.execution.budget import Budget, BudgetLimits, Meter
@@ -24,7 +22,6 @@ from kilroy_engine.execution.preparing.resume import EarlierRun, refuse_success,
 from kilroy_engine.execution.preparing.settings import run_directory_path, run_id_for
 from kilroy_engine.execution.run import Run, register
 from kilroy_engine.execution.stall import ProgressClock
-from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.rundir.ending.starts import OpenStart, begin_start
 from kilroy_engine.rundir.files.atomic import is_temporary, write_json, write_text
@@ -150,7 +147,7 @@ class _Parts:
             base=started.run,
             progress=started.progress,
             workspace=workspace,
-            handlers=host.lane.handlers if host else HandlerRegistry(partial(_agent, prepared.agent)),
+            handlers=host.lane.handlers if host else HandlerRegistry(prepared.agents),
             orchestrator=self.orchestrator,
             carry_out=self.carry_out,
             inputs=self.inputs,
@@ -246,11 +243,6 @@ def _budget(settings: RunSettings, started: OpenStart, cancellation: Cancellatio
             return
 
     return Budget(UsageLog(started.run.usage), Meter(limits, tell, cancellation, mend=mend))
-
-
-def _agent(agent: Agent | None, node: Node) -> Agent | None:
-    """The run's one agent works on every node."""
-    return agent
 
 
 def _make_directory(run: RunDirectory) -> bool:

@@ -33,6 +33,7 @@ class StageRequest:
     ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
     ``output`` takes lines of output, ``tell`` takes events about this stage, both while it works: what is told is on disk at
     once, whatever becomes of the stage.
+    ``cost_left_usd`` is what the node's agents may still cost in this attempt, None for no limit.
     ``guidance`` is what a manager has to say to this pipeline's agents, empty where it says nothing.
     """
 
@@ -52,6 +53,7 @@ class StageRequest:
     cancellation: stopping.Cancellation = field(default_factory=stopping.Cancellation)
     output: OutputSink = discard_output
     tell: EventSink = discard_event
+    cost_left_usd: float | None = None
     guidance: str = ""
 
     @property

@@ -10,13 +10,15 @@ from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.earlier import Usage
 from kilroy_engine.errors import SessionLost
 from kilroy_engine.events import LlmUsage, StatusIngestionDecision, WarningGiven
+from kilroy_engine.events import StatusContract as StatusContractTold
 from kilroy_engine.graph.model import Node
+from kilroy_engine.handlers.asking import task_for
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
 from kilroy_engine.processes.stage_status import Ingestion, StatusContract, ingest_status, status_contract
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.failure import FailureClass
-from kilroy_engine.traversal.outcome import Outcome, failure, success
+from kilroy_engine.traversal.outcome import Outcome, Status, failure, success
 
 RESPONSE_EXCERPT = 200
 """Characters of the response that go into the context (Spec 4.5)."""
@@ -38,6 +40,9 @@ class CodergenHandler:
             return failure(reason, failure_class=FailureClass.DETERMINISTIC)
         contract = status_contract(request.run_id, request.work_dir)
         contract.clear()
+        request.tell(
+            StatusContractTold(node_id=node.id, status_path=str(contract.primary), status_fallback_path=str(contract.fallback))
+        )
         try:
             result = agent.run(_task(request, contract))
         except SessionLost as error:
@@ -58,26 +63,15 @@ class CodergenHandler:
                 diagnostic=ingestion.diagnostic or None,
             )
         )
-        return _outcome(node, result, ingestion)
+        return _outcome(request, result, ingestion)
 
 
 def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
     """The task for the agent; ``prompt.md`` keeps what it is told."""
     prompt = assemble_prompt(request, contract)
     write_text(request.stage_dir / "prompt.md", prompt)
-    return AgentRequest(
-        node=request.node,
-        prompt=prompt,
-        stage_dir=request.stage_dir,
-        work_dir=request.work_dir,
-        environment={**request.environment, **contract.environment},
-        timeout_s=request.timeout_s if request.timeout_s is not None else request.node.timeout_s,
-        thread=request.carried.thread,
-        session=request.carried.session,
-        cancellation=request.cancellation,
-        output=request.output,
-        tell=request.tell,
-    )
+    task = task_for(request, prompt, contract.environment)
+    return replace(task, thread=request.carried.thread, session=request.carried.session)
 
 
 def _told(node: Node, used: Usage) -> LlmUsage:
@@ -90,16 +84,33 @@ def _told(node: Node, used: Usage) -> LlmUsage:
     )
 
 
-def _outcome(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
+def _outcome(request: StageRequest, result: AgentResult, ingestion: Ingestion) -> Outcome:
     """What the stage comes to without a valid status file."""
-    outcome = _without_status(node, result, ingestion)
+    node = request.node
+    outcome = _without_status(request, result, ingestion)
     updates = {**outcome.context_updates, "last_stage": node.id, "last_response": result.response[:RESPONSE_EXCERPT]}
     return outcome.with_updates(session=result.session, context_updates=updates)
 
 
-def _without_status(node: Node, result: AgentResult, ingestion: Ingestion) -> Outcome:
+def _without_status(request: StageRequest, result: AgentResult, ingestion: Ingestion) -> Outcome:
+    node = request.node
     if result.outcome is not None:
         return result.outcome
+    if ingestion.unreadable:
+        reason = f"the agent's status file cannot be read: {ingestion.unreadable}"
+        return failure(reason, failure_class=FailureClass.DETERMINISTIC)
     if node.auto_status:
         return success("auto-status: handler completed without writing status")
-    return failure("; ".join(part for part in ("missing status.json (auto_status=false)", ingestion.diagnostic) if part))
+    if _has_no_tools(node):
+        return success("the agent has answered; it has no tools to leave a status with")
+    if (node.text("missing_status").strip() or request.settings.missing_status) == "success":
+        return success("the agent has ended well and left no status")
+    reason = "; ".join(part for part in ("missing status.json (auto_status=false)", ingestion.diagnostic) if part)
+    if node.goal_gate:
+        return Outcome(Status.RETRY, failure_reason=reason, failure_class=FailureClass.DETERMINISTIC)
+    return failure(reason, failure_class=FailureClass.DETERMINISTIC)
+
+
+def _has_no_tools(node: Node) -> bool:
+    """A node of one answer: Kilroy's ``agent_mode=one_shot``, fabro's ``tab``."""
+    return node.shape == "tab" or node.text("agent_mode").strip().lower() == "one_shot"

@@ -57,7 +57,7 @@ def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s:
     match end.ending:
         case Ending.CANCELED:
             return failure(request.cancellation.reason, failure_class=FailureClass.CANCELED)
-        case Ending.TIMED_OUT:
+        case Ending.TIMED_OUT | Ending.IDLE:
             reason = f"tool_command timed out after {duration_text(timeout_s)}"
             return failure(reason).with_updates(timed_out=True, meta={"timeout_seconds": int(timeout_s)})
         case Ending.EXITED:

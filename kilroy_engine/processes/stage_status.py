@@ -55,12 +55,14 @@ class Ingestion:
     """Where a verdict was found: the fields of ``status_ingestion_decision``.
 
     ``source`` is ``canonical`` (in the stage directory already), ``worktree``, ``dot_ai`` or empty for nowhere. ``copied``
-    tells whether the file was moved. ``diagnostic`` says why places were passed over.
+    tells whether the file was moved. ``diagnostic`` says why places were passed over. ``unreadable`` is set where the agent
+    has left a verdict and nobody can read it: which file, and the place in it.
     """
 
     source: str = ""
     copied: bool = False
     diagnostic: str = ""
+    unreadable: str = ""
 
     @property
     def found(self) -> bool:
@@ -79,14 +81,17 @@ def ingest_status(contract: StatusContract, stage_dir: Path) -> Ingestion:
     if os.path.lexists(target):
         return Ingestion("canonical")
     rejected: list[str] = []
+    unreadable: list[str] = []
     for source, path in (("worktree", contract.primary), ("dot_ai", contract.fallback)):
-        content, problem = _valid_content(contract.root, path)
+        content, problem, place = _valid_content(contract.root, path)
+        if place:
+            unreadable.append(place)
         if not problem:
             write_bytes(target, content)
             path.unlink(missing_ok=True)
             return Ingestion(source, copied=True, diagnostic="; ".join(rejected))
         rejected.append(f"fallback[{source}] {problem}: {path}")
-    return Ingestion(diagnostic="; ".join(rejected))
+    return Ingestion(diagnostic="; ".join(rejected), unreadable="; ".join(unreadable))
 
 
 def with_stage_status(outcome: Outcome, verdict: Outcome | None) -> Outcome:
@@ -116,27 +121,30 @@ def with_stage_status(outcome: Outcome, verdict: Outcome | None) -> Outcome:
     )
 
 
-def _valid_content(root: Path, path: Path) -> tuple[bytes, str]:
-    """Content of a verdict, or what is wrong with it. A file that is cut short is looked at twice more: it may still grow.
+def _valid_content(root: Path, path: Path) -> tuple[bytes, str, str]:
+    """Content of a verdict, or what is wrong with it in Kilroy's words, and where where somebody has tried to write one.
 
-    A verdict is a file of the work folder: neither it nor a folder on the way to it may be a link.
+    A file that is cut short is looked at twice more: it may still grow. A verdict is a file of the work folder: neither it nor
+    a folder on the way to it may be a link.
     """
     if not goes_through_folders(root, path.relative_to(root)):
-        return b"", "missing status artifact"
+        return b"", "missing status artifact", ""
+    place = ""
     for pause_s in (*_PAUSES_S, None):
         try:
             content = read_file(path, limit_bytes=STATUS_BYTES)
-        except RunDirectoryError:
-            return b"", "unreadable status artifact"
+        except RunDirectoryError as error:
+            return b"", "unreadable status artifact", str(error)
         if content is None:
-            return b"", "missing status artifact"
+            return b"", "missing status artifact", ""
         try:
             decode_status(content, path)
         except CorruptRecord as error:
+            place = str(error)
             if not isinstance(error.__cause__, ValueError):
-                return b"", "invalid status payload"  # whole JSON, but no verdict
+                return b"", "invalid status payload", place  # whole JSON, but no verdict
         else:
-            return content, ""
+            return content, "", ""
         if pause_s is not None:
             time.sleep(pause_s)
-    return b"", "corrupt status artifact"
+    return b"", "corrupt status artifact", place

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from kilroy_engine.agents.base import Agent
-from kilroy_engine.agents.registry import named_agent
+from kilroy_engine.agents.registry import AgentsOfRun
 from kilroy_engine.errors import InvalidInput, InvalidPipeline
 from kilroy_engine.execution.preparing.extensions import (
     findings_with_plugins,
@@ -37,7 +36,8 @@ from kilroy_engine.graph.checks.validation import require_valid
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
-from kilroy_engine.graph.model import Graph
+from kilroy_engine.graph.model import Graph, Node
+from kilroy_engine.graph.node_types import AGENT
 from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.rundir.ending.outputs import declared_outputs
@@ -91,7 +91,7 @@ class PreparedRun:
     labels: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     folder: Path
-    agent: Agent | None = None
+    agents: AgentsOfRun = field(default_factory=lambda: AgentsOfRun(RunSettings(), ""))
     earlier: EarlierRun | None = None
     package: WorkflowPackage | None = None
     around: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     base_sha = earlier.manifest.base_sha if earlier else first_commit(settings, base=folder)
     graph = expand_variables(written, given, base_sha=base_sha)
     graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
-    agent = _agent_for(graph, settings)
+    agents = _agents_for(graph, settings, environ)
     check_inputs(of_graph, given)
     if package is not None:
         package.require_inputs(given)
@@ -173,14 +173,19 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         labels={**(earlier.manifest.labels if earlier else _labels(settings, package)), **parameters.labels},
         diagnostics=diagnostics,
         folder=beside[-1],
-        agent=agent,
+        agents=agents,
         earlier=earlier,
         package=package,
     )
 
 
 def prepare_child(
-    parameters: RunParameters, settings: RunSettings, *, around: tuple[str, ...], base_sha: str = ""
+    parameters: RunParameters,
+    settings: RunSettings,
+    *,
+    around: tuple[str, ...],
+    base_sha: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> PreparedRun:
     """The same for a child pipeline, which has the ``settings`` of the run around it but for what is that run's business: place
     of work, deadlines, set-up, publishing.
@@ -204,7 +209,7 @@ def prepare_child(
     base_sha = earlier.manifest.base_sha if earlier else base_sha
     graph = expand_variables(written, given, base_sha=base_sha)
     graph, diagnostics = _checked(graph, str(file.resolve()), file.parent)
-    agent = _agent_for(graph, settings)
+    agents = _agents_for(graph, settings, environ or {})
     check_inputs(declared, given)
     if settings.workdir:
         _require_branchable(graph, PlainPlan(Path(settings.workdir)))
@@ -220,7 +225,7 @@ def prepare_child(
         labels={},
         diagnostics=diagnostics,
         folder=file.parent,
-        agent=agent,
+        agents=agents,
         earlier=earlier,
         around=around,
     )
@@ -250,12 +255,25 @@ def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | No
     return file and str(Path(file).resolve())
 
 
-def _agent_for(graph: Graph, settings: RunSettings) -> Agent | None:
-    """The run's agent, once it is sure that gates and agent nodes have who they need."""
+def _agents_for(graph: Graph, settings: RunSettings, environ: Mapping[str, str]) -> AgentsOfRun:
+    """Who works on the run's agent nodes, once it is sure that gates and agent nodes have who they need.
+
+    Raises:
+        InvalidInput: A node has nobody.
+    """
     _require_answerable(graph, settings)
-    agent = named_agent(settings.agent) if settings.agent else None
-    _require_agent(graph, settings, agent)
-    return agent
+    agents = AgentsOfRun(settings, environ.get("PATH", ""))
+    for node in graph.nodes.values():
+        if node.type == AGENT and not settings.simulate and (problem := _agents_problem(agents, node)):
+            raise InvalidInput(f"node {node.id} (line {node.position.line}) is an agent node and {problem}", name="agent")
+    return agents
+
+
+def _agents_problem(agents: AgentsOfRun, node: Node) -> str:
+    try:
+        return agents.problem(node)
+    except InvalidInput as error:
+        return f"{error}"
 
 
 def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:
@@ -332,14 +350,3 @@ def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
                 "without it the winner's folder is taken over",
                 name="repo",
             )
-
-
-def _require_agent(graph: Graph, settings: RunSettings, agent: Agent | None) -> None:
-    node = next((node for node in graph.nodes.values() if node.type == "codergen"), None)
-    if node is None or settings.simulate or agent is not None:
-        return
-    raise InvalidInput(
-        f"node {node.id} (line {node.position.line}) is an agent node and no agent is configured; "
-        "give --simulate for a run without side effects, or --agent simulate to simulate agents only",
-        name="agent",
-    )

@@ -104,7 +104,9 @@ class ChildRun:
         """
         lane = self.lane
         parameters = RunParameters(graph=str(self.file), inputs=self.inputs, options=self.options)
-        prepared = prepare_child(parameters, lane.settings, around=lane.pipelines, base_sha=lane.workspace.head())
+        prepared = prepare_child(
+            parameters, lane.settings, around=lane.pipelines, base_sha=lane.workspace.head(), environ=lane.environment
+        )
         lane.orchestrator.check(prepared)
         within = (self.record.name,) if self.record.name else ()
         host = Host(lane, self.cancellation, within, inherited_context(self.state.context))

@@ -34,6 +34,12 @@ class AttemptSpending:
         if self._meter is not None and isinstance(event, LlmUsage):
             self._meter.add(usage_of(event))
 
+    @property
+    def cost_left_usd(self) -> float | None:
+        """What the attempt may cost in US dollars: the node's limit or what is left of the run's, None for no limit."""
+        limits = [limit for limit in (self.limits.cost_usd, self._lane.budget.cost_left_usd) if limit is not None]
+        return min(limits, default=None)
+
     def judged(self, outcome: Outcome) -> Outcome:
         """``outcome``, or the failure that passing the node's own limit is. A stop of the run's is told as that."""
         exhausted = self._meter.exhausted if self._meter is not None else ""

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from kilroy_engine.errors import RunCanceled, WorkspaceError
 from kilroy_engine.events import (
+    EscalationModelSwitch,
     Event,
     HumanGateAnswered,
     HumanGateOpened,
@@ -37,6 +38,7 @@ from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.rundir.stages.children import read_guidance
 from kilroy_engine.rundir.stages.stage import begin_attempt, begin_visit, write_status
 from kilroy_engine.stopping import Cancellation
+from kilroy_engine.traversal.escalation import Escalation
 from kilroy_engine.traversal.failure import failure_of_exception
 from kilroy_engine.traversal.fidelity import carried_into
 from kilroy_engine.traversal.outcome import Outcome
@@ -44,6 +46,8 @@ from kilroy_engine.traversal.retry import Again, RetryPolicy, Settled, delay_s, 
 from kilroy_engine.traversal.state import RunState, Visit
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
+LONGEST_ASKED_S = 900.0
+"""A provider that asks for more time than this before the next attempt does not get it: retries are for what passes."""
 FORWARDED_LINES = 1000
 """Lines of one attempt that go to Prefect's log; the rest is in the stage directory. A line costs about 5 ms there."""
 
@@ -60,6 +64,7 @@ class StageVisit:
         self.state = state
         self.directory = lane.directory.stage(self.node.id)
         self._asked_to_wait_s = 0.0
+        self._escalation = Escalation()
         self._folder = KilroyFolder(lane.workspace.path, lambda message: lane.emit(WarningGiven(message=message)))
 
     @property
@@ -132,7 +137,8 @@ class StageVisit:
         verdict = judge(self.lane.graph, self.node, outcome, attempt=number)
         if isinstance(verdict, Again) or verdict.outcome.failed or outcome.committed:
             if isinstance(verdict, Again):
-                self._asked_to_wait_s = outcome.retry_after_s or 0.0
+                self._asked_to_wait_s = min(outcome.retry_after_s or 0.0, LONGEST_ASKED_S)
+                self._escalate(number, verdict.failure_class)
             return outcome, verdict
         try:
             commit_visit(self.lane, self.node.id, verdict.outcome.status)
@@ -140,6 +146,26 @@ class StageVisit:
             outcome = refused(outcome, error)
             return outcome, judge(self.lane.graph, self.node, outcome, attempt=number, accepts_partial=False)
         return outcome, verdict
+
+    def _escalate(self, number: int, failure_class: str) -> None:
+        """The next attempt may get a better model, and the stream says so."""
+        graph, before = self.lane.graph, self._escalation
+        self._escalation = before.after(graph, self.node, failure_class)
+        if self._escalation.index == before.index:
+            return
+        left, next_ = before.applied(self.node), self._escalation.applied(self.node)
+        self.lane.emit(
+            EscalationModelSwitch(
+                node_id=self.node.id,
+                attempt=number,
+                from_provider=left.text("llm_provider"),
+                from_model=left.text("llm_model"),
+                to_provider=next_.text("llm_provider"),
+                to_model=next_.text("llm_model"),
+                escalation_idx=self._escalation.index - 1,
+                failure_class=failure_class,
+            )
+        )
 
     def _wait(self, failed_attempt: int) -> None:
         delay = max(delay_s(self.policy, self.lane.run_id, self.node.id, failed_attempt), self._asked_to_wait_s)
@@ -231,7 +257,7 @@ class StageVisit:
             )
 
     def _request(self, number: int, log: Callable[[str], None], spending: AttemptSpending) -> StageRequest:
-        lane, node, settings = self.lane, self.node, self.lane.settings
+        lane, node, settings = self.lane, self._escalation.applied(self.node), self.lane.settings
         place = StagePlace(lane.run_id, node.id, lane.directory.path, self.directory, lane.workspace.path)
         limits = [limit for limit in (node.timeout_s, settings.stage_timeout_s) if limit]
         return StageRequest(
@@ -251,6 +277,7 @@ class StageVisit:
             cancellation=spending.cancellation,
             output=self._sink(log),
             tell=spending.tell,
+            cost_left_usd=spending.cost_left_usd,
             guidance=read_guidance(lane.base),
         )
 
