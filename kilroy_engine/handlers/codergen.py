@@ -13,7 +13,7 @@ from kilroy_engine.events import LlmUsage, StatusIngestionDecision, WarningGiven
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
-from kilroy_engine.processes.stage_status import Ingestion, StatusContract, ingest_status, status_contract
+from kilroy_engine.processes.stage_status import Ingestion, StatusPlaces, ingest_status, status_contract
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure, success
@@ -61,7 +61,7 @@ class CodergenHandler:
         return _outcome(node, result, ingestion)
 
 
-def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
+def _task(request: StageRequest, contract: StatusPlaces) -> AgentRequest:
     """The task for the agent; ``prompt.md`` keeps what it is told."""
     prompt = assemble_prompt(request, contract)
     write_text(request.stage_dir / "prompt.md", prompt)
