@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from kilroy_engine import GROUPS
-from kilroy_engine.cli.reference import cli_parts, settings_parts
+from kilroy_engine.cli.doc_pages import cli_parts, settings_parts
 from kilroy_engine.events import CATALOG, Event
-from kilroy_engine.rundir.reference import directory_parts, event_parts, fill
+from kilroy_engine.rundir.doc_pages import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "kilroy_engine"

@@ -28,11 +28,11 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as below
     from kilroy_engine.events.base import Event, EventSink
     from kilroy_engine.events.run import TERMINAL_EVENTS, WarningGiven
     from kilroy_engine.events.stage import LlmRetry, LlmUsage, ProviderSelected, StageHeartbeat
+    from kilroy_engine.graph.callees import DeploymentCallee, ObjectCallee, read_callee
     from kilroy_engine.graph.checks.subject import Report, Rule, Subject, error, info, warning
     from kilroy_engine.graph.diagnostics import Diagnostic, Severity
     from kilroy_engine.graph.dot.parse import parse_dot
     from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
-    from kilroy_engine.graph.references import DeploymentReference, ObjectReference, read_reference
     from kilroy_engine.graph.statuses import Json, Status
     from kilroy_engine.handlers.base import Ask, CallPrefect, Choice, Handler, StageRequest, StageResult, Supervise
     from kilroy_engine.orchestration.flows.attractor import attractor
@@ -63,7 +63,7 @@ __all__ = [
     "ChildFacts",
     "Choice",
     "CorruptRecord",
-    "DeploymentReference",
+    "DeploymentCallee",
     "Diagnostic",
     "DotSyntaxError",
     "Edge",
@@ -79,7 +79,7 @@ __all__ = [
     "LlmUsage",
     "Manifest",
     "Node",
-    "ObjectReference",
+    "ObjectCallee",
     "Options",
     "Outcome",
     "OutputSink",
@@ -111,7 +111,7 @@ __all__ = [
     "info",
     "parse_dot",
     "pipeline_flow",
-    "read_reference",
+    "read_callee",
     "read_run",
     "reconcile_runs",
     "success",
@@ -143,7 +143,7 @@ GROUPS = {
     },
     "What a handler asks the engine for": {
         "kilroy_engine.handlers.base": ("Ask", "CallPrefect", "Choice", "Supervise"),
-        "kilroy_engine.graph.references": ("DeploymentReference", "ObjectReference", "read_reference"),
+        "kilroy_engine.graph.callees": ("DeploymentCallee", "ObjectCallee", "read_callee"),
         "kilroy_engine.traversal.supervision": ("ChildFacts", "Supervision"),
     },
     "Agents": {

@@ -47,7 +47,7 @@ class Claude:
     name = "claude"
     executable = "claude"
     provider = "anthropic"
-    variables = frozenset(
+    variables: frozenset[str] = frozenset(
         {
             "ANTHROPIC_API_KEY",
             "ANTHROPIC_AUTH_TOKEN",
@@ -60,7 +60,7 @@ class Claude:
     # Interrupted it ends its commands and reports; terminated it leaves without a word.
     stop_signal = signal.SIGINT
     grace_s = 4.0
-    tested = ("2.1.197", "2.1.332")
+    tested: tuple[str, ...] = ("2.1.197", "2.1.332")
 
     def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
         limits = request.limits

@@ -38,10 +38,10 @@ class Codex:
     name = "codex"
     executable = "codex"
     provider = "openai"
-    variables = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"})
+    variables: frozenset[str] = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"})
     stop_signal = signal.SIGINT
     grace_s = 3.0
-    tested = ("0.163.0", "0.171.0")
+    tested: tuple[str, ...] = ("0.163.0", "0.171.0")
 
     def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
         # fmt: off

@@ -30,10 +30,10 @@ class CommandAgent:
 
     name = "command"
     provider = "command"
-    variables = frozenset[str]()
+    variables: frozenset[str] = frozenset[str]()
     stop_signal = signal.SIGTERM
     grace_s = 3.0
-    tested = ()
+    tested: tuple[str, ...] = ()
 
     def __init__(self, template: str) -> None:
         try:

@@ -40,7 +40,7 @@ class Gemini:
     name = "gemini"
     executable = "gemini"
     provider = "google"
-    variables = frozenset(
+    variables: frozenset[str] = frozenset(
         {
             "GEMINI_API_KEY",
             "GOOGLE_API_KEY",
@@ -55,7 +55,7 @@ class Gemini:
     )
     stop_signal = signal.SIGTERM
     grace_s = 2.0
-    tested = ("0.61.0",)
+    tested: tuple[str, ...] = ("0.61.0",)
 
     def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
         settings = private / "gemini-settings.json"

@@ -71,7 +71,7 @@ def check_labels(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands 
 
 
 @with_flags(Topic.RUN)
-class Identity:
+class IdentityFlags:
     """What the run is called, what it is given, and where its directory is."""
 
     input: Annotated[
@@ -101,7 +101,7 @@ def _one_place(help: str) -> Parameter:
 
 
 @with_flags(Topic.PLACE)
-class Place:
+class PlaceFlags:
     """Where the stages work."""
 
     repo: Annotated[Path | None, _one_place(_ROWS["repo"].setting.meaning)] = None
@@ -110,28 +110,28 @@ class Place:
 
 
 @with_flags(Topic.WORKERS)
-class Workers:
+class WorkerFlags:
     """Who does what the nodes ask for."""
 
 
 @with_flags(Topic.LIMITS)
-class Limits:
+class LimitFlags:
     """How long it may take."""
 
 
-def options_of(*parts: Identity | Place | Workers | Limits) -> Options:
+def options_of(*parts: IdentityFlags | PlaceFlags | WorkerFlags | LimitFlags) -> Options:
     """The flow's ``options``; paths are made absolute, because the flow need not share this process's folder."""
     from kilroy_engine.settings.options import Options
 
     given: dict[str, object] = {}
     for part in parts:
         given |= {name: _parameter(value) for name, value in vars(part).items() if name in Options.model_fields and value}
-        if isinstance(part, Place) and (part.repo or part.no_git):
+        if isinstance(part, PlaceFlags) and (part.repo or part.no_git):
             given["workspace"] = "git" if part.repo else "plain"
     return Options(**given)
 
 
-def options_of_resume(run: Path, workers: Workers, limits: Limits, *, force: bool) -> Options:
+def options_of_resume(run: Path, workers: WorkerFlags, limits: LimitFlags, *, force: bool) -> Options:
     """The flow's ``options`` for another start of the run in the directory ``run``."""
     given = options_of(workers, limits)
     return given.model_copy(update={"resume_from": str(run), "force": force})

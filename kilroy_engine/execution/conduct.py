@@ -13,7 +13,7 @@ from kilroy_engine.execution.setup import SetupFailed, bring_back, run_setup_com
 from kilroy_engine.execution.visiting.performer import Performer
 from kilroy_engine.execution.visiting.updates import keep_large_inputs
 from kilroy_engine.execution.watch import watching
-from kilroy_engine.rundir.ending.closing import Limits
+from kilroy_engine.rundir.ending.closing import ClosingLimits
 from kilroy_engine.rundir.files.records import Conclusion
 from kilroy_engine.rundir.stages.restarts import make_restart
 from kilroy_engine.traversal.outcome import FinalStatus
@@ -79,7 +79,7 @@ def begin_restart(opened: OpenedRun, left: Lane, restart: Restart) -> tuple[Lane
     """
     run, workspace = opened.run, left.workspace
     run.cancellation.raise_if_requested()
-    for event in push_events(workspace, left.settings.push_remote, limit_s=Limits().push_s):
+    for event in push_events(workspace, left.settings.push_remote, limit_s=ClosingLimits().push_s):
         run.emit(event)
     state = restarted(keep_large_inputs(left, opened.beginning()), restart)
     run.emit(

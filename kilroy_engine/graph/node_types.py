@@ -110,8 +110,8 @@ _ROWS = (
     NodeType(NESTED, "manager:run_pipeline", shapes=("folder",), work=Work.OTHERS, mermaid=("[[", "]]")),
     NodeType(LOOP_BEGIN, "markers:loop_begin", shapes=("trapezium",), work=Work.NONE, runs_once=True),
     NodeType(LOOP_END, "markers:loop_end", shapes=("invtrapezium",), work=Work.NONE, runs_once=True),
-    NodeType(PREFECT_TASK, "prefect_call:call_prefect", work=Work.OTHERS, calls_prefect=True),
-    NodeType(PREFECT_FLOW, "prefect_call:call_prefect", work=Work.OTHERS, calls_prefect=True),
+    NodeType(PREFECT_TASK, "call_node:call_prefect", work=Work.OTHERS, calls_prefect=True),
+    NodeType(PREFECT_FLOW, "call_node:call_prefect", work=Work.OTHERS, calls_prefect=True),
     NodeType(CONCURRENT_SPLIT, "", shapes=("pentagon",), work=Work.NONE),
     NodeType(CONCURRENT_JOIN, "", shapes=("cylinder",), work=Work.NONE),
 )

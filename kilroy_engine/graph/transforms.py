@@ -59,7 +59,7 @@ def expand_variables(graph: Graph, inputs: Mapping[str, str], *, base_sha: str =
     return replace(graph, nodes=nodes, edges=edges, findings=(*graph.findings, *findings))
 
 
-def settle_types(graph: Graph, known_types: Collection[str]) -> Graph:
+def resolve_types(graph: Graph, known_types: Collection[str]) -> Graph:
     """The graph in which a node of a type that nobody serves has the type of its shape (Spec 4.2).
 
     After validation, which has warned about it by the rule ``type_known``: from here on ``Node.type`` is what runs.

@@ -20,7 +20,7 @@ from kilroy_engine.graph.node_types import (
 )
 
 
-class Owner(StrEnum):
+class AttributeOwner(StrEnum):
     """What an attribute belongs to."""
 
     GRAPH = "graph"
@@ -28,7 +28,7 @@ class Owner(StrEnum):
     EDGE = "edge"
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """What values an attribute takes."""
 
     TEXT = "text"
@@ -60,7 +60,7 @@ class Meaning:
     pipelines of other engines have it. A plug-in's handler may read any attribute of its nodes.
     """
 
-    kind: Kind
+    kind: ValueKind
     readers: frozenset[str] | None = None
 
     @property
@@ -73,11 +73,11 @@ class Meaning:
         return self.readers is None or type_name not in NODE_TYPES or type_name in self.readers
 
 
-def _read(kind: Kind, *types: str) -> Meaning:
+def _read(kind: ValueKind, *types: str) -> Meaning:
     return Meaning(kind, frozenset(types))
 
 
-def _unread(kind: Kind) -> Meaning:
+def _unread(kind: ValueKind) -> Meaning:
     return Meaning(kind, frozenset())
 
 
@@ -89,144 +89,144 @@ _ONE_WAY = tuple(name for name in NODE_TYPES if name != PARALLEL)
 
 NODE_ATTRIBUTES: Mapping[str, Meaning] = {
     # Spec 2.6
-    "label": Meaning(Kind.TEXT),
-    "shape": Meaning(Kind.TEXT),
-    "type": Meaning(Kind.TEXT),
-    "prompt": _read(Kind.TEXT, *_WITH_AGENT, TOOL),
-    "max_retries": _read(Kind.COUNT, *_TRIED),
-    "goal_gate": Meaning(Kind.BOOLEAN),
-    "retry_target": Meaning(Kind.TEXT),
-    "fallback_retry_target": Meaning(Kind.TEXT),
-    "fidelity": _read(Kind.TEXT, AGENT),
-    "thread_id": _read(Kind.TEXT, AGENT),
-    "class": Meaning(Kind.TEXT),
-    "timeout": _read(Kind.DURATION, *_TRIED),
-    "llm_model": _read(Kind.TEXT, *_WITH_AGENT),
-    "llm_provider": _read(Kind.TEXT, *_WITH_AGENT),
-    "reasoning_effort": _read(Kind.TEXT, *_WITH_AGENT),
-    "auto_status": _read(Kind.BOOLEAN, AGENT),
-    "allow_partial": _read(Kind.BOOLEAN, *_TRIED),
+    "label": Meaning(ValueKind.TEXT),
+    "shape": Meaning(ValueKind.TEXT),
+    "type": Meaning(ValueKind.TEXT),
+    "prompt": _read(ValueKind.TEXT, *_WITH_AGENT, TOOL),
+    "max_retries": _read(ValueKind.COUNT, *_TRIED),
+    "goal_gate": Meaning(ValueKind.BOOLEAN),
+    "retry_target": Meaning(ValueKind.TEXT),
+    "fallback_retry_target": Meaning(ValueKind.TEXT),
+    "fidelity": _read(ValueKind.TEXT, AGENT),
+    "thread_id": _read(ValueKind.TEXT, AGENT),
+    "class": Meaning(ValueKind.TEXT),
+    "timeout": _read(ValueKind.DURATION, *_TRIED),
+    "llm_model": _read(ValueKind.TEXT, *_WITH_AGENT),
+    "llm_provider": _read(ValueKind.TEXT, *_WITH_AGENT),
+    "reasoning_effort": _read(ValueKind.TEXT, *_WITH_AGENT),
+    "auto_status": _read(ValueKind.BOOLEAN, AGENT),
+    "allow_partial": _read(ValueKind.BOOLEAN, *_TRIED),
     # Spec 4: handlers
-    "tool_command": _read(Kind.TEXT, TOOL),
-    "join_policy": _read(Kind.TEXT, PARALLEL),
-    "error_policy": _read(Kind.TEXT, PARALLEL),
-    "max_parallel": _read(Kind.POSITIVE, PARALLEL),
-    "human.default_choice": _read(Kind.TEXT, HUMAN),
-    "manager.poll_interval": _read(Kind.DURATION, MANAGER),
-    "manager.max_cycles": _read(Kind.POSITIVE, MANAGER),
-    "manager.stop_condition": _read(Kind.TEXT, MANAGER),
-    "manager.actions": _read(Kind.TEXT, MANAGER),
-    "stack.child_dotfile": _read(Kind.TEXT, MANAGER),
-    "stack.child_autostart": _read(Kind.BOOLEAN, MANAGER),
-    "tool_hooks.pre": _unread(Kind.TEXT),
-    "tool_hooks.post": _unread(Kind.TEXT),
+    "tool_command": _read(ValueKind.TEXT, TOOL),
+    "join_policy": _read(ValueKind.TEXT, PARALLEL),
+    "error_policy": _read(ValueKind.TEXT, PARALLEL),
+    "max_parallel": _read(ValueKind.POSITIVE, PARALLEL),
+    "human.default_choice": _read(ValueKind.TEXT, HUMAN),
+    "manager.poll_interval": _read(ValueKind.DURATION, MANAGER),
+    "manager.max_cycles": _read(ValueKind.POSITIVE, MANAGER),
+    "manager.stop_condition": _read(ValueKind.TEXT, MANAGER),
+    "manager.actions": _read(ValueKind.TEXT, MANAGER),
+    "stack.child_dotfile": _read(ValueKind.TEXT, MANAGER),
+    "stack.child_autostart": _read(ValueKind.BOOLEAN, MANAGER),
+    "tool_hooks.pre": _unread(ValueKind.TEXT),
+    "tool_hooks.post": _unread(ValueKind.TEXT),
     # Kilroy
-    "prompt_file": _read(Kind.TEXT, *_WITH_AGENT, TOOL),
-    "outputs": Meaning(Kind.TEXT),
-    "inputs": _unread(Kind.TEXT),
-    "max_node_visits": Meaning(Kind.POSITIVE),
-    "max_tokens": _read(Kind.POSITIVE, *_WITH_AGENT),
-    "max_agent_turns": _read(Kind.POSITIVE, *_WITH_AGENT),
-    "agent_tool": _read(Kind.TEXT, *_WITH_AGENT),
-    "agent_mode": _read(Kind.TEXT, AGENT),
-    "question": _read(Kind.TEXT, HUMAN),
-    "k": _read(Kind.POSITIVE, PARALLEL),
-    "quorum_fraction": _read(Kind.NUMBER, PARALLEL),
-    "concurrent_id": _unread(Kind.TEXT),
-    "escalation_models": _read(Kind.TEXT, *_WITH_AGENT),
-    "collect_browser_artifacts": _unread(Kind.BOOLEAN),
-    "retry.backoff.initial_delay_ms": _read(Kind.COUNT, *_TRIED),
-    "retry.backoff.backoff_factor": _read(Kind.NUMBER, *_TRIED),
-    "retry.backoff.max_delay_ms": _read(Kind.COUNT, *_TRIED),
-    "retry.backoff.jitter": _read(Kind.BOOLEAN, *_TRIED),
-    "loop_id": Meaning(Kind.TEXT),
-    "loop_count": Meaning(Kind.COUNT),
-    "loop_max": Meaning(Kind.COUNT),
-    "loop_until_file": Meaning(Kind.TEXT),
-    "loop_until_file_contains": Meaning(Kind.TEXT),
-    "loop_while_outcome": Meaning(Kind.TEXT),
+    "prompt_file": _read(ValueKind.TEXT, *_WITH_AGENT, TOOL),
+    "outputs": Meaning(ValueKind.TEXT),
+    "inputs": _unread(ValueKind.TEXT),
+    "max_node_visits": Meaning(ValueKind.POSITIVE),
+    "max_tokens": _read(ValueKind.POSITIVE, *_WITH_AGENT),
+    "max_agent_turns": _read(ValueKind.POSITIVE, *_WITH_AGENT),
+    "agent_tool": _read(ValueKind.TEXT, *_WITH_AGENT),
+    "agent_mode": _read(ValueKind.TEXT, AGENT),
+    "question": _read(ValueKind.TEXT, HUMAN),
+    "k": _read(ValueKind.POSITIVE, PARALLEL),
+    "quorum_fraction": _read(ValueKind.NUMBER, PARALLEL),
+    "concurrent_id": _unread(ValueKind.TEXT),
+    "escalation_models": _read(ValueKind.TEXT, *_WITH_AGENT),
+    "collect_browser_artifacts": _unread(ValueKind.BOOLEAN),
+    "retry.backoff.initial_delay_ms": _read(ValueKind.COUNT, *_TRIED),
+    "retry.backoff.backoff_factor": _read(ValueKind.NUMBER, *_TRIED),
+    "retry.backoff.max_delay_ms": _read(ValueKind.COUNT, *_TRIED),
+    "retry.backoff.jitter": _read(ValueKind.BOOLEAN, *_TRIED),
+    "loop_id": Meaning(ValueKind.TEXT),
+    "loop_count": Meaning(ValueKind.COUNT),
+    "loop_max": Meaning(ValueKind.COUNT),
+    "loop_until_file": Meaning(ValueKind.TEXT),
+    "loop_until_file_contains": Meaning(ValueKind.TEXT),
+    "loop_while_outcome": Meaning(ValueKind.TEXT),
     # ours
-    "retry_policy": _read(Kind.TEXT, *_TRIED),
-    "missing_status": _read(Kind.TEXT, AGENT),
-    "budget.max_cost_usd": _read(Kind.NUMBER, *_WITH_AGENT),
-    "budget.max_tokens": _read(Kind.POSITIVE, *_WITH_AGENT),
-    "human.timeout": _read(Kind.DURATION, HUMAN),
-    "human.suspend": _unread(Kind.BOOLEAN),
-    "merge": _read(Kind.TEXT, FAN_IN),
-    "branch_workspace": _read(Kind.TEXT, PARALLEL),
-    "branch_copy_max_bytes": _read(Kind.COUNT, PARALLEL, FAN_IN),
-    "dot_file": _read(Kind.TEXT, NESTED),
-    "ref": _read(Kind.TEXT, *CALL_TYPES),
+    "retry_policy": _read(ValueKind.TEXT, *_TRIED),
+    "missing_status": _read(ValueKind.TEXT, AGENT),
+    "budget.max_cost_usd": _read(ValueKind.NUMBER, *_WITH_AGENT),
+    "budget.max_tokens": _read(ValueKind.POSITIVE, *_WITH_AGENT),
+    "human.timeout": _read(ValueKind.DURATION, HUMAN),
+    "human.suspend": _unread(ValueKind.BOOLEAN),
+    "merge": _read(ValueKind.TEXT, FAN_IN),
+    "branch_workspace": _read(ValueKind.TEXT, PARALLEL),
+    "branch_copy_max_bytes": _read(ValueKind.COUNT, PARALLEL, FAN_IN),
+    "dot_file": _read(ValueKind.TEXT, NESTED),
+    "ref": _read(ValueKind.TEXT, *CALL_TYPES),
 }
 """Attributes of nodes. Others are kept, for handlers of the pipeline's own and for Graphviz."""
 
 PARAMETER_PREFIX = "param."
 """Attributes ``param.<name>`` of a call node are the arguments of the call; their names are the callee's."""
-PARAMETER = _read(Kind.TEXT, *CALL_TYPES)
+PARAMETER = _read(ValueKind.TEXT, *CALL_TYPES)
 
 EDGE_ATTRIBUTES: Mapping[str, Meaning] = {
-    "label": Meaning(Kind.TEXT),
-    "condition": _read(Kind.TEXT, *_ONE_WAY),
-    "weight": _read(Kind.INTEGER, *_ONE_WAY),
-    "fidelity": Meaning(Kind.TEXT),
-    "thread_id": Meaning(Kind.TEXT),
-    "loop_restart": _read(Kind.BOOLEAN, *_ONE_WAY),
+    "label": Meaning(ValueKind.TEXT),
+    "condition": _read(ValueKind.TEXT, *_ONE_WAY),
+    "weight": _read(ValueKind.INTEGER, *_ONE_WAY),
+    "fidelity": Meaning(ValueKind.TEXT),
+    "thread_id": Meaning(ValueKind.TEXT),
+    "loop_restart": _read(ValueKind.BOOLEAN, *_ONE_WAY),
 }
 """Attributes of edges (Spec 2.7)."""
 
 GRAPH_ATTRIBUTES: Mapping[str, Meaning] = {
     # Spec 2.5
-    "goal": Meaning(Kind.TEXT),
-    "label": Meaning(Kind.TEXT),
-    "model_stylesheet": Meaning(Kind.TEXT),
-    "default_max_retries": Meaning(Kind.COUNT),
-    "retry_target": Meaning(Kind.TEXT),
-    "fallback_retry_target": Meaning(Kind.TEXT),
-    "default_fidelity": Meaning(Kind.TEXT),
-    "tool_hooks.pre": _unread(Kind.TEXT),
-    "tool_hooks.post": _unread(Kind.TEXT),
-    "stack.child_dotfile": Meaning(Kind.TEXT),
+    "goal": Meaning(ValueKind.TEXT),
+    "label": Meaning(ValueKind.TEXT),
+    "model_stylesheet": Meaning(ValueKind.TEXT),
+    "default_max_retries": Meaning(ValueKind.COUNT),
+    "retry_target": Meaning(ValueKind.TEXT),
+    "fallback_retry_target": Meaning(ValueKind.TEXT),
+    "default_fidelity": Meaning(ValueKind.TEXT),
+    "tool_hooks.pre": _unread(ValueKind.TEXT),
+    "tool_hooks.post": _unread(ValueKind.TEXT),
+    "stack.child_dotfile": Meaning(ValueKind.TEXT),
     # Spec 8.5
-    "llm_model": Meaning(Kind.TEXT),
-    "llm_provider": Meaning(Kind.TEXT),
-    "reasoning_effort": Meaning(Kind.TEXT),
-    "max_tokens": Meaning(Kind.POSITIVE),
+    "llm_model": Meaning(ValueKind.TEXT),
+    "llm_provider": Meaning(ValueKind.TEXT),
+    "reasoning_effort": Meaning(ValueKind.TEXT),
+    "max_tokens": Meaning(ValueKind.POSITIVE),
     # Kilroy
-    "inputs": Meaning(Kind.TEXT),
-    "outputs": Meaning(Kind.TEXT),
-    "thread_id": Meaning(Kind.TEXT),
-    "context_fidelity_default": Meaning(Kind.TEXT),
-    "context_thread_default": Meaning(Kind.TEXT),
-    "max_node_visits": Meaning(Kind.POSITIVE),
-    "max_restarts": Meaning(Kind.COUNT),
-    "loop_restart_signature_limit": Meaning(Kind.POSITIVE),
-    "loop_restart_persist_keys": Meaning(Kind.TEXT),
-    "retries_before_escalation": Meaning(Kind.COUNT),
-    "provenance_version": _unread(Kind.TEXT),
-    "retry.backoff.initial_delay_ms": Meaning(Kind.COUNT),
-    "retry.backoff.backoff_factor": Meaning(Kind.NUMBER),
-    "retry.backoff.max_delay_ms": Meaning(Kind.COUNT),
-    "retry.backoff.jitter": Meaning(Kind.BOOLEAN),
+    "inputs": Meaning(ValueKind.TEXT),
+    "outputs": Meaning(ValueKind.TEXT),
+    "thread_id": Meaning(ValueKind.TEXT),
+    "context_fidelity_default": Meaning(ValueKind.TEXT),
+    "context_thread_default": Meaning(ValueKind.TEXT),
+    "max_node_visits": Meaning(ValueKind.POSITIVE),
+    "max_restarts": Meaning(ValueKind.COUNT),
+    "loop_restart_signature_limit": Meaning(ValueKind.POSITIVE),
+    "loop_restart_persist_keys": Meaning(ValueKind.TEXT),
+    "retries_before_escalation": Meaning(ValueKind.COUNT),
+    "provenance_version": _unread(ValueKind.TEXT),
+    "retry.backoff.initial_delay_ms": Meaning(ValueKind.COUNT),
+    "retry.backoff.backoff_factor": Meaning(ValueKind.NUMBER),
+    "retry.backoff.max_delay_ms": Meaning(ValueKind.COUNT),
+    "retry.backoff.jitter": Meaning(ValueKind.BOOLEAN),
     # ours
-    "retry_policy": Meaning(Kind.TEXT),
+    "retry_policy": Meaning(ValueKind.TEXT),
 }
 """Attributes of the whole pipeline."""
 
-ATTRIBUTES: Mapping[Owner, Mapping[str, Meaning]] = {
-    Owner.GRAPH: GRAPH_ATTRIBUTES,
-    Owner.NODE: NODE_ATTRIBUTES,
-    Owner.EDGE: EDGE_ATTRIBUTES,
+ATTRIBUTES: Mapping[AttributeOwner, Mapping[str, Meaning]] = {
+    AttributeOwner.GRAPH: GRAPH_ATTRIBUTES,
+    AttributeOwner.NODE: NODE_ATTRIBUTES,
+    AttributeOwner.EDGE: EDGE_ATTRIBUTES,
 }
 
 _MODEL_ALIASES = {"model": "llm_model", "provider": "llm_provider"}
 
-ALIASES: Mapping[Owner, Mapping[str, str]] = {
-    Owner.GRAPH: {
+ALIASES: Mapping[AttributeOwner, Mapping[str, str]] = {
+    AttributeOwner.GRAPH: {
         "default_max_retry": "default_max_retries",
         "stack.child_workflow": "stack.child_dotfile",
         **_MODEL_ALIASES,
     },
-    Owner.NODE: {
+    AttributeOwner.NODE: {
         "llm_prompt": "prompt",
         "script": "tool_command",
         "node_type": "type",
@@ -234,7 +234,7 @@ ALIASES: Mapping[Owner, Mapping[str, str]] = {
         "stack.child_workflow": "stack.child_dotfile",
         **_MODEL_ALIASES,
     },
-    Owner.EDGE: {},
+    AttributeOwner.EDGE: {},
 }
 """Other names, resolved when the text is read; ``Attribute.written_as`` keeps the name that was written."""
 
@@ -242,9 +242,13 @@ STYLE_ALIASES: Mapping[str, str] = _MODEL_ALIASES
 STYLE_PROPERTIES: tuple[str, ...] = ("llm_model", "llm_provider", "reasoning_effort", "max_tokens")
 """Properties of a model stylesheet (Spec 8.4; ``max_tokens`` is Kilroy's)."""
 
-MISTAKEN: Mapping[Owner, Mapping[str, str]] = {
-    Owner.GRAPH: {"max_visits": "max_node_visits", "default_max_visits": "max_node_visits", "stylesheet": "model_stylesheet"},
-    Owner.NODE: {
+MISTAKEN: Mapping[AttributeOwner, Mapping[str, str]] = {
+    AttributeOwner.GRAPH: {
+        "max_visits": "max_node_visits",
+        "default_max_visits": "max_node_visits",
+        "stylesheet": "model_stylesheet",
+    },
+    AttributeOwner.NODE: {
         "command": "tool_command",
         "cmd": "tool_command",
         "retries": "max_retries",
@@ -253,7 +257,7 @@ MISTAKEN: Mapping[Owner, Mapping[str, str]] = {
         "default_choice": "human.default_choice",
         "classes": "class",
     },
-    Owner.EDGE: {"when": "condition", "if": "condition", "guard": "condition"},
+    AttributeOwner.EDGE: {"when": "condition", "if": "condition", "guard": "condition"},
 }
 """Names that other engines or a slip of memory give to attributes of ours; nothing reads them."""
 

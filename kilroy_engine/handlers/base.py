@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from kilroy_engine import stopping
 from kilroy_engine.earlier import names_that_left
 from kilroy_engine.events.base import EventSink, discard_event
+from kilroy_engine.graph.callees import Callee
 from kilroy_engine.graph.model import Graph, Node
-from kilroy_engine.graph.references import Reference
 from kilroy_engine.processes.output import OutputSink, discard_output
 from kilroy_engine.rundir.stages.branches import BranchRecord
 from kilroy_engine.settings.table import RunSettings
-from kilroy_engine.traversal.branch import BranchPlan
+from kilroy_engine.traversal.branch_plan import BranchPlan
 from kilroy_engine.traversal.fanin import FanOutPolicy
 from kilroy_engine.traversal.fidelity import Carried
 from kilroy_engine.traversal.outcome import Json, Outcome
@@ -125,7 +125,7 @@ class CallPrefect:
     """
 
     node_type: str
-    target: Reference
+    target: Callee
     parameters: Mapping[str, Json]
     timeout_s: float | None = None
 

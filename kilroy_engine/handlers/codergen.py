@@ -9,13 +9,12 @@ from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.earlier import Usage
 from kilroy_engine.errors import SessionLost
-from kilroy_engine.events import LlmUsage, StatusIngestionDecision, WarningGiven
-from kilroy_engine.events import StatusContract as StatusContractTold
+from kilroy_engine.events import LlmUsage, StatusContract, StatusIngestionDecision, WarningGiven
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.asking import task_for
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.prompt import assemble_prompt
-from kilroy_engine.processes.stage_status import Ingestion, StatusContract, ingest_status, status_contract
+from kilroy_engine.processes.stage_status import Ingestion, StatusPlaces, ingest_status, status_contract
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, Status, failure, success
@@ -41,7 +40,7 @@ class CodergenHandler:
         contract = status_contract(request.run_id, request.work_dir)
         contract.clear()
         request.tell(
-            StatusContractTold(node_id=node.id, status_path=str(contract.primary), status_fallback_path=str(contract.fallback))
+            StatusContract(node_id=node.id, status_path=str(contract.primary), status_fallback_path=str(contract.fallback))
         )
         try:
             result = agent.run(_task(request, contract))
@@ -66,7 +65,7 @@ class CodergenHandler:
         return _outcome(request, result, ingestion)
 
 
-def _task(request: StageRequest, contract: StatusContract) -> AgentRequest:
+def _task(request: StageRequest, contract: StatusPlaces) -> AgentRequest:
     """The task for the agent; ``prompt.md`` keeps what it is told."""
     prompt = assemble_prompt(request, contract)
     write_text(request.stage_dir / "prompt.md", prompt)

@@ -12,7 +12,7 @@ from kilroy_engine.handlers.asking import ask
 from kilroy_engine.handlers.base import FanIn, FanOut, StageRequest
 from kilroy_engine.rundir.files.artifacts import whole_value
 from kilroy_engine.rundir.stages.branches import BranchRecord, read_shown
-from kilroy_engine.traversal.branch import branch_plan
+from kilroy_engine.traversal.branch_plan import branch_plan
 from kilroy_engine.traversal.fanin import RESULTS_KEY, FanOutPolicy, all_failed, winner
 from kilroy_engine.traversal.outcome import Outcome, Status, failure
 from kilroy_engine.workspace.branching import BranchWorkspace

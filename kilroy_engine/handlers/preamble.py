@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kilroy_engine.graph.conditions import stringify
 from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.handlers.base import StageRequest
-from kilroy_engine.traversal.artifact import read_reference
+from kilroy_engine.traversal.artifact import read_artifact_reference
 from kilroy_engine.traversal.outcome import Json, Outcome
 
 BYTES_PER_TOKEN = 4
@@ -139,7 +139,7 @@ def _shown_keys(request: StageRequest) -> list[str]:
 
 
 def _value(key: str, value: Json, detail: Detail) -> str:
-    reference = read_reference(value)
+    reference = read_artifact_reference(value)
     if reference is not None:
         return f"- {key}: {reference.size_bytes} bytes, to be read in {reference.path}"
     return f"- {key}: {_cut(stringify(value), detail.value_characters)}"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.preamble import preamble
-from kilroy_engine.processes.stage_status import StatusContract
+from kilroy_engine.processes.stage_status import StatusPlaces
 
 
-def assemble_prompt(request: StageRequest, contract: StatusContract) -> str:
+def assemble_prompt(request: StageRequest, contract: StatusPlaces) -> str:
     """The blocks that apply, top to bottom, one blank line between (Kilroy's order): dossier, inputs, work folder, guidance,
     status contract, preamble, task."""
     blocks = (
@@ -62,7 +62,7 @@ def _guidance_block(guidance: str) -> str:
     return f"GUIDANCE\nWhoever supervises this pipeline asks you to keep in mind:\n\n{guidance.strip()}"
 
 
-def _status_block(contract: StatusContract) -> str:
+def _status_block(contract: StatusPlaces) -> str:
     return "\n".join(
         (
             "STATUS CONTRACT",

@@ -34,7 +34,7 @@ def note(flow_run_id: UUID, what: str, request: Request) -> None:
     A server that is busy or away gets it later: a thread tries on, and the run need not wait.
     """
     made = _Note(flow_run_id, what, request)
-    if made.attempt():
+    if made.request_once():
         return
     _open.add(made)
     start_thread(made.try_on, name="kilroy-notes")
@@ -57,17 +57,17 @@ class _Note:
 
     def try_on(self) -> None:
         for pause_s in _PAUSES_S:
-            if self._made.wait(pause_s) or self.attempt():
+            if self._made.wait(pause_s) or self.request_once():
                 return
         _open.discard(self)
         _log.warning("%s is not noted in Prefect: the server does not take it", self.what)
 
     def insist(self) -> None:
         give_up = time.monotonic() + _INSIST_S
-        while not self._made.is_set() and not self.attempt() and not self._away and time.monotonic() < give_up:
+        while not self._made.is_set() and not self.request_once() and not self._away and time.monotonic() < give_up:
             self._made.wait(_INSIST_PAUSE_S)
 
-    def attempt(self) -> bool:
+    def request_once(self) -> bool:
         without_retries = temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
         try:
             with without_retries, get_client(httpx_settings={"timeout": _LIMIT_S}, sync_client=True) as client:

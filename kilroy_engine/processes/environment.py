@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilroy_engine.traversal.artifact import read_reference
+from kilroy_engine.traversal.artifact import read_artifact_reference
 from kilroy_engine.traversal.outcome import Json
 from kilroy_engine.workspace.git_command import GIT_FROM_AROUND
 
@@ -76,7 +76,7 @@ def _as_name(key: str) -> str:
 
 
 def _as_text(value: Json) -> str:
-    if (reference := read_reference(value)) is not None:
+    if (reference := read_artifact_reference(value)) is not None:
         return reference.path
     match value:
         case None:

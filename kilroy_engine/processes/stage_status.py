@@ -16,7 +16,7 @@ from kilroy_engine.limits import STATUS_BYTES
 from kilroy_engine.rundir.files.atomic import write_bytes
 from kilroy_engine.rundir.files.inside import goes_through_folders
 from kilroy_engine.rundir.files.regular import is_real_folder, read_file
-from kilroy_engine.rundir.stages.stage import STATUS_FILE, decode_status
+from kilroy_engine.rundir.stages.stage_files import STATUS_FILE, decode_status
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome
 
@@ -24,7 +24,7 @@ _PAUSES_S = (0.025, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
-class StatusContract:
+class StatusPlaces:
     """Where an agent leaves its verdict: ``primary``, or ``fallback`` where it cannot write that. Both absolute."""
 
     primary: Path
@@ -69,13 +69,13 @@ class Ingestion:
         return bool(self.source)
 
 
-def status_contract(run_id: str, work_dir: Path) -> StatusContract:
+def status_contract(run_id: str, work_dir: Path) -> StatusPlaces:
     """The places for a stage that works in ``work_dir`` (Kilroy: status contract paths)."""
     root = work_dir.absolute()
-    return StatusContract(root / STATUS_FILE, root / ".ai" / "runs" / run_id / STATUS_FILE)
+    return StatusPlaces(root / STATUS_FILE, root / ".ai" / "runs" / run_id / STATUS_FILE)
 
 
-def ingest_status(contract: StatusContract, stage_dir: Path) -> Ingestion:
+def ingest_status(contract: StatusPlaces, stage_dir: Path) -> Ingestion:
     """Moves the agent's verdict into the stage directory, byte for byte. The first valid one counts."""
     target = stage_dir / STATUS_FILE
     if os.path.lexists(target):

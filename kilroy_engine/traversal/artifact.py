@@ -30,7 +30,7 @@ class ArtifactReference:
         }
 
 
-def read_reference(value: Json) -> ArtifactReference | None:
+def read_artifact_reference(value: Json) -> ArtifactReference | None:
     """The reference that a context value is; None for any other value."""
     match value:
         case {

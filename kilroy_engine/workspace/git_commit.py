@@ -17,7 +17,7 @@ from kilroy_engine.traversal.outcome import Status
 from kilroy_engine.workspace.base import KILROY_FOLDER, StageCommit
 from kilroy_engine.workspace.git_command import GitAnswer, GitCall, call_git_patiently, readable, run_git, run_git_patiently
 from kilroy_engine.workspace.git_folder import GitFolder, IndexMark, common_folder, find_git_folder
-from kilroy_engine.workspace.git_objects import FALLBACK_IDENTITY, CommitText, Identity, write_commit
+from kilroy_engine.workspace.git_objects import FALLBACK_IDENTITY, CommitIdentity, CommitText, write_commit
 from kilroy_engine.workspace.git_refs import RefWriter, ref_part
 from kilroy_engine.workspace.nested import (
     IndexChanges,
@@ -63,7 +63,7 @@ class RepositoryFacts:
     """What is the same for all worktrees of a run, and asked for once."""
 
     common: Path
-    identity: Identity
+    identity: CommitIdentity
     links: tuple[str, ...]
     """Folders that are only the name of a commit where the run began."""
 
@@ -314,7 +314,7 @@ class StageCommitter:
         return StageCommitter(place, sha, self.reason, self.facts)
 
 
-def identity_in(folder: Path) -> Identity:
+def identity_in(folder: Path) -> CommitIdentity:
     """Whose commits they are: the identity that git is set to, else the engine's."""
     texts: list[str] = []
     for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
@@ -325,10 +325,10 @@ def identity_in(folder: Path) -> Identity:
                 raise
             return FALLBACK_IDENTITY
         texts.append(found.group(1) if found else FALLBACK_IDENTITY.committer)
-    return Identity(*texts)
+    return CommitIdentity(*texts)
 
 
-def config_of(identity: Identity) -> tuple[str, ...]:
+def config_of(identity: CommitIdentity) -> tuple[str, ...]:
     """Options that give git the engine's identity; none where git has one of its own."""
     if identity != FALLBACK_IDENTITY:
         return ()

@@ -20,14 +20,14 @@ _SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CommitIdentity:
     """Who writes commits: two texts ``name <email>``, without a time."""
 
     author: str
     committer: str
 
 
-FALLBACK_IDENTITY = Identity(*2 * ("kilroy-attractor <kilroy-attractor@local>",))
+FALLBACK_IDENTITY = CommitIdentity(*2 * ("kilroy-attractor <kilroy-attractor@local>",))
 """For machines where nobody told git a name (Kilroy)."""
 
 
@@ -37,7 +37,7 @@ class CommitText:
 
     tree: str
     parent: str
-    identity: Identity
+    identity: CommitIdentity
     message: str
 
     def encode(self, at: float) -> bytes:

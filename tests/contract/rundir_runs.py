@@ -13,7 +13,7 @@ from starts import open_start
 
 from kilroy_engine.events import Event, GitPushOk, GitPushStart, RunStarted
 from kilroy_engine.events.times import now
-from kilroy_engine.rundir.ending.closing import Limits
+from kilroy_engine.rundir.ending.closing import ClosingLimits
 from kilroy_engine.rundir.ending.finalize import end_run, owner_for
 from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -22,7 +22,7 @@ from kilroy_engine.rundir.stream.progress import read_events
 from kilroy_engine.traversal.outcome import FinalStatus
 
 TERMINAL = {"run_completed", "run_failed"}
-QUICK = Limits(grace_s=0.2, archive_s=10, push_s=10)
+QUICK = ClosingLimits(grace_s=0.2, archive_s=10, push_s=10)
 
 
 class PushingWorkspace:

@@ -18,7 +18,7 @@ from kilroy_engine.traversal.state import RunState
 
 def restart(start: OpenStart, number: int) -> RunDirectory:
     """Moves the run on as the engine does: it is told where the run is, then the directory is made."""
-    left = start.run.attempts()[0]
+    left = start.run.ending_directories()[0]
     log = start.progress if left == start.run else start.progress.beside(left)
     new = start.run.restart(number)
     log.append(LoopRestart(restart_count=number, target_node="work", new_logs_root=str(new.path)))
@@ -38,7 +38,7 @@ def test_both_final_json_are_there_before_the_first_terminal_line(tmp_path: Path
     line = "run_completed" if status is FinalStatus.SUCCESS else "run_failed"
     assert run_elsewhere("finalize_by_name", str(tmp_path), failpoint=f"{line}@before:1") == -9
     assert latest.final.read_bytes() == start.run.final.read_bytes()
-    assert [terminal_lines(directory) for directory in start.run.attempts()] == [[], []]
+    assert [terminal_lines(directory) for directory in start.run.ending_directories()] == [[], []]
     finalize_from_disk(tmp_path)
     for directory in (latest, start.run):
         assert_ended(directory, str(status))

@@ -94,7 +94,7 @@ def test_a_finalizer_killed_anywhere_is_finished_by_the_next(tmp_path: Path, pla
     """I1, I3, I4, I5, I8: no kill leaves a line without final.json, and a second call adds only what is missing."""
     start = begin(tmp_path, restarted=restarted)
     conclude(start)
-    directories = start.run.attempts()
+    directories = start.run.ending_directories()
     assert run_elsewhere("finalize_by_name", str(tmp_path), failpoint=place) == -9
     for directory in directories:
         if terminal_lines(directory):
@@ -135,7 +135,7 @@ def test_six_processes_at_once_write_one_end(tmp_path: Path, count: int) -> None
         status = json.loads(run.final.read_bytes())["status"]
         assert {outcome for racer, outcome in found[path.name]} == {status}
         assert len(found[path.name]) == 6
-        for directory in run.attempts():
+        for directory in run.ending_directories():
             assert_ended(directory, status)
 
 
@@ -197,14 +197,14 @@ def test_a_new_start_tells_first_and_then_moves_the_old_end_aside(tmp_path: Path
     finalize_from_disk(tmp_path)
     second = begin(tmp_path, "flow-2")
     assert second.owner == Owner("flow-2", 2)
-    for directory in second.run.attempts():
+    for directory in second.run.ending_directories():
         resumed = events_of(directory)[-1]
         assert (resumed["event"], resumed["start"], resumed["previous_status"]) == ("run_resumed", 2, "fail")
         assert not directory.final.exists()
         assert json.loads(directory.final_of_start(1).read_bytes())["failure_reason"] == "exit status 1"
     conclude(second)
     finalize_from_disk(tmp_path, "flow-2")
-    for directory in second.run.attempts():
+    for directory in second.run.ending_directories():
         assert_ended(directory, "success", starts=2)
 
 
@@ -227,7 +227,7 @@ def test_a_start_killed_while_it_opens_is_ended_like_any_other(tmp_path: Path, p
     finalize_from_disk(tmp_path)
     assert run_elsewhere("resume_by_name", str(tmp_path), "flow-2", failpoint=place) == -9
     finalize_from_disk(tmp_path, "flow-2")
-    for directory in first.run.attempts():
+    for directory in first.run.ending_directories():
         assert_ended(directory, "fail", starts=2, reason="crashed: the flow process ended without a conclusion")
         assert json.loads(directory.final_of_start(1).read_bytes())["failure_reason"] == "exit status 1"
         names = [event["event"] for event in events_of(directory)]

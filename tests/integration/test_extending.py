@@ -19,7 +19,7 @@ acme.load = acme_nodes:load
 acme.broken = acme_nodes:absent
 """
 MODULE = """
-from kilroy_engine import CallPrefect, ObjectReference, Outcome, StageRequest, failure, success
+from kilroy_engine import CallPrefect, ObjectCallee, Outcome, StageRequest, failure, success
 
 
 def shout(request: StageRequest, /) -> Outcome:
@@ -32,7 +32,7 @@ def shout(request: StageRequest, /) -> Outcome:
 
 
 def load(request: StageRequest, /) -> CallPrefect:
-    return CallPrefect("prefect.task", ObjectReference("etl", "rows"), {"limit": request.context["shouted"]})
+    return CallPrefect("prefect.task", ObjectCallee("etl", "rows"), {"limit": request.context["shouted"]})
 """
 TASKS = """
 from prefect import task

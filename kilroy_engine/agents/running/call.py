@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilroy_engine.agents.base import AgentRequest, AgentResult
-from kilroy_engine.agents.prices import cost_usd
 from kilroy_engine.agents.running.environment import agent_environment
 from kilroy_engine.agents.running.judge import Limits, Seen, judged
+from kilroy_engine.agents.running.prices import cost_usd
 from kilroy_engine.agents.running.program import Program
 from kilroy_engine.agents.running.records import write_invocation, write_result
 from kilroy_engine.agents.running.reports import (

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from kilroy_engine.cli.commands.run import launch_and_follow, warn
 from kilroy_engine.cli.errors import ExitCode
 from kilroy_engine.cli.find_run import find_run, root_of_runs
-from kilroy_engine.cli.run_options import Limits, Workers, check_inputs, check_labels, options_of_resume, read_pairs
+from kilroy_engine.cli.run_options import LimitFlags, WorkerFlags, check_inputs, check_labels, options_of_resume, read_pairs
 from kilroy_engine.cli.show.diagnostics import print_refusal
 from kilroy_engine.cli.show.streams import say
 from kilroy_engine.errors import InvalidPipeline
@@ -30,8 +30,8 @@ def resume(
     label: Annotated[
         list[str], Parameter(validator=check_labels, metavar="NAME=VALUE", help="A label more, or with a new value.")
     ] = [],  # noqa: B006  # the same
-    workers: Annotated[Workers, Parameter(name="*")] = Workers(),  # noqa: B008  # frozen
-    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  # frozen
+    workers: Annotated[WorkerFlags, Parameter(name="*")] = WorkerFlags(),  # noqa: B008  # frozen
+    limits: Annotated[LimitFlags, Parameter(name="*")] = LimitFlags(),  # noqa: B008  # frozen
     runs_root: Annotated[Path | None, Parameter(help="Folder of run directories.")] = None,
 ) -> int:
     """Go on with a run that has failed, was canceled or lost its process.

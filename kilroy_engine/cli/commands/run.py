@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from kilroy_engine.cli.errors import ExitCode, exit_code_of
-from kilroy_engine.cli.run_options import Identity, Limits, Place, Workers, options_of, read_pairs
+from kilroy_engine.cli.run_options import IdentityFlags, LimitFlags, PlaceFlags, WorkerFlags, options_of, read_pairs
 from kilroy_engine.cli.show.diagnostics import print_diagnostic, print_refusal
 from kilroy_engine.cli.show.streams import say
 from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, no_option, read_standard_input
@@ -36,10 +36,10 @@ def run(
     ],
     /,
     *,
-    identity: Annotated[Identity, Parameter(name="*")] = Identity(),  # noqa: B008  # frozen
-    place: Annotated[Place, Parameter(name="*")] = Place(),  # noqa: B008  # frozen
-    workers: Annotated[Workers, Parameter(name="*")] = Workers(),  # noqa: B008  # frozen
-    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008  # frozen
+    identity: Annotated[IdentityFlags, Parameter(name="*")] = IdentityFlags(),  # noqa: B008  # frozen
+    place: Annotated[PlaceFlags, Parameter(name="*")] = PlaceFlags(),  # noqa: B008  # frozen
+    workers: Annotated[WorkerFlags, Parameter(name="*")] = WorkerFlags(),  # noqa: B008  # frozen
+    limits: Annotated[LimitFlags, Parameter(name="*")] = LimitFlags(),  # noqa: B008  # frozen
     preflight: Annotated[bool, Parameter(help="Check everything that can refuse the run, and start nothing.")] = False,
 ) -> int:
     """Run a pipeline and follow it to its end.
@@ -74,7 +74,9 @@ def run(
     return launch_and_follow(parameters)
 
 
-def _parameters(graph: str, identity: Identity, place: Place, workers: Workers, limits: Limits) -> RunParameters:
+def _parameters(
+    graph: str, identity: IdentityFlags, place: PlaceFlags, workers: WorkerFlags, limits: LimitFlags
+) -> RunParameters:
     from kilroy_engine.execution.preparing.preparation import RunParameters
 
     return RunParameters(

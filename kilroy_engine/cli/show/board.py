@@ -28,7 +28,7 @@ _SAME_VISIT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BoardRow:
     """One visit of one node. ``status`` is ``running``, ``retrying``, ``waiting``, or how the last attempt ended.
 
     ``node_id`` of a branch's stage reads ``<branch>/<node>``. Times are aware; ``ended_at`` is the last attempt's end.
@@ -57,15 +57,15 @@ class Board:
     """The rows of visits that are not over. Feed it every event of the stream, oldest first."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, BoardRow] = {}
         self._visits: dict[str, int] = {}
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[BoardRow, ...]:
         """Visits that are not over, in the order they began."""
         return tuple(self._rows.values())
 
-    def apply(self, event: Event) -> tuple[Row, ...]:
+    def apply(self, event: Event) -> tuple[BoardRow, ...]:
         """Takes one event in; returns the visits that it showed to be over."""
         event = _of_branch(event) if event.get("event") == "branch_progress" else event
         name, node_id = str(event.get("event", "")), str(event.get("node_id", ""))
@@ -79,7 +79,7 @@ class Board:
             return ()
         return () if name in _SAME_VISIT else self._take_ended()
 
-    def _attempt_started(self, event: Event, node_id: str, moment: datetime) -> tuple[Row, ...]:
+    def _attempt_started(self, event: Event, node_id: str, moment: datetime) -> tuple[BoardRow, ...]:
         attempt, limit = (value if isinstance(value := event.get(key), int) else 1 for key in ("attempt", "max"))
         row = self._rows.get(node_id)
         if row is not None and attempt > 1:
@@ -87,10 +87,10 @@ class Board:
             return ()
         over = self._take_ended()
         self._visits[node_id] = self._visits.get(node_id, 0) + 1
-        self._rows[node_id] = Row(node_id, self._visits[node_id], attempt, limit, "running", moment)
+        self._rows[node_id] = BoardRow(node_id, self._visits[node_id], attempt, limit, "running", moment)
         return over
 
-    def _changed(self, row: Row, name: str, event: Event, moment: datetime) -> bool:
+    def _changed(self, row: BoardRow, name: str, event: Event, moment: datetime) -> bool:
         """Whether the event says something about an open visit."""
         changes: dict[str, Any]
         match name:
@@ -110,7 +110,7 @@ class Board:
         self._rows[row.node_id] = replace(row, **changes)
         return True
 
-    def _take_ended(self) -> tuple[Row, ...]:
+    def _take_ended(self) -> tuple[BoardRow, ...]:
         over = tuple(row for row in self._rows.values() if not row.open)
         for row in over:
             del self._rows[row.node_id]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from kilroy_engine.cli.show.board import Board, Event, Row
+from kilroy_engine.cli.show.board import Board, BoardRow, Event
 from kilroy_engine.cli.show.event_text import Narrator, duration, local_time
 from kilroy_engine.cli.show.streams import console, say, style_of
 from kilroy_engine.errors import RunDirectoryError
@@ -106,7 +106,7 @@ class LiveView:
         foot = f"  {duration((now - self._began).total_seconds())}  Ctrl-C cancels the run"
         return Group(*rows, Text(foot, style="dim", no_wrap=True, overflow="ellipsis"))
 
-    def _running(self, row: Row, now: datetime) -> Text:
+    def _running(self, row: BoardRow, now: datetime) -> Text:
         from rich.text import Text
 
         frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._fancy else "|/-\\"
@@ -116,7 +116,7 @@ class LiveView:
         head = f"{mark} {_title(row):24} {row.status:8} {duration(row.elapsed_s(now)):>9}{attempt}"
         return Text.assemble((head, "cyan"), ("  " + last_line, "dim"), no_wrap=True, overflow="ellipsis")
 
-    def _finished(self, row: Row) -> Text:
+    def _finished(self, row: BoardRow) -> Text:
         from rich.text import Text
 
         good = row.status in ("success", "partial_success", "skipped")
@@ -127,7 +127,7 @@ class LiveView:
         return text.append(f"  {row.detail}") if row.detail else text
 
 
-def _title(row: Row) -> str:
+def _title(row: BoardRow) -> str:
     return row.node_id if row.visit == 1 else f"{row.node_id} (visit {row.visit})"
 
 

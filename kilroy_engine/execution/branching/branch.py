@@ -26,11 +26,11 @@ from kilroy_engine.rundir.files.records import CancelRequest
 from kilroy_engine.rundir.files.regular import remove
 from kilroy_engine.rundir.ownership.ownership import owner_alive
 from kilroy_engine.rundir.stages.branches import BranchRecord
-from kilroy_engine.rundir.stages.stage import begun_visits
+from kilroy_engine.rundir.stages.stage_files import begun_visits
 from kilroy_engine.rundir.stream.progress import ProgressLog
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.threads import beside
-from kilroy_engine.traversal.branch import Branch, branch_outcome, changed_context
+from kilroy_engine.traversal.branch_plan import Branch, branch_outcome, changed_context
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.resume import resumed_state

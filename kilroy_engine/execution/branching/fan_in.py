@@ -9,7 +9,7 @@ from kilroy_engine.execution.lane import Lane
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import FanIn
 from kilroy_engine.rundir.stages.branches import BranchRecord
-from kilroy_engine.rundir.stages.stage import encode_status
+from kilroy_engine.rundir.stages.stage_files import encode_status
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fanin import successes
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success

@@ -33,7 +33,7 @@ from kilroy_engine.rundir.stages.branches import (
     shown_results,
     write_results,
 )
-from kilroy_engine.traversal.branch import Branch, branch_state
+from kilroy_engine.traversal.branch_plan import Branch, branch_state
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fanin import (
     MERGE_MODE_KEY,

@@ -38,7 +38,7 @@ from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.node_types import AGENT
-from kilroy_engine.graph.transforms import complete, expand_variables, settle_types
+from kilroy_engine.graph.transforms import complete, expand_variables, resolve_types
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.rundir.ending.outputs import declared_outputs
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -240,7 +240,7 @@ def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Di
     graph = with_plugin_transforms(graph)
     graph = with_children_checked(graph, own_file, child_reader(folder), findings_with_plugins, with_plugin_transforms)
     diagnostics = require_valid(graph, known_types=types, extra_rules=plugin_rules())
-    graph = settle_types(graph, types)
+    graph = resolve_types(graph, types)
     if broken := handler_findings(graph):
         raise InvalidPipeline(diagnostics=(*diagnostics, *broken))
     return graph, diagnostics

@@ -20,7 +20,7 @@ from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.files.regular import read_file
 from kilroy_engine.rundir.files.run_config import read_run_config
 from kilroy_engine.rundir.ownership.ownership import RunLock, owner_alive
-from kilroy_engine.rundir.stages.stage import begun_visits
+from kilroy_engine.rundir.stages.stage_files import begun_visits
 from kilroy_engine.rundir.stream.progress import is_ended
 from kilroy_engine.settings.options import Options
 from kilroy_engine.traversal.fold import initial_state, with_inputs
@@ -146,7 +146,7 @@ def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) 
         WorkspaceError: The repository, the commit or the work folder is gone.
     """
     run, manifest = earlier.directory, earlier.manifest
-    current = run.attempts()[0]
+    current = run.ending_directories()[0]
     checkpoint = _saved(run, current)
     workspace = workspace_of(run)
     sha = (checkpoint.git_commit_sha if checkpoint else "") or manifest.base_sha
@@ -172,7 +172,7 @@ def _saved(run: RunDirectory, current: RunDirectory) -> Checkpoint | None:
 
 def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, inputs: Mapping[str, str]) -> RunState:
     """The saved state, with what may have changed since: attributes of the pipeline, and inputs that are given anew."""
-    state, run = checkpoint.state, earlier.directory.attempts()[0]
+    state, run = checkpoint.state, earlier.directory.ending_directories()[0]
     if state.run_id != begins.run_id:
         raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")
     require_artifacts(run, state.context)

@@ -31,7 +31,7 @@ from kilroy_engine.rundir.stages.children import (
     set_aside,
     write_guidance,
 )
-from kilroy_engine.rundir.stages.stage import begun_visits
+from kilroy_engine.rundir.stages.stage_files import begun_visits
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.state import RunState

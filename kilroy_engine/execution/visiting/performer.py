@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kilroy_engine.execution.lane import Lane
-from kilroy_engine.execution.visiting.stage import StageVisit
+from kilroy_engine.execution.visiting.stage_visit import StageVisit
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.state import RunState, Visit
 

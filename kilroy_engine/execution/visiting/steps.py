@@ -1,7 +1,7 @@
 """The steps that an outcome passes between a handler's answer and the walk, in their order.
 
 ``ANSWERED`` makes of each answer the outcome of an attempt, ``SETTLED`` of the last attempt's that of the visit. Between the
-two the attempt is judged and its work committed (:mod:`kilroy_engine.execution.visiting.stage`).
+two the attempt is judged and its work committed (:mod:`kilroy_engine.execution.visiting.stage_visit`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kilroy_engine.execution.visiting.updates import allowed_updates, small_upda
 from kilroy_engine.graph.model import Node
 from kilroy_engine.processes.output_contract import missing_outputs
 from kilroy_engine.processes.stage_status import with_stage_status
-from kilroy_engine.rundir.stages.stage import read_status
+from kilroy_engine.rundir.stages.stage_files import read_status
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, Status
 from kilroy_engine.traversal.state import RunState, Visit

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from kilroy_engine.graph.callees import DeploymentCallee, read_callee
 from kilroy_engine.graph.checks.subject import Subject, error
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.node_types import CALL_TYPES
-from kilroy_engine.graph.references import DeploymentReference, read_reference
 from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
 
 REF_RULE = "prefect_ref"
@@ -22,13 +22,13 @@ def prefect_ref(subject: Subject) -> Iterator[Diagnostic]:
     report = error(REF_RULE)
     for node in subject.nodes_of(*CALL_TYPES):
         kind = subject.types[node.id].removeprefix("prefect.")
-        written, reference = node.attributes.get("ref"), read_reference(node.text("ref"))
+        written, reference = node.attributes.get("ref"), read_callee(node.text("ref"))
         if not node.has("ref"):
             yield report.on_node(node, f"node '{node.id}' names no {kind} to call", attribute=written, fix=_how_to_name(kind))
         elif reference is None:
             message = f"node '{node.id}': ref='{node.text('ref')}' names no {kind}"
             yield report.on_node(node, message, attribute=written, fix=_rewritten(node.text("ref")) or _how_to_name(kind))
-        elif kind == "task" and isinstance(reference, DeploymentReference):
+        elif kind == "task" and isinstance(reference, DeploymentCallee):
             message = f"node '{node.id}': ref='{reference}' is a deployment, and deployments run flows"
             yield report.on_node(node, message, attribute=written, fix='write type="prefect.flow"')
 

@@ -15,7 +15,7 @@ from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
 from kilroy_engine.graph.node_types import BUILT_IN_TYPES, EXIT, START
 from kilroy_engine.graph.source import source_lines
 from kilroy_engine.graph.stylesheet import Stylesheet, parse_stylesheet
-from kilroy_engine.graph.vocabulary import Owner
+from kilroy_engine.graph.vocabulary import AttributeOwner
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Written:
     """An attribute and what it is written on; both ``node`` and ``edge`` are None for one of the graph."""
 
     attribute: Attribute
-    owner: Owner = Owner.GRAPH
+    owner: AttributeOwner = AttributeOwner.GRAPH
     node: Node | None = None
     edge: Edge | None = None
 
@@ -68,10 +68,10 @@ class Subject:
         found = [Written(attribute) for attribute in self.graph.attributes.values()]
         seen: set[int] = set()
         for node in self.graph.nodes.values():
-            found += (Written(a, Owner.NODE, node=node) for a in node.attributes.values() if id(a) not in seen)
+            found += (Written(a, AttributeOwner.NODE, node=node) for a in node.attributes.values() if id(a) not in seen)
             seen.update(map(id, node.attributes.values()))
         for edge in self.graph.edges:
-            found += (Written(a, Owner.EDGE, edge=edge) for a in edge.attributes.values() if id(a) not in seen)
+            found += (Written(a, AttributeOwner.EDGE, edge=edge) for a in edge.attributes.values() if id(a) not in seen)
             seen.update(map(id, edge.attributes.values()))
         return tuple(found)
 

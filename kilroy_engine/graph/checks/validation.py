@@ -6,7 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kilroy_engine.errors import InvalidPipeline
-from kilroy_engine.graph.checks import calls, children, effects, inputs, loops, routing, stages, structure, support, values
+from kilroy_engine.graph.checks import (
+    calls,
+    children,
+    inputs,
+    loops,
+    routing,
+    stages,
+    structure,
+    support,
+    values,
+    without_effect,
+)
 from kilroy_engine.graph.checks.subject import Rule, Subject
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.model import Graph
@@ -18,7 +29,7 @@ BUILT_IN_RULES: tuple[Rule, ...] = (
     *routing.RULES,
     *loops.RULES,
     *values.RULES,
-    *effects.RULES,
+    *without_effect.RULES,
     *inputs.RULES,
     *stages.RULES,
     *calls.RULES,

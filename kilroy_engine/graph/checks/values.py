@@ -21,8 +21,8 @@ from kilroy_engine.graph.vocabulary import (
     PARAMETER_PREFIX,
     RETRY_POLICIES,
     STYLE_PROPERTIES,
-    Kind,
-    Owner,
+    AttributeOwner,
+    ValueKind,
 )
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ def attribute_value(subject: Subject) -> Iterator[Diagnostic]:
     for written in subject.attributes:
         key, value = written.attribute.key, written.attribute.value.strip()
         meaning = ATTRIBUTES[written.owner].get(key)
-        kind = meaning.kind if meaning else Kind.TEXT
+        kind = meaning.kind if meaning else ValueKind.TEXT
         if value and not _fits(value, kind):
             message = f"{written.where}: {key}='{value[:60]}' is ignored: it takes {kind}"
             yield warning("attribute_value").on_attribute(written, message, f"write {kind}")
@@ -48,30 +48,30 @@ def attribute_value(subject: Subject) -> Iterator[Diagnostic]:
             yield warning("attribute_value").on_attribute(written, message, fix)
 
 
-def _fits(value: str, kind: Kind) -> bool:
+def _fits(value: str, kind: ValueKind) -> bool:
     match kind:
-        case Kind.TEXT:
+        case ValueKind.TEXT:
             return True
-        case Kind.INTEGER:
+        case ValueKind.INTEGER:
             return read_int(value, default=None) is not None
-        case Kind.COUNT:
+        case ValueKind.COUNT:
             return (read_int(value, default=None) or 0) >= 0 and read_int(value, default=None) is not None
-        case Kind.POSITIVE:
+        case ValueKind.POSITIVE:
             return (read_int(value, default=None) or 0) > 0
-        case Kind.NUMBER:
+        case ValueKind.NUMBER:
             return read_number(value, default=None) is not None
-        case Kind.BOOLEAN:
+        case ValueKind.BOOLEAN:
             return value.lower() in TRUE_WORDS | FALSE_WORDS
-        case Kind.DURATION:
+        case ValueKind.DURATION:
             return read_duration_s(value, default=None) is not None
 
 
 def attribute_known(subject: Subject) -> Iterator[Diagnostic]:
     """A name that is nearly one of ours is a slip; other unknown names belong to somebody else."""
-    fixes: dict[tuple[Owner, str], str] = {}
+    fixes: dict[tuple[AttributeOwner, str], str] = {}
     for written in subject.attributes:
         key, known = written.attribute.key, ATTRIBUTES[written.owner]
-        if key in known or (written.owner is Owner.NODE and key.startswith(PARAMETER_PREFIX)):
+        if key in known or (written.owner is AttributeOwner.NODE and key.startswith(PARAMETER_PREFIX)):
             continue
         if (written.owner, key) not in fixes:
             meant = MISTAKEN[written.owner].get(key)
@@ -127,7 +127,7 @@ _GRAPHVIZ = frozenset(
 def attribute_alias(subject: Subject) -> Iterator[Diagnostic]:
     """Other names of attributes, which are understood; once for each name."""
     report = info("attribute_alias")
-    seen: set[tuple[Owner, str]] = set()
+    seen: set[tuple[AttributeOwner, str]] = set()
     for written in subject.attributes:
         attribute = written.attribute
         name = attribute.written_as

@@ -12,7 +12,7 @@ from kilroy_engine.graph.dot.errors import MAX_TOKENS, ReadingError, too_large
 from kilroy_engine.graph.dot.lexemes import ATTRIBUTE, attributes
 from kilroy_engine.graph.model import Attribute, Position
 from kilroy_engine.graph.source import unescape
-from kilroy_engine.graph.vocabulary import ALIASES, Owner
+from kilroy_engine.graph.vocabulary import ALIASES, AttributeOwner
 
 if TYPE_CHECKING:
     from lark import Token
@@ -35,7 +35,7 @@ class AttributeReader:
         line = bisect_left(self._breaks, offset)
         return Position(line, offset - self._breaks[line - 1])
 
-    def read(self, tokens: Iterable[Token], owner: Owner, *, node: str = "", edge: str = "") -> dict[str, Attribute]:
+    def read(self, tokens: Iterable[Token], owner: AttributeOwner, *, node: str = "", edge: str = "") -> dict[str, Attribute]:
         """The attributes of one statement by key. Of those written twice the last counts, but a true name before an alias."""
         found: dict[str, Attribute] = {}
         for token in tokens:
@@ -45,10 +45,10 @@ class AttributeReader:
                 if before is None:
                     found[attribute.key] = attribute
                 else:
-                    found[attribute.key] = self._settle(before, attribute, node, edge)
+                    found[attribute.key] = self._counting(before, attribute, node, edge)
         return found
 
-    def peek(self, tokens: Iterable[Token], owner: Owner) -> dict[str, Attribute]:
+    def peek(self, tokens: Iterable[Token], owner: AttributeOwner) -> dict[str, Attribute]:
         """The attributes as :meth:`read` gives them, without a trace."""
         before = len(self.findings), self._count
         found = self.read(tokens, owner)
@@ -73,7 +73,7 @@ class AttributeReader:
                 )
             yield match
 
-    def _attribute(self, match: re.Match[str], owner: Owner) -> Attribute:
+    def _attribute(self, match: re.Match[str], owner: AttributeOwner) -> Attribute:
         written_as, value, at = match["key"] or match["quoted_key"], match["value"], match.start("value")
         key_at = match.start("quoted_key") - 1 if match["key"] is None else match.start("key")
         self._count += 1
@@ -91,7 +91,7 @@ class AttributeReader:
         key = ALIASES[owner].get(written_as, written_as)
         return Attribute(key, value, self.position(key_at), self.position(at), quoted, written_as)
 
-    def _settle(self, first: Attribute, second: Attribute, node: str, edge: str) -> Attribute:
+    def _counting(self, first: Attribute, second: Attribute, node: str, edge: str) -> Attribute:
         """Which of two attributes of the same key counts."""
         is_alias = second.written_as != second.key and first.written_as == first.key
         kept = first if is_alias else second

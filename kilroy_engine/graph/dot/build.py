@@ -12,7 +12,7 @@ from kilroy_engine.graph.dot.attributes import AttributeReader
 from kilroy_engine.graph.dot.errors import ReadingError
 from kilroy_engine.graph.model import Attribute, Edge, Graph, Node, Position
 from kilroy_engine.graph.source import unescape
-from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, Owner
+from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, AttributeOwner
 
 if TYPE_CHECKING:
     from lark import Token, Tree
@@ -88,9 +88,9 @@ class _Builder:
             case "edges", _:
                 self._connect(tokens, scope)
             case "defaults", "NODE":
-                scope.nodes |= self.reader.read(tokens[1:], Owner.NODE)
+                scope.nodes |= self.reader.read(tokens[1:], AttributeOwner.NODE)
             case "defaults", "EDGE":
-                scope.edges |= self.reader.read(tokens[1:], Owner.EDGE)
+                scope.edges |= self.reader.read(tokens[1:], AttributeOwner.EDGE)
             case "defaults", _:
                 self._assign(tokens[1:], is_root=is_root)
             case _:
@@ -98,7 +98,7 @@ class _Builder:
 
     def _declare(self, tokens: list[Token], scope: _Scope) -> None:
         node_id = _node_id(tokens[0])
-        explicit = self.reader.read(tokens[1:], Owner.NODE, node=node_id)
+        explicit = self.reader.read(tokens[1:], AttributeOwner.NODE, node=node_id)
         position = self._position(tokens[0])
         draft = self.nodes.get(node_id)
         if draft is None or not draft.declared:
@@ -121,7 +121,7 @@ class _Builder:
     def _connect(self, tokens: list[Token], scope: _Scope) -> None:
         ids = [token for token in tokens if token.type != "LIST"]
         names = [_node_id(token) for token in ids]
-        own = self.reader.read(tokens[len(ids) :], Owner.EDGE, edge=f"{names[0]} -> {names[1]}")
+        own = self.reader.read(tokens[len(ids) :], AttributeOwner.EDGE, edge=f"{names[0]} -> {names[1]}")
         attributes = {**scope.edges, **own}
         for name, token in zip(names, ids, strict=True):
             if name not in self.nodes:
@@ -131,7 +131,7 @@ class _Builder:
             self.edges.append(Edge(source, target, self._position(token), len(self.edges), attributes))
 
     def _assign(self, tokens: list[Token], *, is_root: bool) -> None:
-        attributes = self.reader.read(tokens, Owner.GRAPH)
+        attributes = self.reader.read(tokens, AttributeOwner.GRAPH)
         for attribute in attributes.values():
             if attribute.key in _KEYWORDS:
                 raise ReadingError(
@@ -157,7 +157,7 @@ class _Builder:
                 tokens = _tokens(statement)
                 if tokens[0].type in ("ATTRIBUTE", "GRAPH"):
                     # Read apart, for what is found here is found again when the statement's turn comes.
-                    found = self.reader.peek([token for token in tokens if token.type != "GRAPH"], Owner.GRAPH)
+                    found = self.reader.peek([token for token in tokens if token.type != "GRAPH"], AttributeOwner.GRAPH)
                     label = found["label"].value if "label" in found else label
         return re.sub(r"[^a-z0-9-]", "", re.sub(r"\s", "-", label.lower())).strip("-")
 

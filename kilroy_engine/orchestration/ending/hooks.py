@@ -23,13 +23,13 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError, RunSuperseded, StopKind
 from kilroy_engine.execution.run import Run, live_run
-from kilroy_engine.orchestration.ending.settle import settle_children, settle_task_runs
+from kilroy_engine.orchestration.ending.end_in_prefect import end_childrens_flow_runs, end_task_runs
 from kilroy_engine.orchestration.locate import locate
 from kilroy_engine.orchestration.noting import insist
 from kilroy_engine.orchestration.page.prefect_events import announce_end
 from kilroy_engine.orchestration.page.summary import publish_summary
 from kilroy_engine.orchestration.states import agrees, end_state, observed_in
-from kilroy_engine.rundir.ending.closing import HURRIED, Limits
+from kilroy_engine.rundir.ending.closing import HURRIED, ClosingLimits
 from kilroy_engine.rundir.ending.finalize import end_run, owner_for
 from kilroy_engine.rundir.ending.which_end_wins import UNSEEN
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -71,7 +71,7 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     reason = f": {final.failure_reason}" if final.failure_reason else ""
     logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
     with telling(logger):
-        _settle(run, flow_run, state, final, in_flow_process=live is not None)
+        _end_in_prefect(run, flow_run, state, final, in_flow_process=live is not None)
         if not over:  # else whoever ended the run has announced it
             publish_end(run, final, flow_run, flow_name=flow.name)
     if live is not None and not _is_hurried(state, live):
@@ -86,7 +86,7 @@ def _is_hurried(state: State, live: Run) -> bool:
 
 def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: Run | None) -> FinalOutcome:
     """Writes the end. A run of this process is over then, unless a signal comes between: then its exit ends it."""
-    limits = Limits()
+    limits = ClosingLimits()
     if live is not None:
         live.ending = True
         limits = HURRIED if _is_hurried(state, live) else limits
@@ -127,7 +127,7 @@ def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, fl
     publish_summary(run, flow_run, final)
 
 
-def _settle(run: RunDirectory, flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
+def _end_in_prefect(run: RunDirectory, flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
     """Prefect's states follow the disk, where one cancel or crash overtook another. A runner that calls this hook for
     CANCELLING sets Cancelled itself; an engine whose flow returned or adopted it leaves the server there."""
     by_runner = state.is_cancelling() and not in_flow_process
@@ -139,8 +139,8 @@ def _settle(run: RunDirectory, flow_run: FlowRun, state: State, final: FinalOutc
         if not agrees(state, final) and not by_runner:
             client.set_flow_run_state(flow_run.id, end_state(final), force=True)
         if not in_flow_process:
-            settle_task_runs(flow_run.id, final, client=client)
-            settle_children(run, client=client)
+            end_task_runs(flow_run.id, final, client=client)
+            end_childrens_flow_runs(run, client=client)
 
 
 @contextmanager

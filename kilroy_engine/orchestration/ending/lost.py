@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled
 
+from kilroy_engine.orchestration.ending.end_in_prefect import end_childrens_flow_runs, end_flow_run, end_task_runs
 from kilroy_engine.orchestration.ending.hooks import publish_end, telling
-from kilroy_engine.orchestration.ending.settle import settle_children, settle_flow_run, settle_task_runs
-from kilroy_engine.orchestration.ending.told import Prefect, Told
+from kilroy_engine.orchestration.ending.told import PrefectApi, Told
 from kilroy_engine.orchestration.states import agrees, observed_in
 from kilroy_engine.rundir.ending.finalize import end_run
-from kilroy_engine.rundir.ending.liveness import Place, UnendedRun
+from kilroy_engine.rundir.ending.liveness import OwnerPlace, UnendedRun
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome
@@ -48,13 +48,13 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndIt:
     """Nobody is going to end it. ``observed`` is added to the evidence on disk."""
 
     observed: Observed
 
 
-def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -> End | Leave:
+def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -> EndIt | Leave:
     """What is to be done about a run that nobody holds. Pure."""
     state = told.flow_run.state if told.flow_run else None
     if found.silent_s < patience.grace_s:
@@ -63,9 +63,9 @@ def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -
         return Leave(f"Prefect has set it to {state.name} within the grace of {patience.grace_s:g} s")
     if state is not None and (state.is_paused() or state.is_scheduled()):
         return Leave(f"Prefect shows it as {state.name}: it goes on when it is resumed or due")
-    if found.place is not Place.HERE and found.heartbeat_age_s < patience.heartbeat_s:
+    if found.place is not OwnerPlace.HERE and found.heartbeat_age_s < patience.heartbeat_s:
         return Leave(f"its owner, {found.place}, showed a heartbeat {found.heartbeat_age_s:.0f} s ago")
-    if found.place is Place.ELSEWHERE and state is None:
+    if found.place is OwnerPlace.ELSEWHERE and state is None:
         silent = "Prefect does not answer" if not told.reachable else "Prefect does not know its flow run"
         return Leave(f"it was owned by {found.host}, and {silent}")
     if not told.reachable and found.waits_for_person:
@@ -73,8 +73,8 @@ def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -
     if state is None or (not state.is_final() and not state.is_cancelling()):
         who = f"the flow process (pid {found.pid} on {found.host})" if found.pid else "the flow process"
         reason = f"crashed: {who} is gone and has left no end; `kilroy resume {found.run.path.name}` goes on with it"
-        return End(Observed(reason=reason, crashed=True))
-    return End(observed_in(state))
+        return EndIt(Observed(reason=reason, crashed=True))
+    return EndIt(observed_in(state))
 
 
 def is_left_over(state: State | None, final: FinalOutcome, patience: Patience, *, at: datetime) -> bool:
@@ -88,7 +88,7 @@ def is_left_over(state: State | None, final: FinalOutcome, patience: Patience, *
     return (at - youngest).total_seconds() >= patience.grace_s
 
 
-def end_lost_run(found: UnendedRun, end: End, flow_run: FlowRun | None, prefect: Prefect) -> FinalOutcome:
+def end_lost_run(found: UnendedRun, end: EndIt, flow_run: FlowRun | None, prefect: PrefectApi) -> FinalOutcome:
     """Ends the run on disk, then in Prefect. Holds the run's lock meanwhile, so that nobody starts it again half-way.
 
     Raises:
@@ -107,18 +107,18 @@ def end_lost_run(found: UnendedRun, end: End, flow_run: FlowRun | None, prefect:
     return final
 
 
-def tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, prefect: Prefect, *, announce: bool) -> None:
+def tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, prefect: PrefectApi, *, announce: bool) -> None:
     """Brings Prefect in line with an end that no hook has told it of."""
     with telling(_log):
-        settle_flow_run(flow_run, final, client=prefect.client)
-        settle_task_runs(flow_run.id, final, client=prefect.client)
-        settle_children(run, client=prefect.client)
+        end_flow_run(flow_run, final, client=prefect.client)
+        end_task_runs(flow_run.id, final, client=prefect.client)
+        end_childrens_flow_runs(run, client=prefect.client)
         if announce:
             flow_name = prefect.client.read_flow(flow_run.flow_id).name
             publish_end(run, final, flow_run, flow_name=flow_name)
 
 
-def cancel_bodiless(flow_run: FlowRun, prefect: Prefect) -> None:
+def cancel_bodiless(flow_run: FlowRun, prefect: PrefectApi) -> None:
     """Sets Cancelled; there is nothing on disk to end."""
     with telling(_log):
         message = "canceled in the Prefect UI or API before the run began"

@@ -25,7 +25,7 @@ from prefect.exceptions import PrefectException
 from kilroy_engine.errors import KilroyError, RunAlreadyOwned
 from kilroy_engine.orchestration.ending.lost import (
     DEFAULT_PATIENCE,
-    End,
+    EndIt,
     Leave,
     Patience,
     cancel_bodiless,
@@ -35,7 +35,7 @@ from kilroy_engine.orchestration.ending.lost import (
     now,
     tell_prefect,
 )
-from kilroy_engine.orchestration.ending.told import Prefect, asking_prefect
+from kilroy_engine.orchestration.ending.told import PrefectApi, asking_prefect
 from kilroy_engine.orchestration.locate import RUN_DIRECTORY_LABEL, directory_of
 from kilroy_engine.orchestration.states import end_state
 from kilroy_engine.rundir.ending.liveness import examine, run_directories
@@ -101,14 +101,14 @@ def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: boo
         for flow_run, run in at_work:
             if run is not None and run.path not in ended:
                 begun = run.path.is_dir()
-                findings += reconciler.settle(flow_run, run) if begun else reconciler.settle_bodiless(flow_run, run)
+                findings += reconciler.end_in_prefect(flow_run, run) if begun else reconciler.end_bodiless(flow_run, run)
         for run in runs.values():
             findings += reconciler.tidy(run)
     return findings
 
 
 def reconcile_quickly(root: Path, *, finished: threading.Event, limit: int = QUICK_LIMIT) -> list[Finding]:
-    """Ends the lost runs among the latest changed directories below ``root``, and settles the flow runs that Prefect shows at
+    """Ends the lost runs among the latest changed directories below ``root``, and ends the flow runs that Prefect shows at
     work although they have ended. For the start of every run. Once ``finished`` is set the rest is left to somebody else.
     """
     lost = [run for run in run_directories(root, limit=limit) if not finished.is_set() and _is_lost(run)]
@@ -121,7 +121,7 @@ def reconcile_quickly(root: Path, *, finished: threading.Event, limit: int = QUI
         for flow_run in prefect.unfinished():
             run = directory_of(flow_run, os.environ)
             if run is not None and run.path.is_dir() and not finished.is_set():
-                findings += reconciler.settle(flow_run, run)
+                findings += reconciler.end_in_prefect(flow_run, run)
         return findings
 
 
@@ -149,7 +149,7 @@ def _is_lost(run: RunDirectory) -> bool:
 
 
 class _Reconciler:
-    def __init__(self, prefect: Prefect, patience: Patience, *, dry_run: bool) -> None:
+    def __init__(self, prefect: PrefectApi, patience: Patience, *, dry_run: bool) -> None:
         self._prefect = prefect
         self._patience = patience
         self._dry_run = dry_run
@@ -164,9 +164,9 @@ class _Reconciler:
             match decide(found, told, self._patience, at=now()):
                 case Leave(why):
                     yield Finding(run, Action.LEAVE, why)
-                case End() as end if self._dry_run:
+                case EndIt() as end if self._dry_run:
                     yield Finding(run, Action.END, f"would be ended: {end.observed.reason}")
-                case End() as end:
+                case EndIt() as end:
                     final = end_lost_run(found, end, told.flow_run, self._prefect)
                     yield Finding(run, Action.END, final.failure_reason or "its end is complete now", final.status)
         except RunAlreadyOwned:
@@ -174,7 +174,7 @@ class _Reconciler:
         except Exception as error:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
             yield _failed(run, error)
 
-    def settle(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
+    def end_in_prefect(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
         """Tells Prefect of an end that is on disk for as long as the grace, and that it does not know of."""
         try:
             final = _end_of_flow_run(run, str(flow_run.id))
@@ -189,7 +189,7 @@ class _Reconciler:
             verb = "would be set" if self._dry_run else "set"
             yield Finding(run, Action.STATE, f"flow run {verb} from {before} to {end_state(final).name}", final.status)
 
-    def settle_bodiless(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
+    def end_bodiless(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
         """Ends a flow run in Prefect whose cancel nobody carries out because its body never began: it has no directory."""
         state = flow_run.state
         opened = RUN_DIRECTORY_LABEL in flow_run.labels

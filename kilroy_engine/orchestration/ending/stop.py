@@ -13,10 +13,10 @@ from prefect.exceptions import PrefectException
 from prefect.states import Cancelling
 
 from kilroy_engine.errors import CorruptRecord, RunAlreadyOwned, RunDirectoryError, RunEnded, StopKind
-from kilroy_engine.orchestration.ending.lost import End, end_lost_run
-from kilroy_engine.orchestration.ending.told import Prefect, asking_prefect
+from kilroy_engine.orchestration.ending.lost import EndIt, end_lost_run
+from kilroy_engine.orchestration.ending.told import PrefectApi, asking_prefect
 from kilroy_engine.rundir.ending.cancel import request_cancel
-from kilroy_engine.rundir.ending.liveness import Place, examine
+from kilroy_engine.rundir.ending.liveness import OwnerPlace, examine
 from kilroy_engine.rundir.ending.which_end_wins import Observed
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.machine import boot_id, host_name, is_same_process
@@ -83,7 +83,7 @@ def _has_ended(run: RunDirectory) -> bool:
         return False  # whatever is there is no end
 
 
-def _cancel_in_prefect(run: RunDirectory, prefect: Prefect) -> FlowRun | None:
+def _cancel_in_prefect(run: RunDirectory, prefect: PrefectApi) -> FlowRun | None:
     """Asks Prefect to cancel a run that it supervises, or that no process has. Returns the flow run, None where unknown."""
     owner = current_owner(run)
     flow_run = prefect.flow_run(owner.flow_run_id).flow_run if owner else None
@@ -97,7 +97,7 @@ def _cancel_in_prefect(run: RunDirectory, prefect: Prefect) -> FlowRun | None:
     return flow_run
 
 
-def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: Prefect, *, grace_s: float) -> FinalOutcome | None:
+def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: PrefectApi, *, grace_s: float) -> FinalOutcome | None:
     deadline = time.monotonic() + grace_s
     lost_since: float | None = None
     while True:
@@ -110,10 +110,10 @@ def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: Prefect,
             found = None  # left by a stage; whoever writes the end of the run puts it right
             if time.monotonic() >= deadline:
                 raise
-        lost_since = (lost_since or time.monotonic()) if found is not None and found.place is Place.HERE else None
+        lost_since = (lost_since or time.monotonic()) if found is not None and found.place is OwnerPlace.HERE else None
         if found is not None and lost_since is not None and time.monotonic() - lost_since >= min(LOST_AFTER_S, grace_s):
             try:
-                return end_lost_run(found, End(Observed(FinalStatus.CANCELED, f"canceled: {SOURCE}")), flow_run, prefect)
+                return end_lost_run(found, EndIt(Observed(FinalStatus.CANCELED, f"canceled: {SOURCE}")), flow_run, prefect)
             except RunAlreadyOwned:
                 lost_since = None  # somebody else ends it
         if time.monotonic() >= deadline:

@@ -12,14 +12,14 @@ from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 from kilroy_engine.execution.opening import OpenedRun
-from kilroy_engine.orchestration.ending.settle import settle_children
+from kilroy_engine.orchestration.ending.end_in_prefect import end_childrens_flow_runs
 from kilroy_engine.orchestration.states import end_state
 from kilroy_engine.rundir.ending.closing import HURRIED
 from kilroy_engine.rundir.ending.finalize import end_children
 from kilroy_engine.rundir.ending.which_end_wins import CRASHED
 
 
-def settle_earlier_flow_runs(opened: OpenedRun) -> None:
+def end_earlier_flow_runs(opened: OpenedRun) -> None:
     """Tells Prefect how the start before ended, where its process died unseen and its flow run would count as running on.
 
     Child pipelines that died with it get their end first, on disk too.
@@ -35,10 +35,10 @@ def settle_earlier_flow_runs(opened: OpenedRun) -> None:
                 told = client.read_flow_run(UUID(flow_run_id)).state
                 if told is None or not told.is_final():
                     client.set_flow_run_state(UUID(flow_run_id), state, force=True)
-            settle_children(run.directory, client=client)
+            end_childrens_flow_runs(run.directory, client=client)
     except (httpx.HTTPError, PrefectException, ValueError) as error:
         # Another server may have recorded that start, or its record is deleted; the run itself needs neither.
-        get_run_logger().info("The flow run of the start before could not be settled: %s", error)
+        get_run_logger().info("The flow run of the start before could not be ended: %s", error)
 
 
 def _earlier_flow_runs(opened: OpenedRun) -> Iterator[str]:

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from kilroy_engine.orchestration.ending.settle import UNFINISHED
+from kilroy_engine.orchestration.ending.end_in_prefect import UNFINISHED
 from kilroy_engine.orchestration.mark import MARK
 
 _LIMIT_S = 10.0
@@ -30,7 +30,7 @@ class Told:
     flow_run: FlowRun | None = None
 
 
-class Prefect:
+class PrefectApi:
     """The API, as long as it answers. After the first request that gets through to nobody it is not asked again."""
 
     def __init__(self, client: SyncPrefectClient) -> None:
@@ -70,10 +70,10 @@ class Prefect:
 
 
 @contextmanager
-def asking_prefect() -> Generator[Prefect]:
+def asking_prefect() -> Generator[PrefectApi]:
     """The API that Prefect's settings name."""
     with (
         temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
         get_client(httpx_settings={"timeout": _LIMIT_S}, sync_client=True) as client,
     ):
-        yield Prefect(client)
+        yield PrefectApi(client)

@@ -23,7 +23,7 @@ from kilroy_engine.execution.run import Run
 from kilroy_engine.orchestration.ending.hooks import HOOKS
 from kilroy_engine.orchestration.ending.leaving import end_at_exit
 from kilroy_engine.orchestration.ending.reconcile import reconciling
-from kilroy_engine.orchestration.ending.takeover import settle_earlier_flow_runs
+from kilroy_engine.orchestration.ending.takeover import end_earlier_flow_runs
 from kilroy_engine.orchestration.flows.interrupts import interrupts_cancel
 from kilroy_engine.orchestration.locate import earlier_start, identity_of
 from kilroy_engine.orchestration.mark import mark
@@ -93,7 +93,7 @@ def run_pipeline(parameters: RunParameters) -> State:
     except KilroyError as refusal:
         return _refused(refusal)
     if prepared.earlier is not None:
-        settle_earlier_flow_runs(opened)
+        end_earlier_flow_runs(opened)
     return _conducted(opened, prefect)
 
 

@@ -37,7 +37,7 @@ def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -
         httpx.HTTPError: The server does not take it.
     """
     artifact = ArtifactCreate(
-        key=artifact_key(flow_run.name),
+        key=summary_key(flow_run.name),
         type="markdown",
         description=f"How the run ended: {final.status}",
         data=summary(run, final),
@@ -47,7 +47,7 @@ def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -
         client.create_artifact(artifact)
 
 
-def artifact_key(name: str) -> str:
+def summary_key(name: str) -> str:
     """``name`` as a key: Prefect allows lower case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 

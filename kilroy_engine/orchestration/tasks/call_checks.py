@@ -8,15 +8,15 @@ import httpx
 
 from kilroy_engine.errors import InvalidInput, InvalidPipeline
 from kilroy_engine.execution.preparing.preparation import PreparedRun
+from kilroy_engine.graph.callees import DeploymentCallee, ObjectCallee, parameters_of, read_callee
 from kilroy_engine.graph.checks.calls import REF_RULE
 from kilroy_engine.graph.checks.subject import error
 from kilroy_engine.graph.checks.validation import located
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.node_types import CALL_TYPES
-from kilroy_engine.graph.references import DeploymentReference, ObjectReference, parameters_of, read_reference
 from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
-from kilroy_engine.handlers.prefect_call import takes_context
+from kilroy_engine.handlers.call_node import takes_context
 
 
 def require_callable(prepared: PreparedRun, *, ask_server: bool = True) -> None:
@@ -56,12 +56,12 @@ def _look(node: Node, *, ask_server: bool) -> None:
     from kilroy_engine.orchestration.tasks.callee import find_callee, find_deployment  # noqa: PLC0415 - the same
 
     given = parameters_of(node)
-    match read_reference(node.text("ref")):
-        case ObjectReference() as reference:
+    match read_callee(node.text("ref")):
+        case ObjectCallee() as reference:
             function = find_callee(reference, node.type).fn
             check_names(function, given)
             typed_arguments(function, _written(given))
-        case DeploymentReference() as reference:
+        case DeploymentCallee() as reference:
             if ask_server:
                 deployment = find_deployment(reference)
                 schema_arguments(deployment.parameter_openapi_schema or {}, given, defaults=deployment.parameters)

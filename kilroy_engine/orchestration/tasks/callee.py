@@ -15,15 +15,15 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.graph.callees import DeploymentCallee, ObjectCallee
 from kilroy_engine.graph.checks.subject import did_you_mean
 from kilroy_engine.graph.node_types import PREFECT_FLOW, PREFECT_TASK
-from kilroy_engine.graph.references import DeploymentReference, ObjectReference
 
 Callee: TypeAlias = Task[..., Any] | Flow[..., Any]
 _KINDS: dict[str, type[Callee]] = {PREFECT_TASK: Task, PREFECT_FLOW: Flow}
 
 
-def find_callee(reference: ObjectReference, node_type: str) -> Callee:
+def find_callee(reference: ObjectCallee, node_type: str) -> Callee:
     """The task or flow that ``reference`` names. Imports its module, which runs that module's code.
 
     Modules are looked for where Python looks, and last in the current folder: a worker has the deployment's folder there,
@@ -41,7 +41,7 @@ def find_callee(reference: ObjectReference, node_type: str) -> Callee:
     return found
 
 
-def find_deployment(reference: DeploymentReference) -> DeploymentResponse:
+def find_deployment(reference: DeploymentCallee) -> DeploymentResponse:
     """The deployment on the server.
 
     Raises:
@@ -76,7 +76,7 @@ def _import(module: str) -> Any:
         raise InvalidInput(f"importing {module} failed: {type(error).__name__}: {error}", name="ref") from error
 
 
-def _attribute_of(found: Any, reference: ObjectReference) -> Any:
+def _attribute_of(found: Any, reference: ObjectCallee) -> Any:
     for part in reference.name.split("."):
         if not hasattr(found, part):
             hint = did_you_mean(part, _callees_in(found), otherwise="name a task or flow that is in it")

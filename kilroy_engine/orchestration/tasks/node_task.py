@@ -41,7 +41,7 @@ def _wants_another_attempt(task: Any, task_run: TaskRun, state: State) -> bool:
 
 @task(name="node", persist_result=False, cache_policy=NO_CACHE, retry_condition_fn=_wants_another_attempt)
 def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
-    """One attempt at a visit; the state's data holds the visit's outcome, once an attempt is settled.
+    """One attempt at a visit; the state's data holds the visit's outcome, once an attempt was the last one.
 
     Prefect calls it again for the next attempt. The delay between them is ours, because it can be canceled and Prefect's own
     is a plain sleep. ``before`` is closed as soon as Prefect lets the stage begin.

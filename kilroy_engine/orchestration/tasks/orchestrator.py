@@ -20,9 +20,9 @@ from kilroy_engine.orchestration.locate import write_labels
 from kilroy_engine.orchestration.tasks.branch_pool import BranchPool, ThreadBranchPool
 from kilroy_engine.orchestration.tasks.branch_task import task_run_branches
 from kilroy_engine.orchestration.tasks.call_checks import require_callable
+from kilroy_engine.orchestration.tasks.call_in_prefect import make_call
 from kilroy_engine.orchestration.tasks.child_flow import run_child
 from kilroy_engine.orchestration.tasks.node_task import Around, perform
-from kilroy_engine.orchestration.tasks.prefect_call import make_call
 from kilroy_engine.orchestration.tasks.tag_limits import TagLimits
 from kilroy_engine.orchestration.tasks.tags import tags_set_aside
 from kilroy_engine.rundir.files.layout import RunDirectory

@@ -27,7 +27,7 @@ class CallStopped(BaseException):
     """Raised in the thread of a call that nobody waits for. No ``Exception``: a callee must not take it for its own."""
 
 
-class End(Enum):
+class WaitEnd(Enum):
     """How the wait for a call ended."""
 
     RETURNED = auto()
@@ -49,15 +49,15 @@ class ThreadedCall:
         self._coroutine: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._thread = start_thread(self._run, name=name)
 
-    def wait(self, cancellation: Cancellation, timeout_s: float | None) -> End:
+    def wait(self, cancellation: Cancellation, timeout_s: float | None) -> WaitEnd:
         """Waits for the call, the stop or the time limit, whichever comes first."""
         ends = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._done.wait(_TICK_S):
             if cancellation.requested:
-                return End.CANCELED
+                return WaitEnd.CANCELED
             if ends is not None and time.monotonic() >= ends:
-                return End.TIMED_OUT
-        return End.RETURNED
+                return WaitEnd.TIMED_OUT
+        return WaitEnd.RETURNED
 
     def stop(self, *, grace_s: float = STOP_GRACE_S) -> bool:
         """Asks the call to end and waits a little; False when it is left behind."""

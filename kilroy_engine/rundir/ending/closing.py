@@ -40,7 +40,7 @@ NOTHING: Closing = _Nothing()
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ClosingLimits:
     """How long the steps of the end may take, in seconds."""
 
     grace_s: float = 5.0
@@ -53,7 +53,7 @@ class Limits:
         return self.grace_s + self.archive_s + self.push_s + 10.0
 
 
-UNHURRIED = Limits()
+UNHURRIED = ClosingLimits()
 """For whoever has the time."""
-HURRIED = Limits(grace_s=2.0, archive_s=3.0, push_s=3.0)
+HURRIED = ClosingLimits(grace_s=2.0, archive_s=3.0, push_s=3.0)
 """For a process that was told to end by a signal: its supervisor's patience is short."""

@@ -18,7 +18,7 @@ from kilroy_engine.errors import CorruptRecord, RunDirectoryError, RunEnded, Run
 from kilroy_engine.events import Event, RunCompleted, RunFailed, RunResumed, WarningGiven
 from kilroy_engine.events.times import now
 from kilroy_engine.rundir.ending.archive import write_archive
-from kilroy_engine.rundir.ending.closing import NOTHING, UNHURRIED, Closing, Limits
+from kilroy_engine.rundir.ending.closing import NOTHING, UNHURRIED, Closing, ClosingLimits
 from kilroy_engine.rundir.ending.outputs import collect_outputs
 from kilroy_engine.rundir.ending.which_end_wins import UNSEEN, Evidence, Observed, which_end_wins
 from kilroy_engine.rundir.files.checkpoint import load_checkpoint
@@ -39,7 +39,7 @@ _R = TypeVar("_R", bound=Record)
 
 
 def end_run(
-    run: RunDirectory, who: Owner, observed: Observed = UNSEEN, *, closing: Closing = NOTHING, limits: Limits = UNHURRIED
+    run: RunDirectory, who: Owner, observed: Observed = UNSEEN, *, closing: Closing = NOTHING, limits: ClosingLimits = UNHURRIED
 ) -> FinalOutcome:
     """Ends the start ``who`` of the run, from disk and from what was ``observed``; returns the end that stands.
 
@@ -71,7 +71,7 @@ def end_of(run: RunDirectory, who: Owner, observed: Observed = UNSEEN) -> FinalO
 
 
 def finalize_run(
-    run: RunDirectory, final: FinalOutcome, *, owner: Owner, closing: Closing = NOTHING, limits: Limits = UNHURRIED
+    run: RunDirectory, final: FinalOutcome, *, owner: Owner, closing: Closing = NOTHING, limits: ClosingLimits = UNHURRIED
 ) -> FinalOutcome:
     """Ends the run as ``final`` says, unless it has ended already; returns the end that stands.
 
@@ -103,7 +103,7 @@ def finalize_run(
         finalizer.close()
 
 
-def end_children(run: RunDirectory, final: FinalOutcome, limits: Limits) -> None:
+def end_children(run: RunDirectory, final: FinalOutcome, limits: ClosingLimits) -> None:
     """Ends the child pipelines that have no end yet: they die with the run around them, and in its way.
 
     Call it only when no process of the run's is at work any more.
@@ -128,7 +128,7 @@ class Finalizer:
         self._run = run
         run_id = run_id_in(run)
         # The latest restart directory comes first, so that the run directory's own line says that all is done.
-        self._logs = {directory: ProgressLog(directory, run_id) for directory in run.attempts()}
+        self._logs = {directory: ProgressLog(directory, run_id) for directory in run.ending_directories()}
         self._base = self._logs[run]
 
     def ended(self) -> FinalOutcome | None:
@@ -154,7 +154,7 @@ class Finalizer:
                     final.write(directory)
         return final
 
-    def complete(self, final: FinalOutcome, closing: Closing, limits: Limits) -> None:
+    def complete(self, final: FinalOutcome, closing: Closing, limits: ClosingLimits) -> None:
         """Outputs, archive, push, tidying. None of them can change the run's status or keep the terminal line away."""
         self._guarded("outputs", self._collect_outputs)
         self._guarded("run.tgz", lambda: self._archive(limits.archive_s))
@@ -300,6 +300,6 @@ def _set_damaged_aside(directory: RunDirectory) -> None:
 
 def _last_sha(run: RunDirectory) -> str:
     try:
-        return load_checkpoint(run.attempts()[0]).git_commit_sha
+        return load_checkpoint(run.ending_directories()[0]).git_commit_sha
     except RunDirectoryError:
         return ""  # none yet, or damaged: the end is written without it

@@ -23,7 +23,7 @@ from kilroy_engine.rundir.ownership.ownership import Owner, find_record, owner_a
 from kilroy_engine.rundir.stream.progress import last_event
 
 
-class Place(StrEnum):
+class OwnerPlace(StrEnum):
     """Where the owner of a run was last seen, as this machine sees it."""
 
     HERE = "on this machine"
@@ -44,7 +44,7 @@ class UnendedRun:
     owner: Owner
     pid: int
     host: str
-    place: Place
+    place: OwnerPlace
     silent_s: float
     heartbeat_age_s: float
     waits_for_person: bool
@@ -99,14 +99,14 @@ def examine(run: RunDirectory) -> UnendedRun | None:
     )
 
 
-def _place(record: RunLockRecord | None) -> Place:
+def _place(record: RunLockRecord | None) -> OwnerPlace:
     if record is None or (record.host, record.boot_id) == (host_name(), boot_id()):
-        return Place.HERE
-    return Place.EARLIER_BOOT if record.host == host_name() else Place.ELSEWHERE
+        return OwnerPlace.HERE
+    return OwnerPlace.EARLIER_BOOT if record.host == host_name() else OwnerPlace.ELSEWHERE
 
 
 def _times(run: RunDirectory, files: tuple[Path, ...] = ()) -> Iterator[float]:
-    attempt = run.attempts()[0]
+    attempt = run.ending_directories()[0]
     for file in files or (run.path, run.lock, run.progress, run.conclusion, run.final, run.checkpoint, attempt.progress):
         try:
             yield file.lstat().st_mtime

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kilroy_engine.errors import RunAlreadyFinished
 from kilroy_engine.events import RunStarted
-from kilroy_engine.rundir.ending.closing import NOTHING, Closing, Limits
+from kilroy_engine.rundir.ending.closing import NOTHING, Closing, ClosingLimits
 from kilroy_engine.rundir.ending.finalize import Finalizer, end_of, finalize_run, make_room
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -53,7 +53,7 @@ def begin_start(
     run = lock.run
     previous = _end_previous(run, lock.previous, closing)
     owner = Owner(opening.flow_run_id, next_start(run))
-    with turn(run.end_lock, wait_s=Limits().total_s):
+    with turn(run.end_lock, wait_s=ClosingLimits().total_s):
         progress = _take_over(run, lock, owner, run_id=run_id, opening=opening, from_node=from_node)
     write_text(run.pid, str(os.getpid()))
     return OpenStart(run, run_id, owner, lock, progress, previous)
@@ -100,7 +100,7 @@ def _take_over(
         lock.record(owner, run_id)
         if last_event(run.progress) is None:
             progress.append(opening)
-        for directory in run.attempts():
+        for directory in run.ending_directories():
             log = progress if directory == run else ProgressLog(directory, run_id)
             make_room(directory, log, start=owner.start, from_node=from_node)
             if log is not progress:

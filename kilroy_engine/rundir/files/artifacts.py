@@ -18,7 +18,7 @@ from kilroy_engine.limits import ARTIFACT_BYTES
 from kilroy_engine.rundir.files.atomic import write_bytes
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.regular import make_folder, read_file
-from kilroy_engine.traversal.artifact import ArtifactReference, read_reference
+from kilroy_engine.traversal.artifact import ArtifactReference, read_artifact_reference
 from kilroy_engine.traversal.outcome import Json
 
 LIMIT_BYTES = 100 * 1024
@@ -64,7 +64,7 @@ def whole_value(value: Json) -> Json:
     Raises:
         CorruptRecord: The file is gone or holds no JSON.
     """
-    reference = read_reference(value)
+    reference = read_artifact_reference(value)
     if reference is None:
         return value
     path = Path(reference.path)
@@ -94,7 +94,7 @@ def lost_artifacts(context: Mapping[str, Json]) -> tuple[Path, ...]:
     """Files that ``context`` refers to and that are not there."""
     inputs = context.get("inputs")
     values = [*context.values(), *(inputs.values() if isinstance(inputs, dict) else ())]
-    paths = {Path(reference.path) for value in values if (reference := read_reference(value))}
+    paths = {Path(reference.path) for value in values if (reference := read_artifact_reference(value))}
     return tuple(sorted(path for path in paths if not path.is_file()))
 
 

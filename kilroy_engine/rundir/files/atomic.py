@@ -1,6 +1,6 @@
 """Files that are whole or absent: a temporary file in the same folder, then a rename.
 
-What survives a power cut is asked for by the caller. ``settled`` (final.json and the records of ownership and end): the new
+What survives a power cut is asked for by the caller. ``named`` (final.json and the records of ownership and end): the new
 content, once the call returned; the file is flushed before the rename and its folder after it. ``durable`` (checkpoint.json):
 a whole content, the new one or the one before; only the file is flushed, which is half of the cost. Neither (status.json,
 live.json and everything that can be told again from other files): whole for every process, a power cut may lose it.
@@ -37,8 +37,8 @@ def _load_renameat2() -> ctypes._NamedFuncPointer | None:  # type: ignore[report
 _renameat2 = _load_renameat2()
 
 
-def write_json(path: Path, value: object, *, durable: bool = True, settled: bool = False) -> None:
-    """Writes ``value`` as JSON with a two-space indent and no newline at the end. ``settled`` includes ``durable``.
+def write_json(path: Path, value: object, *, durable: bool = True, named: bool = False) -> None:
+    """Writes ``value`` as JSON with a two-space indent and no newline at the end. ``named`` includes ``durable``.
 
     Raises:
         RunDirectoryError: the value has no JSON form, or the disk refused.
@@ -47,7 +47,7 @@ def write_json(path: Path, value: object, *, durable: bool = True, settled: bool
         content = indented(value)
     except (TypeError, ValueError) as error:
         raise RunDirectoryError(f"cannot write {path}: {error}", path=path) from error
-    write_bytes(path, content, durable=durable, settled=settled)
+    write_bytes(path, content, durable=durable, named=named)
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
@@ -55,7 +55,7 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     write_bytes(path, utf8(text), durable=durable)
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = False, settled: bool = False) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = False, named: bool = False) -> None:
     """Replaces the file at ``path``; its folder must exist."""
     failpoint(path.name, "before")
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
@@ -63,13 +63,13 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False, settled: b
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             write_all(descriptor, content)
-            if durable or settled:
+            if durable or named:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
         failpoint(path.name, "rename")
         replace_quickly(temporary, path)
-        if settled:
+        if named:
             sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)

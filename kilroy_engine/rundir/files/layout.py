@@ -178,7 +178,7 @@ class RunDirectory:
         found = (m for folder in real_folders(self.path, "restart-*") if (m := _RESTART.match(folder.name)))
         return max((int(m[1]) for m in found), default=0)
 
-    def attempts(self) -> tuple[RunDirectory, ...]:
+    def ending_directories(self) -> tuple[RunDirectory, ...]:
         """Directories that get the end of the run, in the order of writing: the latest ``restart-N`` if any, then this one."""
         latest = self.restarts()
         return (self.restart(latest), self) if latest else (self,)

@@ -92,7 +92,7 @@ class Record(BaseModel):
 
     def write(self, run: RunDirectory) -> None:
         """Writes the file; once this returned, neither a crash nor a power cut loses it."""
-        write_json(self.path_in(run), self.to_json(), settled=True)
+        write_json(self.path_in(run), self.to_json(), named=True)
 
 
 class Manifest(Record):

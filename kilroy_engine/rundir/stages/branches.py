@@ -16,8 +16,8 @@ from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.inside import real_folders
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Record
-from kilroy_engine.rundir.stages.stage import decode_status, encode_status
-from kilroy_engine.traversal.branch import Branch
+from kilroy_engine.rundir.stages.stage_files import decode_status, encode_status
+from kilroy_engine.traversal.branch_plan import Branch
 from kilroy_engine.traversal.outcome import Json, Outcome
 
 RESULTS_FILE = "parallel_results.json"

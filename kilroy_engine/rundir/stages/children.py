@@ -90,7 +90,7 @@ def last_commit(child: RunDirectory) -> str:
     final = FinalOutcome.find(child)
     if final is not None and final.status is FinalStatus.SUCCESS:
         return final.final_git_commit_sha
-    current = child.attempts()[0]
+    current = child.ending_directories()[0]
     saved = load_checkpoint(current).git_commit_sha if current.checkpoint.exists() else ""
     return saved or Manifest.read(child).base_sha
 

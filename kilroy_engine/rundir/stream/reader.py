@@ -72,7 +72,7 @@ def read_run(path: Path | str) -> RunSummary:
     run = RunDirectory(Path(path))
     if not run.path.is_dir():
         raise RunDirectoryError(f"{run.path} is no run directory", path=run.path)
-    current = run.attempts()[0]
+    current = run.ending_directories()[0]
     latest = last_event(run.progress)
     complete = latest is not None and latest.get("event") in TERMINAL_EVENTS
     recent = latest if complete else last_event(current.progress) or latest

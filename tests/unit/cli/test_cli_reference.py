@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kilroy_engine.cli.reference import cli_parts, settings_parts
+from kilroy_engine.cli.doc_pages import cli_parts, settings_parts
 from kilroy_engine.settings.options import Options
 from kilroy_engine.settings.table import SETTINGS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.cli.run_options import Identity, Limits, Place, Workers, options_of, read_pairs
+from kilroy_engine.cli.run_options import IdentityFlags, LimitFlags, PlaceFlags, WorkerFlags, options_of, read_pairs
 from kilroy_engine.errors import InvalidInput
 
 
@@ -57,7 +57,7 @@ def test_a_file_of_inputs_must_be_a_mapping(tmp_path: Path) -> None:
 
 def test_nothing_given_says_nothing() -> None:
     """Without options every setting is left to environment, settings file and default."""
-    options = options_of(Identity(), Place(), Workers(), Limits())
+    options = options_of(IdentityFlags(), PlaceFlags(), WorkerFlags(), LimitFlags())
     assert options == type(options)()
 
 
@@ -65,12 +65,15 @@ def test_paths_are_absolute_in_the_flows_parameters(tmp_path: Path, monkeypatch:
     """The flow may be retried from another folder."""
     monkeypatch.chdir(tmp_path)
     options = options_of(
-        Identity(logs_root=Path("run"), config=Path("run.yaml")), Place(workdir=Path("w")), Workers(), Limits()
+        IdentityFlags(logs_root=Path("run"), config=Path("run.yaml")),
+        PlaceFlags(workdir=Path("w")),
+        WorkerFlags(),
+        LimitFlags(),
     )
     assert (options.logs_root, options.config, options.workdir) == tuple(str(tmp_path / n) for n in ("run", "run.yaml", "w"))
 
 
 def test_the_place_of_work_chooses_the_workspace() -> None:
     """``--repo`` insists on git, ``--no-git`` on a scratch folder."""
-    assert options_of(Identity(), Place(repo=Path()), Workers(), Limits()).workspace == "git"
-    assert options_of(Identity(), Place(no_git=True), Workers(), Limits()).workspace == "plain"
+    assert options_of(IdentityFlags(), PlaceFlags(repo=Path()), WorkerFlags(), LimitFlags()).workspace == "git"
+    assert options_of(IdentityFlags(), PlaceFlags(no_git=True), WorkerFlags(), LimitFlags()).workspace == "plain"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kilroy_engine
-from kilroy_engine.graph.vocabulary import ATTRIBUTES, STYLE_PROPERTIES, Owner
+from kilroy_engine.graph.vocabulary import ATTRIBUTES, STYLE_PROPERTIES, AttributeOwner
 
 PACKAGE = Path(kilroy_engine.__file__).parent
 LOOKS_ONLY = ("graph/vocabulary.py", "graph/checks/", "graph/render.py")
@@ -44,7 +44,7 @@ def read() -> set[str]:
 
 
 @pytest.mark.parametrize(("owner", "key"), [(owner, key) for owner, known in ATTRIBUTES.items() for key in known])
-def test_an_attribute_is_read_or_marked_as_without_effect(read: set[str], owner: Owner, key: str) -> None:
+def test_an_attribute_is_read_or_marked_as_without_effect(read: set[str], owner: AttributeOwner, key: str) -> None:
     """An attribute that nobody reads would be accepted and do nothing in silence; one that is read must not be called idle."""
     elsewhere = any(key in known and not known[key].without_effect for other, known in ATTRIBUTES.items() if other != owner)
     if ATTRIBUTES[owner][key].without_effect:

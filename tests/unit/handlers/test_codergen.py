@@ -18,7 +18,7 @@ from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
 from kilroy_engine.processes.stage_status import ingest_status, status_contract, with_stage_status
-from kilroy_engine.rundir.stages.stage import read_status
+from kilroy_engine.rundir.stages.stage_files import read_status
 from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.fidelity import Carried

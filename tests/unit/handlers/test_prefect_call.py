@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kilroy_engine.graph.references import DeploymentReference, ObjectReference
+from kilroy_engine.graph.callees import DeploymentCallee, ObjectCallee
 from kilroy_engine.handlers.base import CallPrefect, StageRequest
-from kilroy_engine.handlers.prefect_call import call_prefect
+from kilroy_engine.handlers.call_node import call_prefect
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.rundir.files.artifacts import keep_artifact
 from kilroy_engine.rundir.files.layout import RunDirectory
@@ -24,7 +24,7 @@ def test_a_call_names_its_target_its_arguments_and_its_limit(request_for: Reques
     request = request_for('a [type="prefect.task", ref="etl:load", param.n=3, param.source="db"]', timeout_s=7.0)
 
     assert HandlerRegistry().resolve(request.node)(request) == CallPrefect(
-        "prefect.task", ObjectReference("etl", "load"), {"n": "3", "source": "db"}, 7.0
+        "prefect.task", ObjectCallee("etl", "load"), {"n": "3", "source": "db"}, 7.0
     )
 
 
@@ -33,7 +33,7 @@ def test_a_deployment_is_called_by_its_name(request_for: Requests) -> None:
     call = call_prefect(request_for('a [type="prefect.flow", ref="etl/nightly"]'))
 
     assert isinstance(call, CallPrefect)
-    assert call.target == DeploymentReference("etl", "nightly")
+    assert call.target == DeploymentCallee("etl", "nightly")
 
 
 def test_context_values_are_handed_over_as_they_are(request_for: Requests) -> None:

@@ -14,7 +14,7 @@ from kilroy_engine.errors import StopKind
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.tool import run_tool
 from kilroy_engine.processes.stage_status import with_stage_status
-from kilroy_engine.rundir.stages.stage import encode_status, read_status
+from kilroy_engine.rundir.stages.stage_files import encode_status, read_status
 from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.failure import FailureClass, signature

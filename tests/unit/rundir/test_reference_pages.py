@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kilroy_engine.events import CATALOG
-from kilroy_engine.rundir.reference import fill
+from kilroy_engine.rundir.doc_pages import fill
 
 DOCS = Path(__file__).parents[3] / "docs"
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))

@@ -8,7 +8,7 @@ from scripted_walk import Stages, edge, graph_of, node, outcome_of
 
 from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.vocabulary import Fidelity
-from kilroy_engine.traversal.branch import Branch, branch_outcome, branch_plan, branch_state, changed_context
+from kilroy_engine.traversal.branch_plan import Branch, branch_outcome, branch_plan, branch_state, changed_context
 from kilroy_engine.traversal.fidelity import Carried, carried_into
 from kilroy_engine.traversal.fold import enter, initial_state
 from kilroy_engine.traversal.outcome import Outcome

@@ -65,7 +65,6 @@ FOR_PROGRAMS = {
     "loop_restart_signature",
     "setup_command_start",
     "stage_retry_blocked",
-    "status_contract",
     "status_ingestion_decision",
     "subgraph_deterministic_failure_cycle_check",
 }

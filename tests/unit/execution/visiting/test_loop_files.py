@@ -8,7 +8,7 @@ import pytest
 
 from kilroy_engine.execution.visiting.loop_files import with_loop_files
 from kilroy_engine.graph.dot.parse import parse_dot
-from kilroy_engine.rundir.stages.stage import decode_status
+from kilroy_engine.rundir.stages.stage_files import decode_status
 from kilroy_engine.traversal.outcome import success
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lane_walks import lane_for, pipeline
 
-from kilroy_engine.execution.visiting.stage import StageVisit
+from kilroy_engine.execution.visiting.stage_visit import StageVisit
 from kilroy_engine.graph.model import Node
 from kilroy_engine.handlers.base import Handler, StageRequest
 from kilroy_engine.handlers.registry import HandlerRegistry

@@ -28,7 +28,7 @@ from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import Manifest
 from kilroy_engine.rundir.files.run_config import run_config
 from kilroy_engine.settings.table import RunSettings
-from kilroy_engine.traversal.artifact import read_reference
+from kilroy_engine.traversal.artifact import read_artifact_reference
 from kilroy_engine.traversal.outcome import Outcome, success
 from kilroy_engine.traversal.resume import resumed_state
 from kilroy_engine.traversal.state import RunState, Visit
@@ -101,7 +101,7 @@ def test_a_secret_that_a_tool_prints_goes_no_further_than_its_log(tmp_path: Path
 
     assert walk.finish.status == "success"
     assert context["tool_stdout"] == ""
-    big = read_reference(context["big"])  # type: ignore[arg-type]
+    big = read_artifact_reference(context["big"])  # type: ignore[arg-type]
     assert big is not None
     assert Path(big.path).read_text().startswith(f"{MASK}xxx")
     holding = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file() and SECRET in path.read_text()}
@@ -127,7 +127,7 @@ class TestLargeValues:
         context, run = context_of(walk), walk.lane.directory
 
         assert context["fits"] == "f" * LIMIT_BYTES
-        big, listed = (read_reference(context[key]) for key in ("big", "list"))  # type: ignore[arg-type]
+        big, listed = (read_artifact_reference(context[key]) for key in ("big", "list"))  # type: ignore[arg-type]
         assert big is not None
         assert listed is not None
         assert Path(big.path).read_text() == "b" * (LIMIT_BYTES + 1)
@@ -156,7 +156,7 @@ class TestLargeValues:
         restart.path.mkdir()
         state = RunState("r1")
         outcomes = [Performer(at)(Visit("a", 1), state) for at in (lane, replace(lane, directory=restart))]
-        first, second = (read_reference(outcome.context_updates["big"]) for outcome in outcomes)
+        first, second = (read_artifact_reference(outcome.context_updates["big"]) for outcome in outcomes)
         lane.progress.close()
 
         assert first is not None
@@ -173,7 +173,7 @@ class TestLargeValues:
         context = context_of(walk)
 
         assert context["tool_stdout"] == f"{len(self.SPEC.encode())}\nbees"
-        assert read_reference(context["input.spec"]) == read_reference(context["inputs"]["spec"])  # type: ignore[arg-type,index,call-overload]
+        assert read_artifact_reference(context["input.spec"]) == read_artifact_reference(context["inputs"]["spec"])  # type: ignore[arg-type,index,call-overload]
         assert [(event["node_id"], event["name"]) for event in walk.events("artifact")] == [("", "spec")]
 
     def test_a_resume_finds_large_values_and_misses_lost_ones(self, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestLargeValues:
         )
         earlier, graph = read_earlier(run.path), pipeline("inputs=spec start -> done")
         state = resumption_of(earlier, graph, {"spec": self.SPEC}).state
-        reference = read_reference(state.context["input.spec"])
+        reference = read_artifact_reference(state.context["input.spec"])
         assert reference is not None
 
         Path(reference.path).unlink()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kilroy_engine.graph.callees import DeploymentCallee, ObjectCallee, read_callee
 from kilroy_engine.graph.checks.validation import validate
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot.parse import parse_dot
-from kilroy_engine.graph.references import DeploymentReference, ObjectReference, read_reference
 from kilroy_engine.graph.transforms import prepare
 
 
@@ -21,10 +21,10 @@ def _found(node: str, **inputs: str) -> list[Diagnostic]:
 @pytest.mark.parametrize(
     ("text", "reference"),
     [
-        ("etl:load", ObjectReference("etl", "load")),
-        (" my_company.etl.daily:Loader.load ", ObjectReference("my_company.etl.daily", "Loader.load")),
-        ("etl/nightly", DeploymentReference("etl", "nightly")),
-        ("daily load/every night", DeploymentReference("daily load", "every night")),
+        ("etl:load", ObjectCallee("etl", "load")),
+        (" my_company.etl.daily:Loader.load ", ObjectCallee("my_company.etl.daily", "Loader.load")),
+        ("etl/nightly", DeploymentCallee("etl", "nightly")),
+        ("daily load/every night", DeploymentCallee("daily load", "every night")),
         ("flows/etl.py:load", None),
         ("etl.load", None),
         ("etl:", None),
@@ -37,7 +37,7 @@ def _found(node: str, **inputs: str) -> list[Diagnostic]:
 )
 def test_a_reference_is_an_object_or_a_deployment(text: str, reference: object) -> None:
     """``package.module:name``, or Prefect's ``flow-name/deployment-name``; a path is neither."""
-    assert read_reference(text) == reference
+    assert read_callee(text) == reference
 
 
 @pytest.mark.parametrize(

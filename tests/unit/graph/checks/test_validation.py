@@ -14,7 +14,7 @@ from kilroy_engine.graph.checks.subject import Subject, info
 from kilroy_engine.graph.checks.validation import BUILT_IN_RULES, errors_of, require_valid, validate
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
 from kilroy_engine.graph.dot.parse import parse_dot
-from kilroy_engine.graph.model import BUILT_IN_TYPES
+from kilroy_engine.graph.node_types import BUILT_IN_TYPES
 
 GOOD = """digraph Good {
     start [shape=Mdiamond]

@@ -36,7 +36,7 @@ from kilroy_engine.rundir.files.runlog import RunLog
 from kilroy_engine.rundir.ownership.ownership import Owner
 from kilroy_engine.rundir.stages.branches import FanOutRecord, pass_directory
 from kilroy_engine.rundir.stages.children import SupervisorRecord, child_directory
-from kilroy_engine.rundir.stages.stage import write_status
+from kilroy_engine.rundir.stages.stage_files import write_status
 from kilroy_engine.rundir.stream.progress import read_events
 from kilroy_engine.traversal.outcome import FinalStatus, success
 from kilroy_engine.traversal.state import RunState

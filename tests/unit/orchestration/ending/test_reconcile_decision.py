@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from kilroy_engine.orchestration.ending.lost import End, Leave, Patience, decide, is_left_over
+from kilroy_engine.orchestration.ending.lost import EndIt, Leave, Patience, decide, is_left_over
 from kilroy_engine.orchestration.ending.told import Told
 from kilroy_engine.orchestration.states import TIMED_OUT, agrees, end_state
-from kilroy_engine.rundir.ending.liveness import Place, UnendedRun
+from kilroy_engine.rundir.ending.liveness import OwnerPlace, UnendedRun
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome
 from kilroy_engine.rundir.ownership.ownership import Owner
@@ -26,7 +26,7 @@ LOST = UnendedRun(
     owner=Owner(str(uuid4()), 1),
     pid=4711,
     host="here",
-    place=Place.HERE,
+    place=OwnerPlace.HERE,
     silent_s=1000,
     heartbeat_age_s=1000,
     waits_for_person=False,
@@ -42,11 +42,11 @@ def told(kind: StateType, *, age_s: float = 1000, name: str | None = None, messa
 
 
 @pytest.mark.parametrize("kind", [StateType.RUNNING, StateType.PENDING])
-@pytest.mark.parametrize("place", list(Place))
-def test_a_run_whose_process_is_gone_has_crashed_and_its_reason_says_what_to_do(kind: StateType, place: Place) -> None:
+@pytest.mark.parametrize("place", list(OwnerPlace))
+def test_a_run_whose_process_is_gone_has_crashed_and_its_reason_says_what_to_do(kind: StateType, place: OwnerPlace) -> None:
     """Prefect still shows it at work: fail, `crashed:`, with the process and the command that goes on."""
     end = decide(replace(LOST, place=place), told(kind), Patience(), at=NOW)
-    assert isinstance(end, End)
+    assert isinstance(end, EndIt)
     assert end.observed.reason.startswith("crashed: the flow process (pid 4711 on here) is gone")
     assert "`kilroy resume r1`" in end.observed.reason
 
@@ -55,7 +55,7 @@ def test_a_run_whose_process_is_gone_has_crashed_and_its_reason_says_what_to_do(
 def test_a_run_that_prefect_cancels_is_canceled(kind: StateType) -> None:
     """The observed state is a cancel, whatever the process had come to."""
     end = decide(LOST, told(kind), Patience(), at=NOW)
-    assert isinstance(end, End)
+    assert isinstance(end, EndIt)
     assert end.observed.status is FinalStatus.CANCELED
 
 
@@ -72,10 +72,10 @@ def test_paused_suspended_and_scheduled_runs_are_left_alone(kind: StateType, nam
     [
         ({"silent_s": 119.0}, told(StateType.RUNNING)),
         ({}, told(StateType.CANCELLING, age_s=119)),
-        ({"place": Place.ELSEWHERE, "heartbeat_age_s": 299.0}, told(StateType.RUNNING)),
-        ({"place": Place.EARLIER_BOOT, "heartbeat_age_s": 299.0}, told(StateType.RUNNING)),
-        ({"place": Place.ELSEWHERE}, AWAY),
-        ({"place": Place.ELSEWHERE}, UNKNOWN),
+        ({"place": OwnerPlace.ELSEWHERE, "heartbeat_age_s": 299.0}, told(StateType.RUNNING)),
+        ({"place": OwnerPlace.EARLIER_BOOT, "heartbeat_age_s": 299.0}, told(StateType.RUNNING)),
+        ({"place": OwnerPlace.ELSEWHERE}, AWAY),
+        ({"place": OwnerPlace.ELSEWHERE}, UNKNOWN),
         ({"waits_for_person": True}, AWAY),
     ],
     ids=["grace", "grace of Prefect's state", "heartbeat", "heartbeat after a boot", "no API", "unknown run", "open gate"],
@@ -86,10 +86,10 @@ def test_a_run_that_may_be_alive_is_left_alone(change: dict[str, object], said: 
 
 
 @pytest.mark.parametrize("said", [AWAY, UNKNOWN])
-@pytest.mark.parametrize("place", [Place.HERE, Place.EARLIER_BOOT])
-def test_a_dead_run_of_this_machine_is_ended_from_disk_alone(place: Place, said: Told) -> None:
+@pytest.mark.parametrize("place", [OwnerPlace.HERE, OwnerPlace.EARLIER_BOOT])
+def test_a_dead_run_of_this_machine_is_ended_from_disk_alone(place: OwnerPlace, said: Told) -> None:
     """The lock proves the death; no server is needed for that."""
-    assert isinstance(decide(replace(LOST, place=place), said, Patience(), at=NOW), End)
+    assert isinstance(decide(replace(LOST, place=place), said, Patience(), at=NOW), EndIt)
 
 
 def final(status: FinalStatus, reason: str = "") -> FinalOutcome:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kilroy_engine.errors import StopKind
-from kilroy_engine.orchestration.tasks.threaded import CallStopped, End, ThreadedCall
+from kilroy_engine.orchestration.tasks.threaded import CallStopped, ThreadedCall, WaitEnd
 from kilroy_engine.stopping import Cancellation
 
 
@@ -23,7 +23,7 @@ def test_a_value_comes_back() -> None:
 
     for function in (lambda: 6, lambda: twice(3)):
         call = ThreadedCall(function, name="call")
-        assert call.wait(Cancellation(), 10) is End.RETURNED
+        assert call.wait(Cancellation(), 10) is WaitEnd.RETURNED
         assert (call.value, call.error) == (6, None)
 
 
@@ -36,7 +36,7 @@ def test_an_error_comes_back_whatever_it_is(error: BaseException) -> None:
 
     call = ThreadedCall(fails, name="call")
 
-    assert call.wait(Cancellation(), 10) is End.RETURNED
+    assert call.wait(Cancellation(), 10) is WaitEnd.RETURNED
     assert call.error is error
 
 
@@ -63,7 +63,7 @@ def test_a_time_limit_ends_the_wait() -> None:
 
     call = ThreadedCall(spins, name="call")
 
-    assert call.wait(Cancellation(), 0.2) is End.TIMED_OUT
+    assert call.wait(Cancellation(), 0.2) is WaitEnd.TIMED_OUT
     assert call.stop()
     assert isinstance(call.error, CallStopped)
 
@@ -84,7 +84,7 @@ def test_a_stop_request_cancels_a_coroutine_where_it_waits() -> None:
     assert waiting.wait(10)
     cancellation.request(StopKind.PERSON, "by test")
 
-    assert call.wait(cancellation, None) is End.CANCELED
+    assert call.wait(cancellation, None) is WaitEnd.CANCELED
     assert call.stop()
     assert cleaned.is_set()
     assert isinstance(call.error, asyncio.CancelledError)
@@ -98,7 +98,7 @@ def test_a_call_that_cannot_be_stopped_is_left_behind() -> None:
     call = ThreadedCall(lambda: (blocked.acquire(), release.set()), name="call")
 
     began = time.monotonic()
-    assert call.wait(Cancellation(), 0.1) is End.TIMED_OUT
+    assert call.wait(Cancellation(), 0.1) is WaitEnd.TIMED_OUT
     assert not call.stop(grace_s=0.2)
     assert time.monotonic() - began < 5
     blocked.release()

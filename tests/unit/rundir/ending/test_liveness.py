@@ -13,7 +13,7 @@ from starts import open_start
 from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.events import HumanGateOpened, RunStarted
 from kilroy_engine.rundir.ending.finalize import end_of, end_run
-from kilroy_engine.rundir.ending.liveness import Place, examine, run_directories
+from kilroy_engine.rundir.ending.liveness import OwnerPlace, examine, run_directories
 from kilroy_engine.rundir.ending.starts import OpenStart
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.locks import is_held, turn
@@ -36,7 +36,7 @@ def test_a_run_at_work_is_nobodys_to_end_and_an_abandoned_one_is(tmp_path: Path)
     start.close()
     found = examine(start.run)
     assert found is not None
-    assert (found.owner, found.pid, found.place) == (Owner("f1", 1), os.getpid(), Place.HERE)
+    assert (found.owner, found.pid, found.place) == (Owner("f1", 1), os.getpid(), OwnerPlace.HERE)
     assert 0 <= found.silent_s < 60
 
 
@@ -85,12 +85,12 @@ def test_a_new_start_that_died_before_its_first_line_is_found(tmp_path: Path) ->
     ("changes", "age_s", "place"),
     [
         ({"host": "elsewhere"}, 0, None),
-        ({"host": "elsewhere"}, 400, Place.ELSEWHERE),
-        ({"boot_id": "another"}, 400, Place.EARLIER_BOOT),
+        ({"host": "elsewhere"}, 400, OwnerPlace.ELSEWHERE),
+        ({"boot_id": "another"}, 400, OwnerPlace.EARLIER_BOOT),
     ],
 )
 def test_of_another_machine_only_the_heartbeat_is_known(
-    tmp_path: Path, changes: dict[str, object], age_s: float, place: Place | None
+    tmp_path: Path, changes: dict[str, object], age_s: float, place: OwnerPlace | None
 ) -> None:
     """A lock touched lately by another machine is alive; one that is not tells how long ago it was."""
     start = begin(tmp_path)

@@ -14,7 +14,7 @@ from kilroy_engine.errors import CorruptRecord
 from kilroy_engine.graph.conditions import evaluate, parse_condition
 from kilroy_engine.rundir.files.artifacts import encoded, keep_artifact, lost_artifacts, require_artifacts, whole_value
 from kilroy_engine.rundir.files.layout import RunDirectory
-from kilroy_engine.traversal.artifact import read_reference
+from kilroy_engine.traversal.artifact import read_artifact_reference
 from kilroy_engine.traversal.outcome import Json
 
 
@@ -61,9 +61,9 @@ def test_scopes_do_not_meet(run: RunDirectory) -> None:
 def test_a_reference_is_known_by_its_shape(run: RunDirectory) -> None:
     """What was written to the checkpoint is read back; other values are none."""
     reference = keep_artifact(run, "plan@1", "report", "x")
-    assert read_reference(json.loads(json.dumps(reference.as_json()))) == reference
-    assert read_reference({"artifact": "x"}) is None
-    assert read_reference("artifact") is None
+    assert read_artifact_reference(json.loads(json.dumps(reference.as_json()))) == reference
+    assert read_artifact_reference({"artifact": "x"}) is None
+    assert read_artifact_reference("artifact") is None
 
 
 @pytest.mark.parametrize(

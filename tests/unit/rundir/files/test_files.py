@@ -17,7 +17,7 @@ from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.regular import make_folder, read_file
 from kilroy_engine.rundir.ownership.ownership import Owner, RunLock, find_record, owner_alive
 from kilroy_engine.rundir.stages.branches import last_pass, pass_directory
-from kilroy_engine.rundir.stages.stage import begin_attempt, begin_visit, read_status
+from kilroy_engine.rundir.stages.stage_files import begin_attempt, begin_visit, read_status
 from kilroy_engine.rundir.stream.progress import ProgressLog, is_ended, read_events
 
 

@@ -74,7 +74,7 @@ def test_a_stage_folder_cannot_lie_outside_the_run() -> None:
 def test_only_the_latest_restart_gets_the_end_too(tmp_path: Path) -> None:
     """As in Kilroy: the current attempt's directory and the run directory, in that order; numbers are compared as numbers."""
     run = RunDirectory(tmp_path)
-    assert run.attempts() == (run,)
+    assert run.ending_directories() == (run,)
     for name in ("restart-2", "restart-10", "restart-x"):
         (tmp_path / name).mkdir()
-    assert run.attempts() == (run.restart(10), run)
+    assert run.ending_directories() == (run.restart(10), run)

@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> RunDirectory:
 def test_a_restart_has_the_records_of_the_run_and_a_checkpoint(run: RunDirectory) -> None:
     """Kilroy writes manifest.json, run_config.json and graph.dot; the checkpoint is ours: a resume needs it at once."""
     restart = make_restart(run, STATE, git_commit_sha="c0ffee")
-    assert restart == run.restart(1) == run.attempts()[0]
+    assert restart == run.restart(1) == run.ending_directories()[0]
     manifest = json.loads(restart.manifest.read_bytes())
     assert {manifest[key] for key in ("logs_root", "graph_dot", "run_config_path")} == {
         str(restart.path),

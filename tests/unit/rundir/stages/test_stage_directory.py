@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilroy_engine.errors import CorruptRecord
-from kilroy_engine.rundir.stages.stage import begin_attempt, begin_visit, begun_visits, decode_status, read_status, write_status
+from kilroy_engine.rundir.stages.stage_files import (
+    begin_attempt,
+    begin_visit,
+    begun_visits,
+    decode_status,
+    read_status,
+    write_status,
+)
 from kilroy_engine.traversal.outcome import Outcome, failure, success
 
 json_values = st.recursive(

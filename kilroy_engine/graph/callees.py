@@ -14,7 +14,7 @@ _DEPLOYMENT = re.compile(r"(?P<flow>[^/]*[^/\s])/(?P<deployment>[^/]*[^/\s])\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectReference:
+class ObjectCallee:
     """``package.module:name``, an object that can be imported."""
 
     module: str
@@ -25,7 +25,7 @@ class ObjectReference:
 
 
 @dataclass(frozen=True, slots=True)
-class DeploymentReference:
+class DeploymentCallee:
     """``flow-name/deployment-name``, in Prefect's own notation."""
 
     flow: str
@@ -35,16 +35,16 @@ class DeploymentReference:
         return f"{self.flow}/{self.deployment}"
 
 
-Reference: TypeAlias = ObjectReference | DeploymentReference
+Callee: TypeAlias = ObjectCallee | DeploymentCallee
 
 
-def read_reference(text: str) -> Reference | None:
+def read_callee(text: str) -> Callee | None:
     """What ``text`` refers to; None where it is neither. A path such as ``flows/etl.py:etl`` is neither."""
     text = text.strip()
     if match := _OBJECT.match(text):
-        return ObjectReference(match["module"], match["name"])
+        return ObjectCallee(match["module"], match["name"])
     if ".py:" not in text and (match := _DEPLOYMENT.match(text)):
-        return DeploymentReference(match["flow"], match["deployment"])
+        return DeploymentCallee(match["flow"], match["deployment"])
     return None
 
 

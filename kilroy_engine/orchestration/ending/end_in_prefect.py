@@ -19,7 +19,7 @@ from kilroy_engine.traversal.outcome import FinalStatus
 UNFINISHED = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 
-def settle_flow_run(flow_run: FlowRun, final: FinalOutcome, *, client: SyncPrefectClient) -> None:
+def end_flow_run(flow_run: FlowRun, final: FinalOutcome, *, client: SyncPrefectClient) -> None:
     """Sets the flow run's terminal state where ``flow_run`` shows another end or none.
 
     Raises:
@@ -31,7 +31,7 @@ def settle_flow_run(flow_run: FlowRun, final: FinalOutcome, *, client: SyncPrefe
     client.set_flow_run_state(flow_run.id, end_state(final), force=True)
 
 
-def settle_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPrefectClient) -> int:
+def end_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPrefectClient) -> int:
     """Ends the task runs that Prefect still shows at work; how many. Call it only when no process works on the run.
 
     Raises:
@@ -49,7 +49,7 @@ def settle_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPref
     return len(left)
 
 
-def settle_children(run: RunDirectory, *, client: SyncPrefectClient) -> None:
+def end_childrens_flow_runs(run: RunDirectory, *, client: SyncPrefectClient) -> None:
     """Ends the flow runs of child pipelines that Prefect still shows at work, with their task runs. As for task runs, no
     process works on the run any more.
 
@@ -65,5 +65,5 @@ def settle_children(run: RunDirectory, *, client: SyncPrefectClient) -> None:
         except ObjectNotFound:
             continue  # another server has recorded it, or it is deleted
         if not agrees(flow_run.state, final):
-            settle_flow_run(flow_run, final, client=client)
-            settle_task_runs(flow_run.id, final, client=client)
+            end_flow_run(flow_run, final, client=client)
+            end_task_runs(flow_run.id, final, client=client)

@@ -36,7 +36,7 @@ from kilroy_engine.processes.environment import StagePlace, stage_environment
 from kilroy_engine.processes.output import OutputSink
 from kilroy_engine.rundir.files.atomic import write_text
 from kilroy_engine.rundir.stages.children import read_guidance
-from kilroy_engine.rundir.stages.stage import begin_attempt, begin_visit, write_status
+from kilroy_engine.rundir.stages.stage_files import begin_attempt, begin_visit, write_status
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.escalation import Escalation
 from kilroy_engine.traversal.failure import failure_of_exception

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kilroy_engine.graph.callees import parameters_of, read_callee
 from kilroy_engine.graph.checks.subject import did_you_mean
-from kilroy_engine.graph.references import parameters_of, read_reference
 from kilroy_engine.handlers.base import CallPrefect, StageRequest
 from kilroy_engine.rundir.files.artifacts import whole_value
 from kilroy_engine.traversal.failure import FailureClass
@@ -20,7 +20,7 @@ _EVERYTHING = "*"
 def call_prefect(request: StageRequest, /) -> Outcome | CallPrefect:
     """Asks for the call that the node's ``ref`` and ``param.<name>`` attributes describe. A simulated run calls nothing."""
     node = request.node
-    target = read_reference(node.text("ref"))
+    target = read_callee(node.text("ref"))
     if target is None:
         return failure(f"ref='{node.text('ref')}' names no {node.type}", failure_class=FailureClass.DETERMINISTIC)
     if request.simulate:

@@ -19,13 +19,13 @@ from prefect.utilities.urls import url_for
 
 from kilroy_engine.errors import InvalidInput, PermanentStageError, TransientStageError
 from kilroy_engine.execution.ports import CallPlace
-from kilroy_engine.graph.references import DeploymentReference, ObjectReference
+from kilroy_engine.graph.callees import DeploymentCallee, ObjectCallee
 from kilroy_engine.handlers.base import CallPrefect
 from kilroy_engine.orchestration.ending.told import asking_prefect
 from kilroy_engine.orchestration.tasks.arguments import check_names, schema_arguments, typed_arguments
 from kilroy_engine.orchestration.tasks.call_result import RESULT_FILE, outcome_of_error, outcome_of_state
 from kilroy_engine.orchestration.tasks.callee import Callee, find_callee, find_deployment
-from kilroy_engine.orchestration.tasks.threaded import End, ThreadedCall
+from kilroy_engine.orchestration.tasks.threaded import ThreadedCall, WaitEnd
 from kilroy_engine.processes.go_text import duration_text
 from kilroy_engine.rundir.files.atomic import write_json
 from kilroy_engine.rundir.files.regular import remove
@@ -47,9 +47,9 @@ def make_call(call: CallPrefect, place: CallPlace) -> Outcome:
     record = _Record(call, place.stage_dir)
     try:
         match call.target:
-            case ObjectReference() as reference:
+            case ObjectCallee() as reference:
                 return _call(call, find_callee(reference, call.node_type), place, record)
-            case DeploymentReference() as reference:
+            case DeploymentCallee() as reference:
                 return _run(call, reference, place, record)
             case _:
                 assert_never(call.target)
@@ -60,7 +60,7 @@ def make_call(call: CallPrefect, place: CallPlace) -> Outcome:
 
 
 def _what(call: CallPrefect) -> str:
-    kind = "deployment" if isinstance(call.target, DeploymentReference) else call.node_type.removeprefix("prefect.")
+    kind = "deployment" if isinstance(call.target, DeploymentCallee) else call.node_type.removeprefix("prefect.")
     return f"{kind} {call.target}"
 
 
@@ -106,7 +106,7 @@ def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) 
         threaded.stop(grace_s=0)
         _end_run(record, "the run that called it was interrupted")
         raise
-    if end is not End.RETURNED:
+    if end is not WaitEnd.RETURNED:
         came_back = threaded.stop()
         stopped = _stopped(call, end, place)
         _end_run(record, stopped.failure_reason)
@@ -120,7 +120,7 @@ def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) 
     return _judged(threaded.value, call, place, record)
 
 
-def _run(call: CallPrefect, reference: DeploymentReference, place: CallPlace, record: _Record) -> Outcome:
+def _run(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, record: _Record) -> Outcome:
     try:
         deployment = find_deployment(reference)
         schema, defaults = deployment.parameter_openapi_schema or {}, deployment.parameters
@@ -149,7 +149,7 @@ def _judged(state: State, call: CallPrefect, place: CallPlace, record: _Record) 
     return outcome_of_state(state, what=_what(call), node_id=place.node_id, stage_dir=place.stage_dir)
 
 
-def _wait_for(flow_run: FlowRun, place: CallPlace, timeout_s: float | None) -> tuple[End, State | None]:
+def _wait_for(flow_run: FlowRun, place: CallPlace, timeout_s: float | None) -> tuple[WaitEnd, State | None]:
     """The flow run's terminal state, or None with what ended the wait. Every new state of it counts as progress.
 
     Raises:
@@ -169,17 +169,17 @@ def _wait_for(flow_run: FlowRun, place: CallPlace, timeout_s: float | None) -> t
             raise TransientStageError(f"the Prefect API does not answer; flow run {flow_run.name} may still be at work")
         state = told.flow_run.state if told.flow_run else None
         if state is not None and state.is_final():
-            return End.RETURNED, state
+            return WaitEnd.RETURNED, state
         if state is not None and state.name != seen:
             seen = state.name or ""
             place.alive()
         if ends is not None and now >= ends:
-            return End.TIMED_OUT, None
-    return End.CANCELED, None
+            return WaitEnd.TIMED_OUT, None
+    return WaitEnd.CANCELED, None
 
 
-def _stopped(call: CallPrefect, end: End, place: CallPlace) -> Outcome:
-    if end is End.CANCELED:
+def _stopped(call: CallPrefect, end: WaitEnd, place: CallPlace) -> Outcome:
+    if end is WaitEnd.CANCELED:
         return failure(place.cancellation.reason, failure_class=FailureClass.CANCELED)
     limit = duration_text(call.timeout_s or 0)
     return failure(f"{_what(call)} timed out after {limit}").with_updates(timed_out=True)

@@ -8,7 +8,7 @@ from kilroy_engine.graph.checks.subject import Subject, Written, info
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.model import Position
 from kilroy_engine.graph.node_types import CONDITIONAL, NODE_TYPES
-from kilroy_engine.graph.vocabulary import ATTRIBUTES, PARAMETER, PARAMETER_PREFIX, Meaning, Owner
+from kilroy_engine.graph.vocabulary import ATTRIBUTES, PARAMETER, PARAMETER_PREFIX, AttributeOwner, Meaning
 
 _SAID_ELSEWHERE = frozenset({("prompt", CONDITIONAL), ("prompt_file", CONDITIONAL)})
 """Attribute and type of node of which another rule speaks: ``prompt_on_conditional_node``."""
@@ -38,25 +38,25 @@ def _written_together(subject: Subject) -> list[list[Written]]:
     graph are no attributes of the nodes that they fill."""
     graph = subject.graph
     sheet = graph.attributes.get("model_stylesheet")
-    together: dict[tuple[Owner, str, Position], list[Written]] = {}
+    together: dict[tuple[AttributeOwner, str, Position], list[Written]] = {}
     for attribute in graph.attributes.values():
-        together[Owner.GRAPH, attribute.key, attribute.position] = [Written(attribute)]
+        together[AttributeOwner.GRAPH, attribute.key, attribute.position] = [Written(attribute)]
     for node in graph.nodes.values():
         for attribute in node.attributes.values():
             if attribute is graph.attributes.get(attribute.key) or (sheet and attribute.position == sheet.position):
                 continue
-            place = (Owner.NODE, attribute.key, attribute.position)
-            together.setdefault(place, []).append(Written(attribute, Owner.NODE, node=node))
+            place = (AttributeOwner.NODE, attribute.key, attribute.position)
+            together.setdefault(place, []).append(Written(attribute, AttributeOwner.NODE, node=node))
     for edge in graph.edges:
         for attribute in edge.attributes.values():
-            place = (Owner.EDGE, attribute.key, attribute.position)
-            together.setdefault(place, []).append(Written(attribute, Owner.EDGE, edge=edge))
+            place = (AttributeOwner.EDGE, attribute.key, attribute.position)
+            together.setdefault(place, []).append(Written(attribute, AttributeOwner.EDGE, edge=edge))
     return list(together.values())
 
 
 def _meaning(written: Written) -> Meaning | None:
     key = written.attribute.key
-    if written.owner is Owner.NODE and key.startswith(PARAMETER_PREFIX):
+    if written.owner is AttributeOwner.NODE and key.startswith(PARAMETER_PREFIX):
         return PARAMETER
     return ATTRIBUTES[written.owner].get(key)
 
