@@ -10,6 +10,7 @@ from pathlib import Path
 from in_process import InProcess
 
 from kilroy_engine.agents.base import Agent
+from kilroy_engine.execution.budget import Budget
 from kilroy_engine.execution.effects import carry_out
 from kilroy_engine.execution.lane import Lane
 from kilroy_engine.execution.preparing.inputs import reveal
@@ -23,6 +24,7 @@ from kilroy_engine.graph.transforms import prepare
 from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.runlog import RunLog
+from kilroy_engine.rundir.files.usage import UsageLog
 from kilroy_engine.rundir.stream.progress import ProgressLog, read_events
 from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.traversal.fold import initial_state
@@ -68,6 +70,7 @@ def lane_for(
         inputs=reveal(declared_inputs(graph), inputs or {}, environ or {}, no_secret),
         environment={"PATH": os.environ["PATH"]},
         log=RunLog(run),
+        budget=Budget(UsageLog(run.usage)),
     )
 
 

@@ -96,7 +96,7 @@ def _without_status(request: StageRequest, result: AgentResult, ingestion: Inges
     if result.outcome is not None:
         return result.outcome
     if ingestion.unreadable:
-        reason = f"the agent's status file cannot be read: {ingestion.unreadable}"
+        reason = f"the agent's status file cannot be read: {ingestion.unreadable}; {ingestion.diagnostic}"
         return failure(reason, failure_class=FailureClass.DETERMINISTIC)
     if node.auto_status:
         return success("auto-status: handler completed without writing status")

@@ -25,11 +25,12 @@ def test_the_first_request_stands() -> None:
     assert canceled.value.kind is StopKind.PERSON
 
 
-def test_only_a_stall_is_a_failure() -> None:
-    """The reason of a stall is its own sentence; every other stop is a cancel and says who asked."""
+def test_a_stall_and_a_spent_budget_are_failures() -> None:
+    """Their reason is a sentence of their own; every other stop is a cancel and says who asked."""
     for kind in StopKind:
         stop = Stop(kind, "told")
-        assert (stop.failed, stop.reason) == ((True, "told") if kind is StopKind.STALL else (False, "canceled: told"))
+        failed = kind in {StopKind.STALL, StopKind.BUDGET}
+        assert (stop.failed, stop.reason) == ((True, "told") if failed else (False, "canceled: told"))
 
 
 def test_a_part_stops_with_the_whole_and_also_alone() -> None:

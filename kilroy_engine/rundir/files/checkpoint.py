@@ -188,6 +188,7 @@ class _SavedOutcome(BaseModel):
     output_digest: str = ""
     committed: str = ""
     loop_file_seen: bool | None = None
+    retry_after_s: float | None = None
 
 
 class _SavedExtra(BaseModel):

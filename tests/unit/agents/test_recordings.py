@@ -14,7 +14,19 @@ RECORDED = [(agent, name) for name, case in CASES.items() for agent in case.agen
 each_recording = pytest.mark.parametrize(("agent", "name"), RECORDED, ids=lambda word: word)
 
 # Denied and failed tools, and tools that are not there, are a success to all agents: the model has had its last word.
-FINE = {"say", "write", "shell", "two", "failing-tool", "unknown-tool", "denied", "resume", "flaky429", "flaky500"}
+FINE = {
+    "say",
+    "write",
+    "write-partial",
+    "shell",
+    "two",
+    "failing-tool",
+    "unknown-tool",
+    "denied",
+    "resume",
+    "flaky429",
+    "flaky500",
+}
 # Claude asks once more without a stream, Codex begins the stream again, Gemini does neither.
 RECOVERED = {"claude": {"cut", "cut-once", "sse-error"}, "codex": {"cut-once"}, "gemini": set[str]()}
 # Gemini ends with the HTTP status modulo 256, with 17 after 529, with its own 42 for an unknown session and 53 for the limit of

@@ -31,6 +31,7 @@ run_failed status reason? start+
 stage_attempt_start node_id attempt max
 stage_attempt_end node_id attempt max status failure_reason
 output_contract_violated node_id attempt failure_reason
+escalation_model_switch node_id attempt from_provider from_model to_provider to_model escalation_idx failure_class
 retry_decision node_id attempt max_retries will_retry reason
 stage_retry_sleep node_id attempt delay_ms retries max_retry
 stage_retry_blocked node_id attempt max status failure_reason failure_class max_retry
@@ -59,6 +60,9 @@ subgraph_canceled_exit node_id last_node_id failure_reason
 subgraph_structural_failure_abort node_id failure_class failure_reason
 subgraph_deterministic_failure_cycle_check node_id signature signature_count signature_limit failure_class failure_reason
 subgraph_deterministic_failure_cycle_breaker node_id signature signature_count signature_limit
+llm_tool_call_start node_id backend tool_name call_id
+llm_tool_call_end node_id backend tool_name call_id is_error?
+llm_turn_end node_id backend text_length tool_call_count
 status_contract node_id status_path status_fallback_path
 status_ingestion_decision node_id source copied diagnostic?
 provider_selected node_id provider model backend source
@@ -84,7 +88,9 @@ human_gate_opened node_id visit question choices timeout_s? answer_url?
 human_gate_answered node_id visit choice by waited_s
 human_gate_timeout node_id visit waited_s default_choice?
 artifact node_id name path
-llm_usage node_id model input_tokens output_tokens cost_usd?
+llm_usage node_id provider model input_tokens output_tokens cached_input_tokens? cost_usd?
+budget_warning scope unit spent limit node_id?
+budget_exhausted scope unit spent limit node_id?
 cancel_requested source
 """
 

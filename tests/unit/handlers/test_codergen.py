@@ -13,7 +13,7 @@ import pytest
 from kilroy_engine.agents.base import AgentRequest, AgentResult
 from kilroy_engine.agents.simulate import SimulatedAgent
 from kilroy_engine.errors import PermanentStageError, SessionLost
-from kilroy_engine.events import Event, LlmUsage, StatusIngestionDecision, WarningGiven
+from kilroy_engine.events import Event, LlmUsage, StatusContract, StatusIngestionDecision, WarningGiven
 from kilroy_engine.graph.vocabulary import Fidelity
 from kilroy_engine.handlers.base import StageRequest
 from kilroy_engine.handlers.codergen import CodergenHandler
@@ -188,7 +188,7 @@ class TestThread:
         assert "THE RUN SO FAR" in agent.asked[1].prompt
         assert (request.stage_dir / "prompt.md").read_text() == agent.asked[1].prompt
         assert (outcome.status, outcome.session) == ("success", "s-2")
-        assert told[0] == WarningGiven(message="a: began a new session: no conversation s-1 here")
+        assert told[1] == WarningGiven(message="a: began a new session: no conversation s-1 here")
 
 
 class TestVerdict:
@@ -205,7 +205,11 @@ class TestVerdict:
         assert outcome.context_updates == {"version": "2", "last_stage": "a", "last_response": "All done."}
         assert (request.stage_dir / "status.json").read_text() == content
         assert not (request.work_dir / "status.json").exists()
-        assert told == [StatusIngestionDecision(node_id="a", source="worktree", copied=True)]
+        fallback = request.work_dir / ".ai" / "runs" / request.run_id / "status.json"
+        places = StatusContract(
+            node_id="a", status_path=str(request.work_dir / "status.json"), status_fallback_path=str(fallback)
+        )
+        assert told == [places, StatusIngestionDecision(node_id="a", source="worktree", copied=True)]
 
     def test_the_fallback_place_is_read_where_the_first_is_empty(self, request_for: Requests) -> None:
         """Its ingestion says why the first was passed over."""
@@ -216,7 +220,7 @@ class TestVerdict:
 
         assert (outcome.status, outcome.failure_reason) == ("fail", "no")
         passed_over = f"fallback[worktree] missing status artifact: {request.work_dir}/status.json"
-        assert told == [StatusIngestionDecision(node_id="a", source="dot_ai", copied=True, diagnostic=passed_over)]
+        assert told[1:] == [StatusIngestionDecision(node_id="a", source="dot_ai", copied=True, diagnostic=passed_over)]
 
     def test_an_agents_own_fail_is_marked_as_its_verdict(self, request_for: Requests) -> None:
         """Such a failure is never retried."""
@@ -287,7 +291,7 @@ class TestVerdict:
 
         with pytest.raises(PermanentStageError):
             run(FakeAgent(works), request_for("a [prompt=F]", tell=told.append))
-        assert told == [usage]
+        assert told[1:] == [usage]
 
     def test_the_session_of_a_task_is_handed_on(self, request_for: Requests) -> None:
         """It comes back in the next task of the thread."""

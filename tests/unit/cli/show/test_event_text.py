@@ -62,9 +62,13 @@ FOR_PROGRAMS = {
     "edge_condition_evaluated",
     "failure_dossier_updated",
     "git_push_start",
+    "llm_tool_call_end",
+    "llm_tool_call_start",
+    "llm_turn_end",
     "loop_restart_signature",
     "setup_command_start",
     "stage_retry_blocked",
+    "status_contract",
     "status_ingestion_decision",
     "subgraph_deterministic_failure_cycle_check",
 }

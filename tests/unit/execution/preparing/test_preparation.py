@@ -89,7 +89,8 @@ def test_an_agent_node_without_an_agent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match='there is no agent "claud"'):
         prepare(graph, tmp_path, options=Options(workspace="plain", agent="claud"))
 
-    assert prepare(graph, tmp_path, options=Options(workspace="plain", agent="simulate")).agent is not None
+    simulated = prepare(graph, tmp_path, options=Options(workspace="plain", agent="simulate"))
+    assert simulated.agents.choice(simulated.graph.nodes["a"]).agent == "simulate"
 
 
 @pytest.mark.parametrize(

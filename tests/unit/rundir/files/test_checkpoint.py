@@ -44,6 +44,7 @@ outcomes = st.builds(
     output_digest=texts,
     committed=texts,
     loop_file_seen=st.none() | st.booleans(),
+    retry_after_s=st.none() | st.floats(min_value=0, max_value=1e6),
 )
 states = st.builds(
     RunState,
