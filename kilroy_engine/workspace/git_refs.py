@@ -49,9 +49,23 @@ class RefWriter:
         """
         if self._process is not None and self._process.poll() is not None:
             self.close()  # somebody else has ended it
-        process = self._process or self._start()
+        transaction = f"start\nupdate {ref} {new} {old}\nprepare\ncommit\n".encode()
+        if self._process is not None and self._moved_by(self._process, transaction):
+            return
+        self._asked(self._start(), transaction)
+
+    def _moved_by(self, process: subprocess.Popen[bytes], transaction: bytes) -> bool:
+        """Whether the git that is still there has made the move. Its refusal is not the last word: git knows a packed-refs file
+        that was replaced by size, inode and the second of its time, so one that has read it before may know an old one."""
         try:
-            self._ask(process, f"start\nupdate {ref} {new} {old}\nprepare\ncommit\n".encode())
+            self._asked(process, transaction)
+        except WorkspaceError:
+            return False
+        return True
+
+    def _asked(self, process: subprocess.Popen[bytes], transaction: bytes) -> None:
+        try:
+            self._ask(process, transaction)
         except BaseException:
             # Where the process stands in its transaction is not known now.
             self.close()

@@ -589,6 +589,22 @@ class TestRepositories:
         git(repo, "gc", "--quiet", "--prune=now")
         self.check(git, workspace)
 
+    def test_packed_refs_that_git_takes_for_the_ones_it_knows(self, repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
+        """The git that stays compares inode, size and second: a file that is another one all the same must not fail a stage."""
+        packed, kept = repo / ".git" / "packed-refs", repo / ".git" / "packed-refs.kept"
+        commit(workspace)
+        git(repo, "pack-refs", "--all", "--prune")
+        os.link(packed, kept)
+        known = packed.stat()
+        commit(workspace)
+        git(repo, "pack-refs", "--all", "--prune")
+        with kept.open("r+b") as same_inode:
+            same_inode.write(packed.read_bytes())
+        kept.replace(packed)
+        os.utime(packed, ns=(known.st_atime_ns, known.st_mtime_ns))
+        assert (packed.stat().st_ino, packed.stat().st_size) == (known.st_ino, known.st_size)
+        self.check(git, workspace)
+
     @pytest.mark.parametrize(
         "settings",
         [
