@@ -589,7 +589,7 @@ class TestRepositories:
         git(repo, "gc", "--quiet", "--prune=now")
         self.check(git, workspace)
 
-    def test_packed_refs_that_git_takes_for_the_ones_it_knows(self, repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
+    def test_packed_refs_that_git_takes_for_others(self, repo: Path, workspace: GitWorkspace, git: GitRunner) -> None:
         """The git that stays compares inode, size and second: a file that is another one all the same must not fail a stage."""
         packed, kept = repo / ".git" / "packed-refs", repo / ".git" / "packed-refs.kept"
         commit(workspace)

@@ -1,0 +1,53 @@
+"""A program that speaks as Claude Code does, for whole runs without a model: it counts tokens and leaves a status.
+
+Each answer of its model reads 1,000 tokens and writes 100. ``KILROY_PLAY_ANSWERS`` is how many it gives (3),
+``KILROY_PLAY_PAUSE`` the seconds before each (0.05), ``KILROY_PLAY_SHELL`` a command that it runs after the first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+READ, WRITTEN = 1000, 100
+
+_PROGRAM = f"""#!{sys.executable}
+import json, os, subprocess, sys, time
+
+def out(**record):
+    print(json.dumps(record), flush=True)
+
+def event(**facts):
+    out(type="stream_event", event=facts)
+
+sys.stdin.read()
+model = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else "claude-sonnet-4-5"
+out(type="system", subtype="init", session_id="played")
+answers = int(os.environ.get("KILROY_PLAY_ANSWERS", "3"))
+for number in range(answers):
+    time.sleep(float(os.environ.get("KILROY_PLAY_PAUSE", "0.05")))
+    event(type="message_start", message=dict(id=f"m{{number}}", model=model, usage=dict(input_tokens={READ}, output_tokens=1)))
+    event(type="message_delta", usage=dict(output_tokens={WRITTEN}))
+    event(type="message_stop")
+    if number == 0 and "KILROY_PLAY_SHELL" in os.environ:
+        subprocess.run(os.environ["KILROY_PLAY_SHELL"], shell=True, check=True)
+with open(os.environ["KILROY_STAGE_STATUS_PATH"], "w") as status:
+    json.dump(dict(status="success"), status)
+usage = dict(input_tokens={READ} * answers, output_tokens={WRITTEN} * answers)
+out(type="result", subtype="success", is_error=False, result="done", session_id="played", total_cost_usd=0.0, usage=usage)
+"""
+
+
+def play_claude(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+    """Puts the program on the ``PATH``; ``settings`` are ``answers``, ``pause`` and ``shell``."""
+    programs = folder / "programs"
+    programs.mkdir()
+    program = programs / "claude"
+    program.write_text(_PROGRAM, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    for name, value in settings.items():
+        monkeypatch.setenv(f"KILROY_PLAY_{name.upper()}", str(value))
