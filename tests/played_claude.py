@@ -18,7 +18,10 @@ _PROGRAM = f"""#!{sys.executable}
 import json, os, subprocess, sys, time
 
 def out(**record):
-    print(json.dumps(record), flush=True)
+    try:
+        print(json.dumps(record), flush=True)
+    except BrokenPipeError:
+        pass  # the engine is gone; it works on, as an agent would whose output nobody needs
 
 def event(**facts):
     out(type="stream_event", event=facts)
@@ -41,13 +44,19 @@ out(type="result", subtype="success", is_error=False, result="done", session_id=
 """
 
 
-def play_claude(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
-    """Puts the program on the ``PATH``; ``settings`` are ``answers``, ``pause`` and ``shell``."""
+def played(folder: Path, **settings: object) -> dict[str, str]:
+    """Writes the program below ``folder``; the environment that has it on the ``PATH``. ``settings`` are ``answers``, ``pause``
+    and ``shell``."""
     programs = folder / "programs"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     program = programs / "claude"
     program.write_text(_PROGRAM, encoding="utf-8")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    for name, value in settings.items():
-        monkeypatch.setenv(f"KILROY_PLAY_{name.upper()}", str(value))
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, **{f"KILROY_PLAY_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
+def play_claude(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+    """The same for runs in this process."""
+    for name, value in played(folder, **settings).items():
+        monkeypatch.setenv(name, value)
