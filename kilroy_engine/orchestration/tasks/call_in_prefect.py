@@ -1,5 +1,5 @@
-"""Carries out the calls that handlers ask for: a task as a task run within the node's, a flow as a subflow run, a deployment
-as a flow run on whichever worker takes it."""
+"""Makes the calls that handlers ask for: a task becomes a task run inside of the node's, a flow a subflow run, a deployment a
+flow run on a worker."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from kilroy_engine.traversal.outcome import Outcome, failure
 CALL_FILE = "prefect_call.json"
 _POLL_S = 2.0
 _POLL_PATIENCE_S = 120.0
-"""How long a server may be away while a deployment's run is waited for."""
+"""How long the server may be away while a call waits for a deployment's flow run."""
 _log = logging.getLogger(__name__)
 
 
 def make_call(call: CallPrefect, place: CallPlace) -> Outcome:
-    """Makes the call and waits for it.
+    """Makes the call, waits for its end and returns the outcome of the node.
 
-    A stop of the run and the node's time limit end the wait and the callee with it, as far as it lets itself be ended.
+    A stop of the run or the node's time limit ends the wait. The callee is then stopped as far as possible: a thread in a
+    library that ignores the stop goes on.
     """
     record = _Record(call, place.stage_dir)
     try:
@@ -65,7 +66,7 @@ def _what(call: CallPrefect) -> str:
 
 
 class _Record:
-    """``prefect_call.json``: what was called with what, and as which run of Prefect's."""
+    """``prefect_call.json`` in the stage's directory: the callee, its arguments, and the Prefect run that the call became."""
 
     def __init__(self, call: CallPrefect, stage_dir: Path) -> None:
         self._path = stage_dir / CALL_FILE
@@ -76,7 +77,7 @@ class _Record:
         self.write()
 
     def note(self, run: FlowRun | TaskRun) -> None:
-        """The run that the call became; at once, for whoever looks while it works."""
+        """Writes the run that the call became to the file. Called when the run begins."""
         self.run = run
         key = "flow_run" if isinstance(run, FlowRun) else "task_run"
         self._facts |= {f"{key}_id": str(run.id), f"{key}_name": run.name, "page_url": url_for(run) or ""}
@@ -115,7 +116,7 @@ def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) 
     if isinstance(threaded.error, Exception):
         return outcome_of_error(threaded.error, place.stage_dir)
     if threaded.error is not None:
-        # Prefect has recorded it as a crash. It must not end the run: a callee that calls sys.exit() has failed, no more.
+        # Prefect has recorded a crash. A callee that calls sys.exit() fails its node and must not end the run.
         return failure(f"{_what(call)} crashed: {type(threaded.error).__name__}: {threaded.error}")
     return _judged(threaded.value, call, place, record)
 
@@ -125,7 +126,8 @@ def _run(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, recor
         deployment = find_deployment(reference)
         schema, defaults = deployment.parameter_openapi_schema or {}, deployment.parameters
         arguments = schema_arguments(schema, call.parameters, defaults=defaults)
-        # Asked without waiting: Prefect's own wait cannot be interrupted. Not awaitable here, where no event loop runs.
+        # timeout=0 returns at once, because Prefect's own wait cannot be interrupted. No event loop runs in this thread, so
+        # the call returns the flow run and no coroutine.
         flow_run = cast("FlowRun", run_deployment(name=str(reference), parameters=arguments, timeout=0))
     except PrefectHTTPStatusError as error:
         return failure(f"{_what(call)} was refused by the server: {_answer(error)}")
@@ -150,11 +152,13 @@ def _judged(state: State, call: CallPrefect, place: CallPlace, record: _Record) 
 
 
 def _wait_for(flow_run: FlowRun, place: CallPlace, timeout_s: float | None) -> tuple[WaitEnd, State | None]:
-    """The flow run's terminal state, or None with what ended the wait. Every new state of it counts as progress.
+    """Waits for the flow run's terminal state. The state is None where a stop or the time limit ended the wait.
+
+    Every new state of the flow run counts as progress for the stall watchdog.
 
     Raises:
-        TransientStageError: The server is away for too long.
-        PermanentStageError: It does not know the flow run any more.
+        TransientStageError: The server does not answer for longer than two minutes.
+        PermanentStageError: The server does not know the flow run any more.
     """
     now = time.monotonic()
     ends, answered, seen = None if timeout_s is None else now + timeout_s, now, ""
@@ -186,7 +190,8 @@ def _stopped(call: CallPrefect, end: WaitEnd, place: CallPlace) -> Outcome:
 
 
 def _end_run(record: _Record, reason: str) -> None:
-    """Ends the callee's run in Prefect: one on a worker is canceled there, one of this process has nobody else to say so."""
+    """Ends the callee's run in Prefect. The worker of a deployment's flow run gets CANCELLING; a run of this process is set to
+    Cancelled."""
     run = record.run
     if run is None:
         return
@@ -200,7 +205,7 @@ def _end_run(record: _Record, reason: str) -> None:
                 case TaskRun():
                     prefect.client.set_task_run_state(run.id, Cancelled(message=reason), force=True)
     except (httpx.HTTPError, ObjectNotFound) as error:
-        # A task run is on the server only some time after it began.
+        # The server knows a task run only some time after the task run began.
         _log.warning("%s %s could not be canceled: %s", type(run).__name__, run.id, error)
 
 
