@@ -27,7 +27,7 @@ def server_state_dir(environ: Mapping[str, str]) -> Path:
 
 
 NO_SERVER = "http://127.0.0.1:9/api"
-"""The address for Prefect where there is no server: nothing listens on the discard port. Without one Prefect starts its own."""
+"""API address where there is no server: nothing listens on the discard port. Without an address Prefect starts a server."""
 
 _PREFECTS_SENDERS = ("EventsWorker", "APILogWorker")
 """Loggers of Prefect's threads that send events and log lines. At the end of a process the threads warn of unsent items, and

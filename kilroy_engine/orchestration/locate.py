@@ -32,9 +32,9 @@ def identity_of(flow_run: FlowRun) -> Identity:
 def locate(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
     """The run directory that this flow run owns; None where the flow run owns none. Called by the state hooks.
 
-    The flow run's label decides: the engine wrote the label when the run directory was opened. Without a label the path is
-    computed from the parameters, and then the server is asked for the label. Prefect gives a hook a flow run that may have
-    been read before the label was written. A fresh process may have another environment, so the computed path may be wrong.
+    The flow run's label decides: the engine wrote it when the run directory was opened. Prefect may have read ``flow_run``
+    before that. Then the path is computed from the parameters, and last the server is asked for the label, because a fresh
+    process may have another environment.
     """
     for path in _candidates(flow_run, environ):
         run = RunDirectory(path)
@@ -79,9 +79,9 @@ def _computed(parameters: Mapping[str, Any], flow_run_id: UUID, environ: Mapping
 def earlier_start(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
     """The run that this flow run has started before; None the first time. Called at the beginning of the flow's body.
 
-    Prefect runs the body again after *Retry* in its UI. Prefect's run count cannot tell the two cases apart: the count also
-    stays 1 when a flow run is resumed. Prefect has just read the flow run, so the labels are those that the first start wrote.
-    Where the first start was killed before it wrote labels, the path is computed from the parameters.
+    Prefect runs the body again after *Retry* in its UI. Prefect's run count does not show this: the count also stays 1 when a
+    flow run is resumed. Prefect has just read the flow run, so its labels are those of the first start. Where the first start
+    was killed before it wrote labels, the path is computed from the parameters.
     """
     labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
     if labelled:

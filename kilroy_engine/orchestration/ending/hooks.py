@@ -49,7 +49,7 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     """Writes ``final.json`` and then the terminal line of the run that ``flow_run`` owns. Then tells Prefect of the end.
 
     Called by Prefect when the flow run enters ``state``. Safe to call again and from several processes at once: the first end
-    stays. Writes nothing for a flow run that owns no run directory, because the run was refused.
+    stays. The flow run of a refused run owns no run directory, so nothing is written.
     """
     logger = flow_run_logger(flow_run, flow)
     live = live_run(flow_run.id)
@@ -122,8 +122,7 @@ def _returned(state: State) -> bool:
 def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str) -> None:
     """Sends the event of the run's end, then publishes the summary. The caller has written the terminal line.
 
-    Call it inside :func:`telling`. A child pipeline sends no event: an automation that waits for runs must not take the end of
-    a child pipeline for the end of a run.
+    Call it inside :func:`telling`. A child pipeline sends no event, so that no automation takes its end for the end of a run.
     """
     if not run.supervisor.exists():
         with get_client(httpx_settings={"timeout": REQUEST_LIMIT_S}, sync_client=True) as client:
@@ -134,8 +133,7 @@ def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, fl
 def _end_in_prefect(run: RunDirectory, flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
     """Sets Prefect's states where they differ from the end on disk, for example after a cancel and a crash at once.
 
-    A runner that calls the hook for CANCELLING sets Cancelled itself. Where the flow's body returned CANCELLING, Prefect
-    leaves the flow run in that state, so this function ends it.
+    A runner that calls the hook for CANCELLING sets Cancelled itself. In the flow's process nobody else would do so.
     """
     by_runner = state.is_cancelling() and not in_flow_process
     if agrees(state, final) and in_flow_process:

@@ -47,13 +47,13 @@ def end_left_runs() -> None:
     Called when the main thread has ended, and by ``launch`` when the server stopped answering.
     """
     for run in live_runs():
-        if _is_ours(run) and not run.is_child:  # the end of a run ends its child pipelines too
+        if _must_end(run) and not run.is_child:  # the end of a run ends its child pipelines too
             _end(run)
         else:
             run.close()  # frees the lock: this process may hang in its exit, and the reconciler needs the lock
 
 
-def _is_ours(run: Run) -> bool:
+def _must_end(run: Run) -> bool:
     """Whether this process must end the run: the run is unsupervised, its hook was interrupted, or a stop was requested that
     the supervisor need not know of. The supervisor ends all other runs."""
     return not run.identity.supervised or run.ending or run.cancellation.requested

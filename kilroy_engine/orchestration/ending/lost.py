@@ -30,8 +30,7 @@ class Patience:
     """How long a run may be silent before it counts as lost, in seconds.
 
     ``grace_s`` counts from the last sign of life of any kind, because a hook may still start in another process (seen up to
-    45 s after a cancel). ``heartbeat_s`` is for owners that are not known to be on this machine. Of such an owner only the
-    time of the lock file is known.
+    45 s after a cancel). ``heartbeat_s`` is for owners on another machine or before a reboot, known by the lock file only.
     """
 
     grace_s: float = 120.0

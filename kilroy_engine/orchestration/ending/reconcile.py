@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 class Action(StrEnum):
-    """What is done about a run: end it, set Prefect's state, remove its worktree, leave it, or report an error."""
+    """What is done about a run."""
 
     END = "end"
     STATE = "state"
@@ -70,7 +70,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found, and mended unless it was a dry run. ``what`` says it for people.
+    """What was found about one run, and what is done about it, or would be in a dry run. ``what`` is a text for people.
 
     ``status`` is the final status of the run, "" where the run has no end.
     """
@@ -92,8 +92,7 @@ def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: boo
     A child pipeline is not ended by itself: the end of the run around it includes the child's end.
 
     Also sets the states of flow runs and task runs that a dead process has left, and removes worktrees past their age. With
-    ``dry_run`` nothing is changed. An API that does not answer is no error: then the disk alone decides. Called by
-    ``kilroy reconcile`` and the ``reconcile`` flow.
+    ``dry_run`` nothing is changed. An API that does not answer is no error: then the disk alone decides.
     """
     with asking_prefect() as prefect:
         at_work = [(flow_run, directory_of(flow_run, os.environ)) for flow_run in prefect.unfinished()]

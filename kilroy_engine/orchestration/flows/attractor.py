@@ -75,10 +75,10 @@ def attractor(
 
 
 def run_pipeline(parameters: RunParameters) -> State:
-    """The body of every flow that runs a pipeline: prepares, opens and conducts the run of the current flow run.
+    """The body of every flow that runs a pipeline: opens and conducts the run of the current flow run.
 
-    Returns Failed with the reason where the run is refused. After *Retry* in Prefect's UI the body resumes the earlier run,
-    and returns Completed where that run has succeeded.
+    Returns Failed where the run is refused. After *Retry* in Prefect's UI the body resumes the earlier run, or returns
+    Completed where that run has succeeded.
     """
     context = FlowRunContext.get()
     assert context is not None

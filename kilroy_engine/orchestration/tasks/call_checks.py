@@ -38,7 +38,7 @@ def _findings(graph: Graph, *, ask_server: bool) -> Iterator[Diagnostic]:
         if node.type not in CALL_TYPES:
             continue
         try:
-            _look(node, ask_server=ask_server)
+            _check_call(node, ask_server=ask_server)
         except InvalidInput as refusal:
             place = node.attributes.get(f"{PARAMETER_PREFIX}{refusal.name}") or node.attributes.get("ref")
             message = f"node '{node.id}' cannot call {node.text('ref').strip()}: {refusal}"
@@ -47,7 +47,7 @@ def _findings(graph: Graph, *, ask_server: bool) -> Iterator[Diagnostic]:
             continue  # the server is away now; the node's visit asks the server again
 
 
-def _look(node: Node, *, ask_server: bool) -> None:
+def _check_call(node: Node, *, ask_server: bool) -> None:
     from kilroy_engine.orchestration.tasks.arguments import (  # noqa: PLC0415 - only a pipeline with calls pays for Prefect
         check_names,
         schema_arguments,
@@ -60,7 +60,7 @@ def _look(node: Node, *, ask_server: bool) -> None:
         case ObjectCallee() as reference:
             function = find_callee(reference, node.type).fn
             check_names(function, given)
-            typed_arguments(function, _written(given))
+            typed_arguments(function, _without_context(given))
         case DeploymentCallee() as reference:
             if ask_server:
                 deployment = find_deployment(reference)
@@ -69,5 +69,5 @@ def _look(node: Node, *, ask_server: bool) -> None:
             pass  # the rule prefect_ref has refused the node
 
 
-def _written(given: Mapping[str, str]) -> dict[str, str]:
+def _without_context(given: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in given.items() if not takes_context(text)}

@@ -42,16 +42,15 @@ _log = logging.getLogger(__name__)
 def make_call(call: CallPrefect, place: CallPlace) -> Outcome:
     """Makes the call, waits for its end and returns the outcome of the node.
 
-    A stop of the run or the node's time limit ends the wait. The callee is then stopped as far as possible: a thread in a
-    library that ignores the stop goes on.
+    A stop of the run or the node's time limit ends the wait. The callee is then stopped, as far as it can be.
     """
     record = _Record(call, place.stage_dir)
     try:
         match call.target:
             case ObjectCallee() as reference:
-                return _call(call, find_callee(reference, call.node_type), place, record)
+                return _call_object(call, find_callee(reference, call.node_type), place, record)
             case DeploymentCallee() as reference:
-                return _run(call, reference, place, record)
+                return _run_deployment(call, reference, place, record)
             case _:
                 assert_never(call.target)
     except InvalidInput as refusal:
@@ -91,14 +90,14 @@ class _Record:
         write_json(self._path, self._facts, durable=False)
 
 
-def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) -> Outcome:
+def _call_object(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) -> Outcome:
     check_names(callee.fn, call.parameters)
     arguments = typed_arguments(callee.fn, call.parameters)
 
     def noted(subject: Any, run: FlowRun | TaskRun, state: State) -> None:
         record.note(run)
 
-    hooks: list[Any] = [*callee.on_running_hooks, noted]  # nobody else knows the run's id in time
+    hooks: list[Any] = [*callee.on_running_hooks, noted]  # only this hook gives the run's id before the run ends
     watched = callee.with_options(on_running=hooks)
     threaded = ThreadedCall(lambda: watched(**arguments, return_state=True), name=f"kilroy-call-{place.node_id}")
     try:
@@ -118,19 +117,18 @@ def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) 
     if threaded.error is not None:
         # Prefect has recorded a crash. A callee that calls sys.exit() fails its node and must not end the run.
         return failure(f"{_what(call)} crashed: {type(threaded.error).__name__}: {threaded.error}")
-    return _judged(threaded.value, call, place, record)
+    return _outcome_of_end(threaded.value, call, place, record)
 
 
-def _run(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, record: _Record) -> Outcome:
+def _run_deployment(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, record: _Record) -> Outcome:
     try:
         deployment = find_deployment(reference)
         schema, defaults = deployment.parameter_openapi_schema or {}, deployment.parameters
         arguments = schema_arguments(schema, call.parameters, defaults=defaults)
-        # timeout=0 returns at once, because Prefect's own wait cannot be interrupted. No event loop runs in this thread, so
-        # the call returns the flow run and no coroutine.
+        # timeout=0: Prefect's own wait cannot be interrupted. No event loop runs here, so the call returns no coroutine.
         flow_run = cast("FlowRun", run_deployment(name=str(reference), parameters=arguments, timeout=0))
     except PrefectHTTPStatusError as error:
-        return failure(f"{_what(call)} was refused by the server: {_answer(error)}")
+        return failure(f"{_what(call)} was refused by the server: {_detail_of(error)}")
     except httpx.TransportError as error:
         raise TransientStageError(f"the Prefect API does not answer: {str(error) or type(error).__name__}") from error
     record.note(flow_run)
@@ -143,10 +141,10 @@ def _run(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, recor
         stopped = _stopped(call, end, place)
         _end_run(record, stopped.failure_reason)
         return stopped
-    return _judged(state, call, place, record)
+    return _outcome_of_end(state, call, place, record)
 
 
-def _judged(state: State, call: CallPrefect, place: CallPlace, record: _Record) -> Outcome:
+def _outcome_of_end(state: State, call: CallPrefect, place: CallPlace, record: _Record) -> Outcome:
     record.state(state)
     return outcome_of_state(state, what=_what(call), node_id=place.node_id, stage_dir=place.stage_dir)
 
@@ -190,8 +188,7 @@ def _stopped(call: CallPrefect, end: WaitEnd, place: CallPlace) -> Outcome:
 
 
 def _end_run(record: _Record, reason: str) -> None:
-    """Ends the callee's run in Prefect. The worker of a deployment's flow run gets CANCELLING; a run of this process is set to
-    Cancelled."""
+    """Ends the callee's run in Prefect. A worker's flow run gets CANCELLING; a run of this process gets Cancelled."""
     run = record.run
     if run is None:
         return
@@ -209,7 +206,7 @@ def _end_run(record: _Record, reason: str) -> None:
         _log.warning("%s %s could not be canceled: %s", type(run).__name__, run.id, error)
 
 
-def _answer(error: PrefectHTTPStatusError) -> str:
+def _detail_of(error: PrefectHTTPStatusError) -> str:
     try:
         return str(error.response.json().get("detail", error))
     except ValueError:

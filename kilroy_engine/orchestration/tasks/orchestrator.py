@@ -72,11 +72,11 @@ class PrefectOrchestrator:
         require_callable(prepared)
 
     def opened(self, identity: Identity, run_id: str, directory: RunDirectory) -> None:
-        """Writes the run id and directory as labels of the flow run. Called when the run directory has been opened."""
+        """Writes the labels of the flow run. Called when the run directory has been opened."""
         write_labels(identity.flow_run_id, run_id, directory)
 
     def explain(self, error: BaseException) -> str:
-        """Says that the API stopped answering, where such an error is among the causes of ``error``. Else an empty text."""
+        """A message where an API that stopped answering is among the causes of ``error``. Else an empty text."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, httpx.TransportError):

@@ -92,7 +92,7 @@ _turns: dict[frozenset[str], threading.Lock] = {}
 
 @contextmanager
 def _turn(names: Sequence[str], cancellation: Cancellation) -> Generator[None]:
-    """Lets one stage of this process at a time ask for the same slots, so that 64 branches do not make 64 requests a second."""
+    """Lets one stage of this process at a time ask for the same slots: 64 branches must not make 64 requests a second."""
     turn = _turns.setdefault(frozenset(names), threading.Lock())
     while not turn.acquire(timeout=_TICK_S):
         cancellation.raise_if_requested()
