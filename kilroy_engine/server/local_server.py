@@ -194,10 +194,7 @@ def client_environment(server: LocalServer) -> dict[str, str]:
 
 
 def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
-    """Starts the server process, which inherits the lock and a listening socket, and writes ``server.json``.
-
-    The caller holds the lock.
-    """
+    """Starts the server process, which inherits the lock and a listening socket, and writes ``server.json``."""
     prefect_version = version("prefect")
     seed_database(paths, prefect_version)
     if paths.log.exists():

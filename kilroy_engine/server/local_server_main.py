@@ -102,10 +102,7 @@ class Activity:
         return receive_event
 
     async def _identify(self, send: Send, *, claimed: bool) -> None:
-        """Answers with this server's instance, pid, use and ``ending``.
-
-        ``claimed`` counts as use: the caller gets a whole idle time, unless the answer says that the server is ending.
-        """
+        """Answers with this server's instance, pid and use. ``claimed`` counts as use, so the idle time begins again."""
         if claimed:
             self.note_use()
         body = json.dumps(
