@@ -74,7 +74,7 @@ class KilroyFolder:
         remove(self.path / "FEEDBACK.md")
 
     def write_feedback(self, node_id: str, *, attempt: int, reason: str, details: str = "") -> None:
-        """Writes why an attempt failed, for the next attempt. Called after a failed attempt."""
+        """Writes why an attempt failed. Called when another attempt follows."""
         self._write("FEEDBACK.md", feedback_text(node_id, attempt, reason, details))
 
     def _write(self, name: str, text: str) -> None:
