@@ -49,15 +49,15 @@ class ManagerHandler:
 
     def _guide(self, request: StageRequest) -> Callable[[ChildFacts], str]:
         agent = None if request.simulate else self.agent_for(request.node)
-        return partial(_own_words, request) if agent is None else partial(_agents_words, request, agent)
+        return partial(_prompt_as_guidance, request) if agent is None else partial(_guidance_by_agent, request, agent)
 
 
-def _own_words(request: StageRequest, facts: ChildFacts) -> str:
+def _prompt_as_guidance(request: StageRequest, facts: ChildFacts) -> str:
     """Guidance without an agent: the facts about the child, then the node's prompt."""
     return f"{observation(facts)}\n\n{request.node.prompt.strip()}\n"
 
 
-def _agents_words(request: StageRequest, agent: Agent, facts: ChildFacts) -> str:
+def _guidance_by_agent(request: StageRequest, agent: Agent, facts: ChildFacts) -> str:
     """Guidance by an agent: the agent's answer to the facts about the child and the node's prompt."""
     prompt = f"{observation(facts)}\n\n{request.node.prompt.strip()}\n\n{_HOW_TO_ANSWER}"
     return ask(agent, request, prompt).response

@@ -72,12 +72,12 @@ def preamble(request: StageRequest) -> str:
     goal = stringify(request.context.get("graph.goal")).strip()
     head = ["THE RUN SO FAR", f"Run: {request.run_id}", *([f"Goal: {goal}"] if goal else [])]
     detail = DETAILS.get(mode)
-    return "\n".join(head if detail is None else [*head, *_told(request, detail)])
+    return "\n".join(head if detail is None else [*head, *_detail_lines(request, detail)])
 
 
-def _told(request: StageRequest, detail: Detail) -> list[str]:
+def _detail_lines(request: StageRequest, detail: Detail) -> list[str]:
     completed = _completed(request)
-    lines = [_counted(request, completed)] if detail.counts and completed else []
+    lines = [_count_line(request, completed)] if detail.counts and completed else []
     left = detail.budget_bytes - _size(lines)
     stages = [_stage(request, node_id, detail) for node_id in reversed(_latest_last(completed))]
     told = _fitting(stages, detail.stages, int(left * (_STAGES_SHARE if detail.values else 1)))
@@ -104,7 +104,7 @@ def _latest_last(completed: Sequence[str]) -> list[str]:
     return list(reversed(dict.fromkeys(reversed(completed))))
 
 
-def _counted(request: StageRequest, completed: Sequence[str]) -> str:
+def _count_line(request: StageRequest, completed: Sequence[str]) -> str:
     """A line such as ``7 visits of 5 nodes; last outcomes: 4 success, 1 fail.``"""
     nodes = dict.fromkeys(completed)
     statuses = Counter(str(request.outcomes[node_id].status) for node_id in nodes if node_id in request.outcomes)

@@ -89,7 +89,7 @@ class StageCommitter:
     _folder: GitFolder | None = None
     _refs: RefWriter | None = None
     _empty: frozenset[str] = frozenset()
-    _told: set[str] = field(default_factory=set[str])
+    _warned_of: set[str] = field(default_factory=set[str])
     _warnings: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ class StageCommitter:
         ours, tip, branch = self._known.sha, commit_of(self.place.repo, self.place.ref), self.place.branch
         if tip == ours:
             return
-        kept = f"; what it named is kept on {self._keep(tip, node_id)}" if tip else ""
+        kept = f"; what it named is kept on {self._keep_on_branch(tip, node_id)}" if tip else ""
         self._ref_writer().move(self.place.ref, ours, tip or "0" * len(ours))
         self._warnings.append(f"a stage elsewhere {'moved' if tip else 'removed'} branch {branch}; it was put back{kept}")
 
@@ -209,7 +209,7 @@ class StageCommitter:
         holders = ("refs/heads", "refs/tags", "refs/remotes")
         if not sha or run_git(worktree, "for-each-ref", "--count=1", "--contains", sha, *holders):
             return ""
-        return self._keep(sha, node_id)
+        return self._keep_on_branch(sha, node_id)
 
     def _stage_files(self, links: Sequence[str]) -> bool:
         """Adds the worktree's files to the index, those of nested repositories too. Returns whether the index may have
@@ -244,12 +244,12 @@ class StageCommitter:
         zeros = "0" * len(self._known.sha)
         empty = take_in(self.place.worktree, sorted(nested), self.place.globs, zeros=zeros)
         self._empty = (self._empty - nested) | empty
-        for name in sorted(nested - empty - self._told):
+        for name in sorted(nested - empty - self._warned_of):
             self._warnings.append(
                 f"{readable(name)} is a git repository of its own: its files are committed, its history is not. A worktree "
                 "that is made again, by a resume or for a branch, has the files alone"
             )
-        self._told |= nested - empty
+        self._warned_of |= nested - empty
         return True
 
     def _is_repository(self, name: str) -> bool:
@@ -289,14 +289,14 @@ class StageCommitter:
             return ours
         if succeeds(self.place.repo, "merge-base", "--is-ancestor", ours, tip):
             return tip
-        kept = self._keep(tip, node_id)
+        kept = self._keep_on_branch(tip, node_id)
         self._warnings.append(
             f"the stage moved branch {branch} to a commit that does not follow from the last stage's; what it made is kept on "
             f"{kept}, and its files are committed on top of the last stage's"
         )
         return ours
 
-    def _keep(self, sha: str, node_id: str) -> str:
+    def _keep_on_branch(self, sha: str, node_id: str) -> str:
         """Makes a branch for commits of a stage that no branch contains. Returns the branch's name."""
         wanted = f"{self.place.branch}-left/{ref_part(node_id)}"
         name, number = wanted, 1

@@ -56,7 +56,7 @@ class GitFolder:
             WorkspaceError: A stage has removed or replaced the worktree's ``.git``.
         """
         link = self.worktree / ".git"
-        if not link.is_file() or _pointed_at(link) != self.path:
+        if not link.is_file() or _path_in(link) != self.path:
             what = "has been replaced" if link.exists() else "is gone"
             raise WorkspaceError(
                 f"{link} {what}; a stage must leave it as it is, a repository of its own belongs in a folder below"
@@ -121,9 +121,9 @@ def find_git_folder(worktree: Path, common: Path) -> GitFolder:
     """
     link = worktree.resolve() / ".git"
     listed = common / "worktrees"
-    said = _pointed_at(link)
+    said = _path_in(link)
     for place in ([said] if said and said.parent == listed else []) + _folders(listed):
-        if _pointed_at(place / "gitdir") == link:
+        if _path_in(place / "gitdir") == link:
             return GitFolder(worktree, place.resolve(), common)
     raise WorkspaceError(f"{worktree} is no worktree of {common} any more: not a git repository of the run's")
 
@@ -135,7 +135,7 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _pointed_at(file: Path) -> Path | None:
+def _path_in(file: Path) -> Path | None:
     """The path in a git file that holds nothing but a path. A relative path counts from the file's folder."""
     try:
         text = file.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("gitdir: ").rstrip("\n")

@@ -326,13 +326,13 @@ class GitWorkspace:
     def discard(self) -> bool:
         """Removes the worktree with everything in it. Returns False if git was told to keep the worktree (``git worktree
         lock``)."""
-        if self._repo_path.is_dir() and not self._forget():
+        if self._repo_path.is_dir() and not self._remove_from_list():
             return False
         if self.path.exists():
             _remove_tree(self.path)
         return True
 
-    def _forget(self) -> bool:
+    def _remove_from_list(self) -> bool:
         """Removes the worktree from the repository's list. Returns False if the worktree is locked there."""
         with _repository_lock(self._repo_path):
             try:

@@ -21,7 +21,7 @@ from kilroy_engine.workspace.base import KILROY_FOLDER
 _SHELL_SCRIPTS = frozenset({".sh", ".bash"})
 
 
-def _unheard(message: str) -> None:
+def _no_warning(message: str) -> None:
     del message
 
 
@@ -34,7 +34,7 @@ class KilroyFolder:
     """
 
     work_dir: Path
-    warn: Callable[[str], None] = _unheard
+    warn: Callable[[str], None] = _no_warning
 
     @property
     def path(self) -> Path:
@@ -57,7 +57,7 @@ class KilroyFolder:
         self._make()
         self._write("INPUT.md", input_text(inputs))
         unpacked = self.path / "package"
-        self._give_way(unpacked, is_real_folder)
+        self._clear_place(unpacked, is_real_folder)
         shutil.rmtree(unpacked, ignore_errors=True)  # an earlier run in the user's folder may have left another package
         if package is None or not is_real_folder(package):
             return
@@ -80,19 +80,19 @@ class KilroyFolder:
     def _write(self, name: str, text: str) -> None:
         if not is_real_folder(self.path):
             self._make()  # a stage has removed the folder, or a checkout has put a link there
-        self._give_way(self.path / name, _is_plain)
+        self._clear_place(self.path / name, _is_plain)
         write_text(self.path / name, text)
 
     def _make(self) -> None:
         for folder in (self.path, self.data):
-            self._give_way(folder, is_real_folder)
+            self._clear_place(folder, is_real_folder)
             make_folder(folder)
         ignore = self.path / ".gitignore"
-        self._give_way(ignore, _is_plain)
+        self._clear_place(ignore, _is_plain)
         if not ignore.exists():
             write_text(ignore, "*\n")
 
-    def _give_way(self, path: Path, fits: Callable[[Path], bool]) -> None:
+    def _clear_place(self, path: Path, fits: Callable[[Path], bool]) -> None:
         if not os.path.lexists(path) or fits(path):
             return
         what = kind_at(path) or "a file"

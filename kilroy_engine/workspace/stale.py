@@ -14,7 +14,7 @@ from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, works
 
 
 def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
-    """The worktree of an ended git run, if it is older than the run's ``worktree_max_age_s``; else None.
+    """The worktree of a git run that ended at least ``worktree_max_age_s`` of its own settings before ``at``; else None.
 
     A worktree that is kept ``always`` is never stale, nor is a folder of the user's own.
     """
