@@ -30,7 +30,6 @@
 
 The names in brackets are attributes: they hold the facts of the error. ``__str__`` makes the text from them. Prefect and
 process pools pickle errors. Therefore an error takes its facts as keyword arguments, and unpickling calls the class with them.
-Only :class:`WorkInConflict` cannot be pickled.
 """
 
 from __future__ import annotations
@@ -260,9 +259,10 @@ class WorkspaceError(KilroyError):
 class WorkInConflict(WorkspaceError):
     """A stage left files with merge conflicts in git's index. ``paths`` are the paths of these files."""
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        super().__init__(f"files are in conflict: {', '.join(paths)}; the stage must resolve what it merges")
-        self.paths = paths
+    def __init__(self, message: str = "", *, paths: tuple[str, ...], command: str = "", stderr: str = "") -> None:
+        told = message or f"files are in conflict: {', '.join(paths)}; the stage must resolve what it merges"
+        super().__init__(told, command=command, stderr=stderr)
+        self._facts["paths"] = self.paths = paths
 
 
 class ServerError(KilroyError):

@@ -47,11 +47,6 @@ def distances(targets: Mapping[str, Sequence[str]], sources: Iterable[str]) -> d
     return found
 
 
-def reachable(graph: Graph, start: str, *, jumps: bool = False) -> frozenset[str]:
-    """Ids of the nodes that can be reached from the node ``start``, with ``start`` itself."""
-    return frozenset(distances(successors(graph, jumps=jumps), [start]))
-
-
 def cycles(graph: Graph) -> tuple[frozenset[str], ...]:
     """The loops of the graph as sets of node ids: strongly connected components of more than one node, and self loops.
 

@@ -147,7 +147,7 @@ class StageCommitter:
             # The stage has run git in the worktree.
             before = index_changes(self.place.worktree, self._known.sha)
             if before.unmerged and status != Status.FAIL:
-                raise WorkInConflict(tuple(readable(path) for path in before.unmerged))
+                raise WorkInConflict(paths=tuple(readable(path) for path in before.unmerged))
             if before.has_folder_of_ours:
                 run_git_patiently(self.place.worktree, "reset", "--quiet", self._known.sha, "--", KILROY_FOLDER)
         self.put_right(node_id)
