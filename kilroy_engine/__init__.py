@@ -1,8 +1,8 @@
 """Kilroy Engine: Attractor pipelines (Graphviz DOT) as Prefect flows.
 
-Everything that programs, flow files and plug-ins use is named here, and loaded when it is asked for: a program that reads a run
-does not pay for Prefect. By groups, with what each name is: ``docs/reference/python.md``. How to use them: ``docs/how-to``.
-Modules below this one may move; these names stay.
+This module names everything that programs, flow files and plug-ins import from the package. A name's module is loaded when
+somebody asks for the name: a program that only reads a run does not load Prefect. ``docs/reference/python.md`` lists the names
+by group and says what each is; ``docs/how-to`` shows how to use them. The modules of the package may move; these names stay.
 """
 
 from __future__ import annotations
@@ -176,11 +176,11 @@ GROUPS = {
         ),
     },
 }
-"""The public names by what they are for, and the module that has each. The reference page is made from it."""
+"""Group -> module -> the public names that the module defines. The reference page is made from this table."""
 
 _HOMES = {name: home for homes in GROUPS.values() for home, names in homes.items() for name in names}
 
-if not TYPE_CHECKING:  # a type checker that saw it would let every name pass
+if not TYPE_CHECKING:  # a type checker that saw this function would accept every name
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

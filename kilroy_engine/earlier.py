@@ -1,7 +1,7 @@
-"""What plug-ins and flow files of the version before import: earlier paths work, and a DeprecationWarning names the new one.
+"""Import paths of the version before: they still work for plug-ins and flow files, and a DeprecationWarning names the new path.
 
-:func:`find_earlier_modules` puts a finder behind all others of the process. Python asks it only for a module that nobody else
-has, so nobody else pays for it. An earlier module holds no copies: its names are those of the module that has them now.
+:func:`find_earlier_modules` adds an import finder at the end of ``sys.meta_path``. Python asks this finder only for a module
+that no other finder has found. An earlier module looks each name up in the module that defines the name now.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _MODULES: Mapping[str, str] = {
-    "kilroy_engine.graph.rules": "",  # a folder only
+    "kilroy_engine.graph.rules": "",  # a package that has no names of its own
     "kilroy_engine.graph.rules.subject": "kilroy_engine.graph.checks.subject",
     "kilroy_engine.graph.validation": "kilroy_engine.graph.checks.validation",
     "kilroy_engine.orchestration.flow": "kilroy_engine.orchestration.flows.attractor",
@@ -24,23 +24,23 @@ _MODULES: Mapping[str, str] = {
     "kilroy_engine.orchestration.settings": "kilroy_engine.execution.preparing.settings",
     "kilroy_engine.rundir.events": "kilroy_engine.events",
 }
-"""Modules of the version before that are no more, to the module that has their names now."""
+"""Module of the version before that is gone -> the module that defines its names now."""
 
 _NAMES: Mapping[str, Mapping[str, str]] = {
     "kilroy_engine.graph.dot": {"parse_dot": "kilroy_engine.graph.dot.parse"},
     "kilroy_engine.handlers.base": {"Cancellation": "kilroy_engine.stopping"},
 }
-"""Modules that are still there, to the names that have left them and the module that has each now."""
+"""Module that still exists -> each name that has moved away -> the module that defines the name now."""
 
 
 def find_earlier_modules() -> None:
-    """Makes the earlier modules importable. Called by the package itself, when it is imported."""
+    """Makes the earlier modules importable. Called when ``kilroy_engine`` is imported; a second call changes nothing."""
     if not any(isinstance(finder, _EarlierModules) for finder in sys.meta_path):
         sys.meta_path.append(_EarlierModules())
 
 
 def names_that_left(module: str) -> Callable[[str], object]:
-    """The ``__getattr__`` of a module that is still there, for the names that have left it."""
+    """The ``__getattr__`` for ``module``, which still exists. Python calls it for the names that have moved away."""
 
     def named(name: str) -> object:
         home = _NAMES[module].get(name)
@@ -52,15 +52,15 @@ def names_that_left(module: str) -> Callable[[str], object]:
 
 
 def warn_of_earlier(name: str, today: str, *, stacklevel: int = 2) -> None:
-    """Says that ``name`` is the version before's, and what is written ``today``. ``stacklevel`` counts the caller as 1."""
+    """Warns that ``name`` belongs to an earlier version. ``today`` is the code to write now; ``stacklevel`` 1 is the caller."""
     warnings.warn(f"{name} is of an earlier version of kilroy-engine; now: {today}", DeprecationWarning, stacklevel + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a task consumed of one model, as agents of the version before put it into their result.
+    """What one agent task consumed of one model. Agents of the version before put this object into their result.
 
-    Agents tell :class:`~kilroy_engine.events.LlmUsage` instead, while they work. ``cost_usd`` is None where nobody says.
+    Agents now tell :class:`~kilroy_engine.events.LlmUsage` while they work. ``cost_usd`` is in US dollars, None where unknown.
     """
 
     model: str
@@ -74,7 +74,7 @@ class Usage:
 
 
 class _EarlierModules:
-    """Finder and loader of the modules in ``_MODULES``."""
+    """Import finder and loader of the modules in ``_MODULES``. Python calls its methods."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -84,7 +84,7 @@ class _EarlierModules:
         return ModuleSpec(fullname, self, is_package=not _MODULES[fullname])  # pyright: ignore[reportArgumentType] - duck-typed
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """None: Python makes the module itself."""
+        """Returns None, so that Python makes an ordinary module object."""
 
     def exec_module(self, module: ModuleType) -> None:
         home = _MODULES[module.__name__]
@@ -92,7 +92,7 @@ class _EarlierModules:
             return
 
         def named(name: str) -> object:
-            if name.startswith("__"):  # questions of the import system: a module has them or has not
+            if name.startswith("__"):  # names such as ``__path__`` that the import system asks for: they never moved
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             return _moved(name, module.__name__, home)
 
@@ -100,10 +100,10 @@ class _EarlierModules:
 
 
 def _moved(name: str, earlier: str, home: str) -> object:
-    """The object called ``name`` in ``home``, with a warning to whoever imports it from ``earlier``.
+    """The object called ``name`` in the module ``home``. Warns the code that imports the name from the module ``earlier``.
 
     Raises:
-        AttributeError: There is none.
+        AttributeError: ``home`` has no such name.
     """
     found: object = getattr(import_module(home), name)
     public = name in import_module("kilroy_engine").__all__

@@ -1,4 +1,4 @@
-"""Every error of the engine, in one tree.
+"""Every error that the engine raises on purpose, in one tree, and the kinds of a stop request.
 
 ::
 
@@ -25,10 +25,11 @@
     │   └── CorruptRecord
     ├── CheckpointMismatch
     ├── WorkspaceError (command, stderr)
+    │   └── WorkInConflict (paths)
     └── ServerError (url)
 
-Facts are attributes, text is made in ``__str__``. Each error can be pickled, because Prefect and process pools carry errors
-between processes: every one takes its facts as keyword arguments and restores itself from them.
+The names in brackets are attributes: they hold the facts of the error. ``__str__`` makes the text from them. Prefect and
+process pools pickle errors. Therefore an error takes its facts as keyword arguments, and unpickling calls the class with them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def _rebuild(kind: type[KilroyError], facts: dict[str, object]) -> KilroyError:
 
 
 class KilroyError(Exception):
-    """Base of all errors that the engine raises on purpose. ``message`` is one paragraph for a person."""
+    """Base of all errors that the engine raises on purpose. ``message`` is one paragraph for a person.
+
+    Each of ``facts`` becomes an attribute of the error.
+    """
 
     def __init__(self, message: str = "", **facts: object) -> None:
         super().__init__(message)
@@ -65,7 +69,10 @@ class KilroyError(Exception):
 
 
 class PipelineSourceError(KilroyError):
-    """Text that cannot be read. ``line`` and ``column`` count from 1; ``excerpt`` is the line with a caret under the place."""
+    """A source text has a syntax error. ``line`` and ``column`` count from 1; ``line`` is 0 where no place is known.
+
+    ``excerpt`` is the source line with a caret under the place. ``hint`` says what to write instead.
+    """
 
     def __init__(
         self, message: str, *, line: int = 0, column: int = 0, filename: str = "", excerpt: str = "", hint: str = ""
@@ -100,7 +107,7 @@ class StylesheetSyntaxError(PipelineSourceError):
 
 
 class PackageSyntaxError(PipelineSourceError):
-    """The ``workflow.toml`` of a workflow package is no TOML, or holds a value that does not fit its key."""
+    """The ``workflow.toml`` of a workflow package is not TOML, or a value in it does not fit its key."""
 
 
 class PipelineNotFound(KilroyError):
@@ -112,7 +119,7 @@ class PipelineNotFound(KilroyError):
 
 
 class InvalidPipeline(KilroyError):
-    """The graph has diagnostics of severity ERROR. ``diagnostics`` holds all of them, warnings too."""
+    """The graph has diagnostics of severity ERROR. ``diagnostics`` holds all diagnostics of the graph, warnings too."""
 
     def __init__(self, message: str = "", *, diagnostics: Sequence[Diagnostic]) -> None:
         super().__init__(message, diagnostics=tuple(diagnostics))
@@ -132,7 +139,7 @@ class InvalidInput(KilroyError):
 
 
 class UnknownHandler(KilroyError):
-    """No handler serves ``type`` of node ``node``."""
+    """No handler serves the node type ``type`` of the node with the id ``node``."""
 
     def __init__(self, message: str, *, node: str, type: str) -> None:
         super().__init__(message, node=node, type=type)
@@ -141,7 +148,10 @@ class UnknownHandler(KilroyError):
 
 
 class StageError(KilroyError):
-    """A stage could not be carried out. Expected failures are outcomes, not errors; this is for broken contracts."""
+    """A handler or agent could not do a stage. ``node`` is the node's id, ``attempt`` counts from 1.
+
+    A failure that a stage expects is an outcome with the status ``fail``, not an error.
+    """
 
     def __init__(self, message: str, *, node: str = "", attempt: int = 0) -> None:
         super().__init__(message, node=node, attempt=attempt)
@@ -158,31 +168,31 @@ class PermanentStageError(StageError):
 
 
 class SessionLost(StageError):
-    """An agent cannot go on with a session: it is gone, or was another agent's. The stage begins a new one."""
+    """An agent cannot continue a session: the session is gone, or belongs to another agent. The stage begins a new session."""
 
 
 class StopKind(StrEnum):
-    """Who or what asks a run, or a part of one, to stop. Closed: the sentence beside a kind is for people only.
+    """Who or what asks a run, or a part of a run, to stop. The kind decides how the run ends.
 
-    A kind that is not known, from another program or a later version, reads as ``person``.
+    An unknown word, written by another program or a later version, is read as ``person``.
     """
 
     PERSON = "person"
-    """Somebody by a request in the run directory: ``kilroy stop``, or another program."""
+    """A request file in the run directory, written by ``kilroy stop`` or by another program."""
     PREFECT = "prefect"
     """A cancel in Prefect's UI or API."""
     SIGNAL = "signal"
     """A signal to the flow's process."""
     DEADLINE = "deadline"
-    """The run's own time limit."""
+    """The run's own time limit has passed."""
     STALL = "stall"
-    """The stall watchdog: the run stops as failed, not as canceled."""
+    """The stall watchdog: nothing has happened for too long. The run ends as failed, not as canceled."""
     BUDGET = "budget"
-    """What the run may spend on models is spent: it stops as failed, and can be resumed with a higher limit."""
+    """The run's budget for models is spent. The run ends as failed, and can be resumed with a higher limit."""
     PARENT = "parent"
-    """What is around it stops: the run around a branch, or a child pipeline's node."""
+    """The run around a branch stops, or the node that runs a child pipeline stops the child."""
     ANSWERED = "answered"
-    """A branch whose fan-out does not need its answer any more."""
+    """A fan-out does not need the branch's outcome any more."""
 
     @classmethod
     def _missing_(cls, value: object) -> StopKind | None:
@@ -190,7 +200,7 @@ class StopKind(StrEnum):
 
 
 class RunCanceled(KilroyError):
-    """The run was asked to stop. The message is the failure reason, ``kind`` says what asked."""
+    """The run was asked to stop. The message is the failure reason. ``kind`` says who or what asked."""
 
     def __init__(self, message: str, *, kind: StopKind) -> None:
         super().__init__(message, kind=kind)
@@ -198,7 +208,7 @@ class RunCanceled(KilroyError):
 
 
 class RunDirectoryError(KilroyError):
-    """The run directory at ``path`` cannot be used as asked."""
+    """The run directory at ``path`` cannot be used as the caller wants."""
 
     def __init__(self, message: str, *, path: Path) -> None:
         super().__init__(message, path=path)
@@ -206,7 +216,7 @@ class RunDirectoryError(KilroyError):
 
 
 class RunAlreadyOwned(RunDirectoryError):
-    """A live process owns the run directory. ``pid`` is that process."""
+    """A live process owns the run directory. ``pid`` is the process id of the owner, 0 where unknown."""
 
     def __init__(self, message: str, *, path: Path, pid: int = 0) -> None:
         super().__init__(message, path=path)
@@ -215,11 +225,11 @@ class RunAlreadyOwned(RunDirectoryError):
 
 
 class RunAlreadyFinished(RunDirectoryError):
-    """The run directory already holds the end of a run."""
+    """The run directory already records the end of its run."""
 
 
 class RunSuperseded(RunDirectoryError):
-    """The run directory belongs to another start, so this one may not end it. ``owner`` names the flow run that owns it."""
+    """Another start owns the run directory, so the caller must not end the run. ``owner`` is the owner's flow run."""
 
     def __init__(self, message: str, *, path: Path, owner: str = "") -> None:
         super().__init__(message, path=path)
@@ -228,11 +238,11 @@ class RunSuperseded(RunDirectoryError):
 
 
 class RunEnded(RunDirectoryError):
-    """An append was refused because the terminal line is already written."""
+    """The event stream refused an event because its terminal line is already written."""
 
 
 class CorruptRecord(RunDirectoryError):
-    """A file of the run directory does not hold what its name promises."""
+    """A file of the run directory cannot be read as the record that its name says."""
 
 
 class CheckpointMismatch(KilroyError):
@@ -240,7 +250,7 @@ class CheckpointMismatch(KilroyError):
 
 
 class WorkspaceError(KilroyError):
-    """A git or folder operation failed. ``command`` and ``stderr`` are what was run and what it said."""
+    """A git or folder operation failed. ``command`` is the command that was run, ``stderr`` its error output."""
 
     def __init__(self, message: str, *, command: str = "", stderr: str = "") -> None:
         super().__init__(message, command=command, stderr=stderr)
@@ -249,11 +259,12 @@ class WorkspaceError(KilroyError):
 
 
 class WorkInConflict(WorkspaceError):
-    """A stage left files in conflict in git's index. ``paths`` names them."""
+    """A stage left files with merge conflicts in git's index. ``paths`` are the paths of these files."""
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        super().__init__(f"files are in conflict: {', '.join(paths)}; the stage must resolve what it merges")
-        self.paths = paths
+    def __init__(self, message: str = "", *, paths: tuple[str, ...], command: str = "", stderr: str = "") -> None:
+        told = message or f"files are in conflict: {', '.join(paths)}; the stage must resolve what it merges"
+        super().__init__(told, command=command, stderr=stderr)
+        self._facts["paths"] = self.paths = paths
 
 
 class ServerError(KilroyError):

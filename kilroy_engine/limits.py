@@ -1,4 +1,4 @@
-"""How much is read of a file that a stage can touch. The reference page of the run directory has these lines as a table."""
+"""Upper limits for reading files that a stage can write to. The reference page of the run directory shows them as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JSON_DEPTH = 100
 
 
 def megabytes(size_bytes: int) -> str:
-    """``16 MiB``, ``1 GiB``."""
+    """The size for people: ``16 MiB``, ``1 GiB``. Parts of a unit are dropped."""
     return f"{size_bytes >> 30} GiB" if size_bytes >= 1 << 30 else f"{size_bytes >> 20} MiB"
 
 
@@ -27,4 +27,4 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("a pipeline, a prompt file, `workflow.toml`, `steer.md`, a file that ends a loop", megabytes(TEXT_BYTES)),
     ("lists and objects in one another, in any JSON of these", f"{JSON_DEPTH} deep"),
 )
-"""What is limited, and to how much, for people."""
+"""Rows of the reference page: the file or value that is limited, and its limit."""

@@ -1,7 +1,7 @@
-"""Locks between processes: ``flock`` on a file that the caller has opened, in whatever way that file may be trusted.
+"""Locks between processes: ``flock`` on a file that the caller has opened.
 
-A lock belongs to the open file: whoever inherits the descriptor shares it, and it ends with the last one of them, at the latest
-when the kernel clears away a dead process. Closing the descriptor gives it back.
+A lock belongs to the open file: a process that inherits the descriptor shares the lock. Unless it is unlocked, the lock ends
+when the last of these descriptors is closed, as the kernel does for a dead process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _POLL_S = 0.02
 
 
 def lock(descriptor: int) -> None:
-    """Waits for the lock.
+    """Waits for the exclusive lock on the open file, without a time limit.
 
     Raises:
-        OSError: The file system knows no such locks.
+        OSError: The file system does not support ``flock``.
     """
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def try_lock(descriptor: int, *, wait_s: float = 0.0) -> bool:
-    """Takes the lock if it is free within ``wait_s`` seconds; whether it was taken. Raises as :func:`lock` does."""
+    """Takes the lock if it is free within ``wait_s`` seconds. Returns whether it was taken. Raises as :func:`lock` does."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -40,7 +40,7 @@ def try_lock(descriptor: int, *, wait_s: float = 0.0) -> bool:
 
 
 def is_locked(descriptor: int) -> bool:
-    """Whether somebody holds the lock now. To look, the lock is shared for microseconds, until the descriptor is closed."""
+    """Whether another open file holds the exclusive lock now. If not, ``descriptor`` holds a shared lock until it is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -50,18 +50,19 @@ def is_locked(descriptor: int) -> bool:
 
 @contextmanager
 def locked(descriptor: int, *, wait_s: float = 0.0) -> Generator[bool]:
-    """Does :func:`try_lock` for the length of a block, and closes the descriptor at its end. Yields whether it was taken."""
+    """Calls :func:`try_lock` and yields whether the lock was taken. Closes the descriptor at the end of the block."""
     try:
         yield try_lock(descriptor, wait_s=wait_s)
     finally:
-        # Not LOCK_UN: that would take the lock from a process that inherited the descriptor, too.
+        # Not LOCK_UN: that would also unlock a process that inherited the descriptor.
         os.close(descriptor)
 
 
 class FileLock:
-    """A lock that is taken again and again, for steps of milliseconds, by any thread of any process.
+    """A lock that threads and processes take often, each time for some milliseconds.
 
-    A thread that holds it may take it again. ``opened`` makes a descriptor of the lock's file, when it is first wanted.
+    A thread that holds the lock may take it again. ``opened`` opens the lock's file and returns the descriptor. It is called
+    when the lock is first taken in a process, and after :meth:`close`.
     """
 
     def __init__(self, opened: Callable[[], int]) -> None:
@@ -73,7 +74,7 @@ class FileLock:
 
     @contextmanager
     def held(self) -> Generator[None]:
-        """Waits for the lock and holds it."""
+        """Waits for the lock and holds it until the end of the block."""
         with self._threads:
             if self._depth == 0:
                 lock(self._own_descriptor())
@@ -86,14 +87,14 @@ class FileLock:
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Gives the descriptor back; the next use opens it again."""
+        """Closes the descriptor, unless this thread holds the lock. The next :meth:`held` opens the file again."""
         with self._threads:
             if self._descriptor >= 0 and self._depth == 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
     def _own_descriptor(self) -> int:
-        # A forked child shares its parent's lock through the inherited descriptor, so it needs one of its own.
+        # A forked child would share its parent's lock through the inherited descriptor, so it opens the file itself.
         if self._descriptor < 0 or self._pid != os.getpid():
             self._descriptor = self._opened()
             self._pid = os.getpid()

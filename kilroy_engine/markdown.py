@@ -1,4 +1,4 @@
-"""Tables of Markdown: those of the reference pages, and of the summary that Prefect shows."""
+"""Markdown tables, for the reference pages and for the run's summary in Prefect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table without a newline at its end. Cells are Markdown: whose text may hold a ``|``, writes it as ``\\|``."""
+    """A Markdown table without a newline at its end. Cells are Markdown: the caller writes ``|`` in a cell as ``\\|``."""
     lines = (f"| {' | '.join(cells)} |" for cells in (headers, *rows))
     head, *body = lines
     return "\n".join((head, f"|{'---|' * len(headers)}", *body))

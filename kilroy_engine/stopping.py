@@ -1,4 +1,4 @@
-"""A request to stop, which every wait of the engine watches: what asks, and the sentence that people read."""
+"""The request to stop a run or a part of it: who asks, why, and how waiting code notices the request."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from kilroy_engine.errors import RunCanceled, StopKind
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why work is to stop. ``kind`` decides; ``told`` is for people: who or what asks, and where it has failed the reason."""
+    """Why work is to stop. ``kind`` decides how the work ends.
+
+    ``told`` is text for people: who or what asks, such as ``by kilroy stop``. For a failure it is the whole reason.
+    """
 
     kind: StopKind
     told: str
 
     @property
     def failed(self) -> bool:
-        """Whether what is stopped has failed; else it is canceled."""
+        """Whether the stopped work ends as failed. Otherwise it ends as canceled."""
         return self.kind in {StopKind.STALL, StopKind.BUDGET}
 
     @property
     def reason(self) -> str:
-        """The text of ``failure_reason``."""
+        """The text for ``failure_reason`` in the run's records."""
         return self.told if self.failed else f"canceled: {self.told}"
 
 
 class Cancellation:
-    """A request to stop that every wait of the engine watches. Set once; the first one wins. Safe for threads."""
+    """Tells the code of a run that it must stop. Every wait of the engine watches a cancellation.
+
+    Only the first request counts. Threads may share a cancellation.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -37,11 +43,11 @@ class Cancellation:
         self._followers: list[Cancellation] = []
 
     def __reduce__(self) -> tuple[type[Cancellation], tuple[()]]:
-        # Another process cannot see this one's event: whoever takes work there looks for a request on disk.
+        # Another process cannot see this process's event. A worker there looks for a cancel request in the run directory.
         return Cancellation, ()
 
     def linked(self) -> Cancellation:
-        """A cancellation for a part of the work: requested together with this one, or alone."""
+        """A new cancellation for a part of the work. A request to this cancellation also reaches the new one."""
         follower = Cancellation()
         with self._lock:
             self._followers.append(follower)
@@ -51,9 +57,9 @@ class Cancellation:
         return follower
 
     def request(self, kind: StopKind, told: str) -> bool:
-        """Asks for a stop. ``told`` completes ``canceled: …``, or is the reason itself where ``kind`` is a failure.
+        """Requests a stop, here and in the linked cancellations. ``told`` completes ``canceled: …``.
 
-        Returns False when a stop was asked for before.
+        For ``StopKind.STALL``, ``told`` is the whole reason. Returns False, and changes nothing, after an earlier request.
         """
         with self._lock:
             if self._stop is not None:
@@ -71,23 +77,23 @@ class Cancellation:
 
     @property
     def stop(self) -> Stop | None:
-        """What asked first; None while nothing did."""
+        """The first request; None while there is none."""
         return self._stop
 
     @property
     def source(self) -> str:
-        """What the version before called ``stop.told``: who asks for a cancel, empty where nobody does."""
+        """Deprecated: ``stop.told`` in the version before. Empty without a request, and for a stall."""
         warn_of_earlier("Cancellation.source", "cancellation.stop.told, or cancellation.reason")
         return self._stop.told if self._stop and not self._stop.failed else ""
 
     @property
     def failed(self) -> bool:
-        """Whether the run stops as failed rather than canceled."""
+        """Whether the stop ends the run as failed and not as canceled."""
         return self._stop is not None and self._stop.failed
 
     @property
     def reason(self) -> str:
-        """Why the run stops, as it stands in ``failure_reason``; empty while nobody asked."""
+        """The text for ``failure_reason``: why the run stops. Empty without a request."""
         return self._stop.reason if self._stop else ""
 
     def raise_if_requested(self) -> None:
@@ -98,5 +104,5 @@ class Cancellation:
             raise RunCanceled(self._stop.reason, kind=self._stop.kind)
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleeps up to ``timeout_s`` seconds; True as soon as a stop is requested."""
+        """Waits up to ``timeout_s`` seconds. Returns True as soon as a stop is requested, else False."""
         return self._event.wait(timeout_s)

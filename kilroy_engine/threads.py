@@ -1,6 +1,6 @@
-"""Threads that work with the contexts of whoever starts them.
+"""Starts threads that see the context variables of the code that starts them.
 
-Prefect keeps the flow run, the task run and the temporary settings in context variables, and a new thread has none of them.
+Prefect keeps the flow run, the task run and the temporary settings in context variables. An ordinary new thread lacks them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 def start_thread(work: Callable[[], object], *, name: str, daemon: bool = True) -> threading.Thread:
-    """Starts ``work`` in a thread. The process does not wait at its exit for one that is a ``daemon``."""
+    """Starts ``work`` in a new thread and returns the thread. At its exit the process does not wait for a ``daemon`` thread."""
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=daemon)
     thread.start()
     return thread
@@ -20,10 +20,10 @@ def start_thread(work: Callable[[], object], *, name: str, daemon: bool = True) 
 
 @contextmanager
 def beside(work: Callable[[threading.Event], object], *, name: str, join_s: float | None = 0.0) -> Generator[None]:
-    """Does ``work`` in a thread for the length of a block.
+    """Runs ``work`` in a thread while the block runs.
 
-    ``work`` is called with an event that is set at the block's end. The block then waits up to ``join_s`` seconds for the
-    thread, or for as long as it takes where that is None.
+    ``work`` gets an event that is set at the end of the block. Then the block waits up to ``join_s`` seconds for the thread to
+    end. With ``join_s=None`` the block waits without a limit.
     """
     finished = threading.Event()
     thread = start_thread(lambda: work(finished), name=name)

@@ -1,1 +1,1 @@
-"""The kilroy command."""
+"""The ``kilroy`` command."""

@@ -1,7 +1,6 @@
-"""The commands of ``kilroy``. Each is imported when it is called, so that none pays for another's imports.
+"""Builds the ``kilroy`` app: its commands and command groups. A command's module is imported when the command is called.
 
-The modules named here import what costs time (pydantic, Prefect) inside their functions, because an overview of all commands
-imports them all.
+The command modules import slow packages (pydantic, Prefect) inside their functions, because ``--help`` imports all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _HERE = "kilroy_engine.cli.commands"
 
 
 def build_app(*, complete: bool = False) -> App:
-    """A new app. ``complete`` imports every command: an overview of commands shows the first line of each."""
+    """A new app. ``complete`` imports every command, for ``--help``, which shows the first line of each command's help."""
     pipelines, runs, server = (Group(name, sort_key=place) for place, name in enumerate(("Pipelines", "Runs", "Server")))
     app = App(
         name="kilroy",

@@ -1,6 +1,6 @@
-"""Which Prefect server a run is recorded on, and being ready to use it as early as possible.
+"""Connects a command with a Prefect server: the configured one, or the local server.
 
-Importing Prefect takes longer than a second and starting a server several, so both begin as soon as they can and side by side.
+Importing Prefect takes more than a second and starting a server takes several, so both go on at the same time.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
 
 
 def server_state_dir(environ: Mapping[str, str]) -> Path:
-    """Folder of the local server: ``${XDG_STATE_HOME:-~/.local/state}/kilroy/server``. Moving the runs does not move it."""
+    """Folder of the local server: ``${XDG_STATE_HOME:-~/.local/state}/kilroy/server``, whatever ``KILROY_RUNS_ROOT`` is."""
     state = {name: value for name, value in environ.items() if name != "KILROY_RUNS_ROOT"}
     return runs_root(state).parents[1] / "server"
 
 
 NO_SERVER = "http://127.0.0.1:9/api"
-"""Nobody listens on the discard port: an address for Prefect where there is no server, or it would start one of its own."""
-
+"""API address where there is no server: nothing listens on the discard port. Without an address Prefect starts a server."""
 
 _PREFECTS_SENDERS = ("EventsWorker", "APILogWorker")
-"""Prefect's threads that send events and log lines. They warn at the end of a process of everything that they have yet to
-send, which they then do."""
+"""Loggers of Prefect's threads that send events and log lines. At the end of a process the threads warn of unsent items, and
+then send them."""
 
 
 class Connection:
-    """The way to the configured Prefect API or, where none is configured, to the local server."""
+    """Makes this process use the configured Prefect API or, where none is configured, the local server.
+
+    ``on_status`` is called with lines for the user.
+    """
 
     def __init__(self, on_status: Callable[[str], None]) -> None:
         for name in _PREFECTS_SENDERS:
@@ -46,16 +48,16 @@ class Connection:
         self._start: ServerStart | None = None
 
     def begin(self) -> None:
-        """Starts the local server if it is certain that it will be needed. Comes back at once.
+        """Starts the local server if certainly no API is configured. Does not wait for the server. Called before :meth:`enter`.
 
         Raises:
-            ServerError: it cannot be started.
+            ServerError: The server cannot be started.
         """
         if self._local:
             from kilroy_engine.server.local_server import begin_server
 
-            # Else Prefect's import reports its first use to its makers, and says so in the middle of the output. With a server
-            # of the user's own this is between the user and Prefect.
+            # Otherwise Prefect's import reports its first use to its makers, with a message among the command's output. With a
+            # configured server the user decides.
             os.environ.setdefault("DO_NOT_TRACK", "1")
             self._start = begin_server(state_dir=server_state_dir(os.environ), on_status=self._on_status)
 
@@ -63,7 +65,7 @@ class Connection:
         """Imports Prefect and makes this process use a server that answers.
 
         Raises:
-            ServerError: the configured server cannot be used, or the local one does not start.
+            ServerError: The configured server cannot be used, or the local server does not start.
         """
         _import_prefect()
         if self._start is not None:
@@ -76,9 +78,9 @@ class Connection:
             _use(ensure_server(state_dir=server_state_dir(os.environ), on_status=self._on_status))
 
     def enter_if_reachable(self) -> None:
-        """Makes this process use the configured server, or the local one if it runs; starts none and raises nothing.
+        """Makes this process use the configured server, or the local server if one runs. Starts no server and raises nothing.
 
-        Where there is no server, requests fail at once as those to one that does not answer.
+        Where there is no server, requests to Prefect fail at once.
         """
         if configured_api_url():
             return
@@ -88,10 +90,10 @@ class Connection:
         _use(server or LocalServer(NO_SERVER, "", 0, started=False))
 
     def check(self) -> str:
-        """Makes sure that there is a server, without starting one: its URL, or "local".
+        """Checks the configured server, for ``--preflight``. Returns its URL, or "local" where none is configured.
 
         Raises:
-            ServerError: the configured server cannot be used.
+            ServerError: The configured server cannot be used.
         """
         url = "" if self._local else configured_api_url()
         if url:
@@ -100,7 +102,8 @@ class Connection:
 
 
 def _import_prefect() -> None:
-    """Prefect makes a million objects that stay: not collecting in between saves a seventh of the time."""
+    """Imports Prefect without garbage collection, which saves a seventh of the time: the import makes a million objects that
+    stay."""
     gc.disable()
     try:
         import_module("kilroy_engine.orchestration.flows.launch")
@@ -110,7 +113,7 @@ def _import_prefect() -> None:
 
 
 def _use(server: LocalServer) -> None:
-    """Child processes get the address by the environment; Prefect, imported by now, has to look at it again."""
+    """Writes the server's address into the environment, for child processes too, and makes Prefect read its settings again."""
     from prefect.context import refresh_global_settings_context
 
     from kilroy_engine.server.local_server import client_environment

@@ -1,4 +1,4 @@
-"""What the reference pages of the command line and of the settings say, from the app and the settings table themselves."""
+"""Generates the tables of the reference pages for the command line and the settings. Called by ``docs/generate.py``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kilroy_engine.settings.table import SETTINGS, START_OPTIONS
 
 
 def cli_parts() -> dict[str, str]:
-    """Parts of ``docs/reference/cli.md``: every command with its options."""
+    """Generated parts of ``docs/reference/cli.md``, by name: every command with its options."""
     generated = build_app(complete=True).generate_docs("markdown")
     return {"commands": generated[generated.index("## kilroy run\n") :]}
 
 
 def settings_parts() -> dict[str, str]:
-    """Parts of ``docs/reference/settings.md``: where each setting and each option of a start may be given, and Kilroy's keys
-    without a meaning."""
+    """Generated parts of ``docs/reference/settings.md``, by name: tables of the settings and of the options of a start, and
+    Kilroy's keys that have no meaning here."""
     ignored = ", ".join(f"`{key}`" for key in sorted(KILROY_KEYS_WITHOUT_MEANING))
     settings = table((*_COLUMNS, "run.yaml"), ((*_cells(row), _code(row.key)) for row in SETTINGS))
     return {"settings": settings, "start": table(_COLUMNS, map(_cells, START_OPTIONS)), "ignored": ignored}
@@ -27,7 +27,7 @@ _COLUMNS = ("setting", "meaning", "default", "`kilroy run`", "flow parameter", "
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    meaning = row.setting.meaning.replace("<", "&lt;")  # else Markdown takes it for a tag
+    meaning = row.setting.meaning.replace("<", "&lt;")  # otherwise Markdown reads a tag
     default = row.default_text if row.default in (None, False, True) else _code(row.default_text)
     parameter = f"options.{row.option}" if row.option else row.parameter
     return (_code(row.name), meaning, default, _code(row.flag_shown), _code(parameter), _code(row.environment))

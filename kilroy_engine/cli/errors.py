@@ -1,4 +1,4 @@
-"""The one place where an error becomes a message and an exit code."""
+"""Turns an error into a message on standard error and an exit code. No other module does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What ``kilroy`` ends with."""
+    """The exit codes of ``kilroy``."""
 
     SUCCESS = 0
     FAIL = 1
@@ -35,7 +35,7 @@ def exit_code_of(status: str) -> ExitCode:
 
 
 def report_usage(error: CycloptsError) -> ExitCode:
-    """The command line cannot be understood."""
+    """Prints why the command line cannot be understood. Returns the exit code."""
     command = " ".join(["kilroy", *(error.command_chain or ())])
     say(f"kilroy: {str(error).strip()}")
     say(f"Try '{command} --help'.")
@@ -43,7 +43,10 @@ def report_usage(error: CycloptsError) -> ExitCode:
 
 
 def report(error: Exception) -> ExitCode:
-    """Says on standard error what went wrong. Only a bug leaves a traceback, in a file that the message names."""
+    """Prints on standard error what went wrong. Returns the exit code.
+
+    An error that is a bug leaves a traceback in a file, which the message names.
+    """
     if os.environ.get("KILROY_DEBUG"):
         traceback.print_exception(error, file=sys.stderr)
     match error:

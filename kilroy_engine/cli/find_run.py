@@ -1,4 +1,4 @@
-"""Which run a person means: an id, the beginning of one, a path, or the latest."""
+"""Finds the run that a person names: by an id, the beginning of an id, a path, or as the latest run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHOWN_CANDIDATES = 5
 
 
 def root_of_runs(given: Path | None) -> Path:
-    """The folder of run directories: the option's, else the environment's."""
+    """The folder of run directories: ``given``, the value of ``--runs-root``, or else the environment's."""
     return given.expanduser().absolute() if given else runs_root(os.environ)
 
 
 def all_runs(root: Path) -> list[RunDirectory]:
-    """Every run directory under ``root``, in no order. A missing root holds none."""
+    """Every run directory under ``root``, sorted by path. Empty where ``root`` does not exist."""
     try:
         entries = sorted(root.iterdir())
     except FileNotFoundError:
@@ -28,21 +28,21 @@ def all_runs(root: Path) -> list[RunDirectory]:
 
 
 def is_run(run: RunDirectory) -> bool:
-    """Whether the folder is a run directory, damaged or not; one that has just been opened may hold its lock only."""
+    """Whether the folder is a run directory, damaged or not. A run that has just been opened may have its lock file only."""
     try:
         names = {entry.name for entry in os.scandir(run.path)}
     except NotADirectoryError:
         return False
     except OSError as error:
-        return error.errno == errno.EACCES  # who reads it says why it cannot be read
+        return error.errno == errno.EACCES  # the function that reads the run reports the error
     return not names.isdisjoint(file.name for file in (run.manifest, run.progress, run.lock))
 
 
 def find_run(reference: str, root: Path) -> RunDirectory:
-    """The run that ``reference`` stands for: a path, an id, a unique beginning of an id, or "" for the latest.
+    """The run that ``reference`` names: a path, an id, a unique beginning of an id, or "" for the latest run.
 
     Raises:
-        RunDirectoryError: none, or more than one.
+        RunDirectoryError: ``reference`` names no run, or more than one.
     """
     if reference == LATEST:
         return latest_run(root)
@@ -70,10 +70,10 @@ def find_run(reference: str, root: Path) -> RunDirectory:
 
 
 def latest_run(root: Path) -> RunDirectory:
-    """The run that was opened last.
+    """The run below ``root`` whose latest start began last.
 
     Raises:
-        RunDirectoryError: there is none.
+        RunDirectoryError: There is no run below ``root``.
     """
     runs = all_runs(root)
     if not runs:
@@ -86,10 +86,11 @@ def _names_a_path(reference: str) -> bool:
 
 
 def _opened_at(run: RunDirectory) -> float:
-    """When the latest start began: ``run.pid`` is written once per start; the folder's own time is the fallback."""
+    """When the run's latest start began, in seconds since the epoch: the time of ``run.pid``, which each start writes once, or
+    else the time of the manifest or the folder."""
     for file in (run.pid, run.manifest, run.path):
         try:
             return file.lstat().st_mtime
         except OSError:
-            continue  # not there, or just removed by a prune
+            continue  # missing, or just removed by `kilroy runs prune`
     return 0.0

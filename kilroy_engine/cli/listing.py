@@ -1,4 +1,4 @@
-"""Runs below a runs root, selected and sorted; what ``runs list`` and ``runs prune`` share."""
+"""Reads, selects and sorts the runs below a runs root, for ``runs list`` and ``runs prune``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which runs are wanted; what is empty asks for nothing. Nobody knows labels and pipeline of a damaged run."""
+    """The conditions of ``runs list``. An empty field is no condition."""
 
     labels: Mapping[str, str]
     status: str = ""
@@ -36,40 +36,40 @@ class Selection:
 
     @property
     def takes_damaged(self) -> bool:
-        """Whether damaged runs are wanted."""
+        """Whether damaged runs are listed. Their labels and pipeline are unknown, so a condition on these leaves them out."""
         return self.status == DAMAGED or not (self.status or self.graph or self.labels)
 
 
 @dataclass(frozen=True)
 class DamagedRun:
-    """A run whose directory cannot be read; ``problem`` says what is wrong with it."""
+    """A run whose directory cannot be read. ``problem`` says why."""
 
     path: Path
     problem: str
 
     @property
     def run_id(self) -> str:
-        """The name of its directory."""
+        """The name of the run directory."""
         return self.path.name
 
 
 def read_runs(root: Path) -> tuple[list[RunSummary], list[DamagedRun]]:
-    """Every run below ``root``, the newest first, and those that are damaged. A run that is being removed is passed over."""
+    """The readable runs below ``root``, the newest first, and the damaged runs. Skips a run that was removed meanwhile."""
     found: list[RunSummary] = []
     damaged: list[DamagedRun] = []
     for run in all_runs(root):
         try:
             found.append(read_run(run.path))
         except (RunDirectoryError, OSError) as error:
-            if os.path.lexists(run.path):  # else gone since the folder was read
+            if os.path.lexists(run.path):  # otherwise the run was removed meanwhile
                 damaged.append(DamagedRun(run.path, str(error)))
-        except Exception as error:  # noqa: BLE001 - whatever is in one run directory, the others are listed
+        except Exception as error:  # noqa: BLE001 - an error in one run directory must not hide the other runs
             damaged.append(DamagedRun(run.path, f"{type(error).__name__}: {error}"))
     return sorted(found, key=lambda run: run.started_at or _LONG_AGO, reverse=True), damaged
 
 
 def took_s(run: RunSummary) -> float | None:
-    """Seconds from the run's start to its end, or until now while it runs; None where that is not known."""
+    """Seconds from the run's start to its end, or to now while the run's process lives. None where unknown."""
     if run.started_at is None:
         return None
     if run.final:
@@ -78,7 +78,7 @@ def took_s(run: RunSummary) -> float | None:
 
 
 def record_of(run: RunSummary) -> dict[str, object]:
-    """Kilroy's JSON record of a run in a list; optional keys are left out when empty."""
+    """The JSON record of a run in a list, with Kilroy's keys. Empty optional keys are left out."""
     manifest, seconds = run.manifest, took_s(run)
     record: dict[str, object] = {
         "run_id": run.run_id,
@@ -97,6 +97,6 @@ def record_of(run: RunSummary) -> dict[str, object]:
 
 
 def record_of_damaged(run: DamagedRun) -> dict[str, object]:
-    """The record of a run that cannot be read: Kilroy's keys as far as they are known, and ``problem``."""
+    """The JSON record of a damaged run: Kilroy's keys as far as they are known, and ``problem``."""
     known = {"run_id": run.run_id, "graph_name": "", "started_at": "", "logs_root": str(run.path)}
     return {**known, "status": DAMAGED, "problem": run.problem}

@@ -10,11 +10,11 @@ from kilroy_engine.cli.show.streams import prepare_streams, silence_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code."""
+    """Runs one command and returns the exit code. ``arguments`` default to those of the process."""
     prepare_streams()
     try:
         code = _call(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()  # a reader that is gone is noticed here, not at interpreter exit
+        sys.stdout.flush()  # a closed pipe raises here, not at interpreter exit
     except BrokenPipeError:
         silence_streams()
         return ExitCode.BROKEN_PIPE

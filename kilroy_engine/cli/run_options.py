@@ -1,7 +1,7 @@
-"""The options of ``kilroy run``, and how they become the flow's parameters.
+"""The options of ``kilroy run`` and ``kilroy resume``, and their conversion to the flow's parameters.
 
-Most follow from the settings table, by topic. What stands here is what the command alone has: options that are given several
-times, and those that choose the place of work, of which there is one at most.
+Most options follow from the settings table, by topic. This module adds the options that only the command has: options that may
+be repeated, and the options for the place of work, which exclude each other.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _Flags = TypeVar("_Flags")
 
 @dataclass_transform(frozen_default=True)
 def with_flags(topic: Topic) -> Callable[[type[_Flags]], type[_Flags]]:
-    """Makes a frozen dataclass of options for cyclopts: those that are written in the class, and below them a flag for each
-    setting of the topic that has one and is not written there."""
+    """Class decorator: makes a frozen dataclass of options for cyclopts.
+
+    Keeps the options that the class declares, and adds an option for each other setting of the topic that has a flag.
+    """
 
     def add(options: type[_Flags]) -> type[_Flags]:
         for row in _ROWS.values():
@@ -46,7 +48,7 @@ def with_flags(topic: Topic) -> Callable[[type[_Flags]], type[_Flags]]:
 
 
 def _flag(row: Row) -> tuple[Any, object]:
-    """Type and default of a flag that says nothing where it is not given."""
+    """Annotation and default of the setting's option. The default means that the option was not given."""
     default = f"Default: {row.default_text}." if row.choices or row.kind.form is str else ""
     text = f"{row.setting.meaning} {default}".strip() if row.default else row.setting.meaning
     parameter = Parameter(name=row.flag, group=_GROUPS[row.setting.topic], help=text)
@@ -57,13 +59,13 @@ def _flag(row: Row) -> tuple[Any, object]:
     return Annotated[row.kind.form, parameter], row.kind.unsaid
 
 
-def check_inputs(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands the type to every validator
-    """Refuses texts that are neither ``NAME=VALUE`` nor a mapping."""
+def check_inputs(kind: object, pairs: Sequence[str]) -> None:  # cyclopts passes the type to every validator
+    """Validator of ``--input``: refuses texts that are neither ``NAME=VALUE`` nor a file or JSON mapping."""
     check_labels(kind, [pair for pair in pairs if not pair.startswith(("@", "{"))])
 
 
-def check_labels(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands the type to every validator
-    """Refuses texts that are not ``NAME=VALUE``."""
+def check_labels(kind: object, pairs: Sequence[str]) -> None:  # cyclopts passes the type to every validator
+    """Validator of ``--label``: refuses texts that are not ``NAME=VALUE``."""
     for pair in pairs:
         name, equals, _ = pair.partition("=")
         if not equals or not name.strip():
@@ -72,7 +74,7 @@ def check_labels(kind: object, pairs: Sequence[str]) -> None:  # cyclopts hands 
 
 @with_flags(Topic.RUN)
 class IdentityFlags:
-    """What the run is called, what it is given, and where its directory is."""
+    """Options for the run's name, inputs, labels and directory."""
 
     input: Annotated[
         list[str],
@@ -102,7 +104,7 @@ def _one_place(help: str) -> Parameter:
 
 @with_flags(Topic.PLACE)
 class PlaceFlags:
-    """Where the stages work."""
+    """Options for the place where the stages work."""
 
     repo: Annotated[Path | None, _one_place(_ROWS["repo"].setting.meaning)] = None
     workdir: Annotated[Path | None, _one_place(_ROWS["workdir"].setting.meaning)] = None
@@ -111,16 +113,16 @@ class PlaceFlags:
 
 @with_flags(Topic.WORKERS)
 class WorkerFlags:
-    """Who does what the nodes ask for."""
+    """Options for the agents, tools and people that do the nodes' work."""
 
 
 @with_flags(Topic.LIMITS)
 class LimitFlags:
-    """How long it may take."""
+    """Options for time limits and other limits of the run."""
 
 
 def options_of(*parts: IdentityFlags | PlaceFlags | WorkerFlags | LimitFlags) -> Options:
-    """The flow's ``options``; paths are made absolute, because the flow need not share this process's folder."""
+    """The flow's ``options`` from the command's options. Paths become absolute, because the flow may run in another folder."""
     from kilroy_engine.settings.options import Options
 
     given: dict[str, object] = {}
@@ -132,7 +134,7 @@ def options_of(*parts: IdentityFlags | PlaceFlags | WorkerFlags | LimitFlags) ->
 
 
 def options_of_resume(run: Path, workers: WorkerFlags, limits: LimitFlags, *, force: bool) -> Options:
-    """The flow's ``options`` for another start of the run in the directory ``run``."""
+    """The flow's ``options`` for a resume of the run in the directory ``run``."""
     given = options_of(workers, limits)
     return given.model_copy(update={"resume_from": str(run), "force": force})
 
@@ -142,7 +144,7 @@ def _parameter(value: object) -> object:
 
 
 def read_pairs(pairs: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` texts as a mapping; see the help of ``--input`` for the other forms.
+    """``NAME=VALUE`` texts as a mapping. The help of ``--input`` lists the other forms.
 
     Raises:
         InvalidInput: A file cannot be read or holds no inputs.

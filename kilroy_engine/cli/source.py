@@ -1,4 +1,4 @@
-"""Pipelines as the command line names them: a path, or ``-`` for standard input."""
+"""Reads the pipeline that the command line names: by a path, or ``-`` for standard input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STANDARD_INPUT = "-"
 STANDARD_INPUT_NAME = "<stdin>"
 
 
-def no_option(kind: object, value: str | Sequence[str]) -> None:  # cyclopts hands the type to every validator
-    """Refuses what looks like an option where a file is expected: only a lone ``-`` may begin with a hyphen."""
+def no_option(kind: object, value: str | Sequence[str]) -> None:  # cyclopts passes the type to every validator
+    """Validator of file arguments: refuses texts that begin with a hyphen, except a lone ``-``."""
     for name in [value] if isinstance(value, str) else value:
         if name.startswith("-") and name != STANDARD_INPUT:
             raise ValueError(f"There is no option {name}, and a file of that name is given as ./{name}.")
@@ -22,9 +22,9 @@ def no_option(kind: object, value: str | Sequence[str]) -> None:  # cyclopts han
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a pipeline, its name for messages, and the folder that its ``prompt_file`` attributes count from.
+    """The text of a pipeline, its name for messages, and the folder from which ``prompt_file`` attributes count.
 
-    ``inputs`` are those that its workflow package declares, each with its default or with what stands for it.
+    ``inputs`` are the inputs that the workflow package declares: name to default, or to ``$input.NAME`` without a default.
     """
 
     text: str
@@ -34,11 +34,11 @@ class Source:
 
 
 def read_source(name: str) -> Source:
-    """The pipeline that ``name`` stands for.
+    """The pipeline that ``name`` names: a path, or ``-`` for standard input.
 
     Raises:
-        PipelineNotFound: nothing readable is there.
-        PackageSyntaxError: the ``workflow.toml`` of a package is malformed.
+        PipelineNotFound: There is no readable pipeline.
+        PackageSyntaxError: The ``workflow.toml`` of a package is malformed.
     """
     from kilroy_engine.execution.preparing.package import package_at
     from kilroy_engine.execution.preparing.pipeline_file import read_pipeline
@@ -60,7 +60,7 @@ def read_standard_input() -> str:
     """Standard input as text.
 
     Raises:
-        PipelineNotFound: it is empty or not UTF-8.
+        PipelineNotFound: Standard input is empty or not UTF-8.
     """
     raw = sys.stdin.buffer.read()
     if not raw.strip():

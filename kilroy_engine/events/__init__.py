@@ -1,4 +1,4 @@
-"""Every event of ``progress.ndjson``, in Kilroy's names and fields, plus the engine's own."""
+"""Every event of ``progress.ndjson``: Kilroy's events with Kilroy's names and fields, and the engine's own events."""
 
 from kilroy_engine.events.base import Event, field_names, to_line
 from kilroy_engine.events.parallel import (
@@ -159,7 +159,7 @@ CATALOG: dict[str, tuple[type[Event], ...]] = {
         SubgraphDeterministicFailureCycleBreaker,
     ),
 }
-"""All events by the chapter of ``docs/reference/events.md`` that they stand in."""
+"""Chapter of ``docs/reference/events.md`` -> the events of the chapter."""
 
 OWN_EVENTS = frozenset(
     kind.event
@@ -179,7 +179,7 @@ OWN_EVENTS = frozenset(
         HumanGateTimeout,
     )
 )
-"""Events that Kilroy does not have."""
+"""Names of the events that Kilroy does not have."""
 
 __all__ = [
     "CATALOG",

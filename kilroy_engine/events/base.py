@@ -1,4 +1,4 @@
-"""What every event is: a name, typed fields, and its line in ``progress.ndjson``."""
+"""The base class of all events, the field types that several events share, and an event's line in ``progress.ndjson``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, TypeAlias
 from kilroy_engine.events.encoding import compact
 from kilroy_engine.events.times import rfc3339_ns
 
-# The words that several events share. The text becomes the field's entry in docs/reference/events.md.
+# Field types that several events share. Each text becomes the field's description in docs/reference/events.md.
 NodeId: TypeAlias = Annotated[str, "id of the node"]
 VisitNumber: TypeAlias = Annotated[int, "visit of the node, counted from 1"]
 Attempt: TypeAlias = Annotated[int, "attempt within the visit, counted from 1"]
@@ -31,12 +31,12 @@ Message: TypeAlias = Annotated[str, "text for a person"]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events. A field that is None is left out of the line.
+    """Base of all events. A field that is None is left out of the event's line in ``progress.ndjson``.
 
-    ``says`` is the event's line for people: text in which ``{field}`` is a field's value, empty for an event that only programs
-    need and for one that nothing writes yet. How a value is put into words stands behind the field's name, as in
-    ``{delay_ms:ms}`` (:mod:`kilroy_engine.cli.show.event_text`). ``by_agents``: the engine itself does not write the event, an
-    agent may tell it.
+    ``event`` is the event's name. ``says`` is the event's text for people, in which ``{field}`` is replaced by the field's
+    value. A format may follow the field's name, as in ``{delay_ms:ms}`` (:mod:`kilroy_engine.cli.show.event_text`). ``says`` is
+    empty for an event that only programs need, and for an event that nothing writes yet. ``by_agents`` is true for an event
+    that agents may tell and the engine itself does not write.
     """
 
     event: ClassVar[str]
@@ -45,23 +45,24 @@ class Event:
 
 
 EventSink: TypeAlias = Callable[[Event], None]
-"""Called with an event as soon as what it tells has happened."""
+"""A function that is called with an event as soon as the fact in the event has happened."""
 
 
 def discard_event(event: Event) -> None:
-    """A sink for events that nobody follows."""
+    """An :data:`EventSink` that drops the event."""
 
 
 @cache
 def field_names(kind: type[Event]) -> tuple[str, ...]:
-    """The event's own fields, without the envelope."""
+    """Names of the event class's own fields, without ``event``, ``id``, ``run_id`` and ``ts``."""
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def to_line(event: Event, run_id: str) -> bytes:
-    """The event as one line, newline included: its fields plus ``event``, ``id`` (8 hex digits), ``run_id`` and ``ts``.
+    """The event as one line of JSON with a newline: its fields plus ``event``, ``id`` (8 hex digits), ``run_id`` and ``ts``.
 
-    Keys are sorted. ``ts`` is the time of this call, RFC 3339 in UTC with up to nine digits of fraction.
+    Keys are sorted. ``ts`` is the time of this call, RFC 3339 in UTC with up to nine digits of fraction. An empty ``run_id`` is
+    left out.
     """
     record: dict[str, object] = {"event": event.event, "id": secrets.token_hex(4), "ts": rfc3339_ns(time.time_ns())}
     if run_id:

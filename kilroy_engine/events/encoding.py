@@ -1,7 +1,7 @@
-"""Values to JSON bytes, UTF-8, no HTML escapes, no NaN; and JSON bytes of others to values, of bounded depth.
+"""Writes values as JSON bytes (UTF-8, no HTML escapes, no NaN), and reads JSON of limited depth.
 
-A lone surrogate (half of a character, from an escape in some tool's JSON) becomes U+FFFD, as Go does: every line and every
-file is valid for every reader.
+A lone surrogate is half of a character, from an escape in some tool's JSON. It becomes U+FFFD, as in Go, so that every line and
+every file is valid for every reader.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ _INDENTED = json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False, defa
 
 
 def compact(value: object) -> bytes:
-    """One line without a newline; keys sorted, as Kilroy's event lines are.
+    """``value`` as JSON on one line, without a newline. Keys are sorted, as in Kilroy's event lines.
 
     Raises:
-        ValueError, TypeError: the value has no JSON form.
+        ValueError, TypeError: The value has no JSON form, such as NaN.
     """
     return utf8(_COMPACT.encode(value))
 
 
 def indented(value: object) -> bytes:
-    """Two-space indent, keys in their own order, no newline at the end (Kilroy's record files).
+    """``value`` as JSON with an indent of two spaces, keys in their own order, no newline at the end (Kilroy's record files).
 
     Raises:
-        ValueError, TypeError: the value has no JSON form.
+        ValueError, TypeError: The value has no JSON form. NaN usually becomes null.
     """
     try:
-        # A tenth of the time of the standard library, whose indented form is written by Python code: a checkpoint of a long
-        # run has a hundred kilobytes. NaN becomes null.
+        # orjson takes a tenth of the time of the standard library, which writes indented JSON in Python code. A checkpoint of a
+        # long run has a hundred kilobytes. orjson writes NaN as null.
         return orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2)
     except TypeError:
-        # Lone surrogates, integers beyond 64 bits, keys that are no text: rare enough for the slow way.
+        # orjson refuses lone surrogates, integers beyond 64 bits and keys that are no text. The standard library takes them.
         return utf8(_INDENTED.encode(value))
 
 
 def utf8(text: str) -> bytes:
-    """The text as UTF-8, with U+FFFD for lone surrogates."""
+    """``text`` as UTF-8, with U+FFFD in place of each lone surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -67,10 +67,12 @@ def utf8(text: str) -> bytes:
 
 
 def from_json(content: bytes, *, constant: Callable[[str], object] | None = None) -> object:
-    """The value of JSON that somebody else may have written. ``constant`` takes ``NaN`` and the like, as in :mod:`json`.
+    """The value of the JSON text ``content``, which another program may have written.
+
+    ``constant`` is called for ``NaN``, ``Infinity`` and ``-Infinity``, as ``parse_constant`` in :func:`json.loads`.
 
     Raises:
-        ValueError: It is no JSON, or lists and objects lie deeper in one another than :data:`JSON_DEPTH`.
+        ValueError: ``content`` is not JSON, or its lists and objects are nested deeper than :data:`JSON_DEPTH`.
     """
     try:
         value: object = json.loads(content, parse_constant=constant)
@@ -82,7 +84,11 @@ def from_json(content: bytes, *, constant: Callable[[str], object] | None = None
 
 
 def require_shallow(content: bytes) -> None:
-    """For readers that have a parser of their own. Raises as :func:`from_json` does, where it is JSON that is too deep."""
+    """Checks the depth of JSON before another parser reads it.
+
+    Raises:
+        ValueError: ``content`` is nested deeper than :data:`JSON_DEPTH`, or has many brackets and is not JSON.
+    """
     if content.count(b"[") + content.count(b"{") > JSON_DEPTH:
         from_json(content)
 

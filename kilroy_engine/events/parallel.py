@@ -1,4 +1,4 @@
-"""Events of parallel branches, in the stream of the run that they belong to."""
+"""Events about parallel branches and child pipelines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BranchHeartbeat(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchStaleWarning(Event):
-    """A branch was silent for long; told at most once a minute."""
+    """A branch had no event for a long time. Written at most once a minute for each branch."""
 
     event: ClassVar[str] = "branch_stale_warning"
     says: ClassVar[str] = "branch {branch_key}: silent for {branch_idle_ms:ms}, last was {branch_last_event}"
@@ -70,7 +70,7 @@ class BranchStaleWarning(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyTermination(Event):
-    """The join's answer is certain, so the branches still at work are stopped."""
+    """The fan-out's outcome is certain, so the branches that still work are stopped."""
 
     event: ClassVar[str] = "early_termination"
     says: ClassVar[str] = "{node_id}: the other branches are stopped, {received} of {total} answered{reason:because}"

@@ -1,4 +1,4 @@
-"""Events of the walk's decisions, made by the walk itself."""
+"""Events about the walk's decisions: conditions, edges, retry targets, goal gates, loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LoopEndNode: TypeAlias = Annotated[str, "node that ends an iteration"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConditionEvaluated(Event):
-    """The condition of an outgoing edge was looked at."""
+    """The walk evaluated the condition of an outgoing edge."""
 
     event: ClassVar[str] = "edge_condition_evaluated"
     says: ClassVar[str] = ""
@@ -54,7 +54,7 @@ class NoMatchingFailEdgeFallback(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoalGateRetry(Event):
-    """An exit was reached while a goal gate is unsatisfied; the walk goes back."""
+    """The walk reached an exit while a goal gate is unsatisfied. The walk goes back."""
 
     event: ClassVar[str] = "goal_gate_retry"
     says: ClassVar[str] = "goal gate {gate} is not satisfied: back to {target}"
@@ -76,7 +76,7 @@ class LoopIteration(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopTerminated(Event):
-    """A loop is over: one of its conditions holds. The walk goes on over the edges of its end."""
+    """A loop is over, because one of its conditions holds. The walk goes on over the edges of the loop's end node."""
 
     event: ClassVar[str] = "loop_terminated"
     says: ClassVar[str] = "loop {loop_id}: over after {iterations:count iteration}"

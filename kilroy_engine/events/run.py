@@ -1,4 +1,4 @@
-"""Events of the run as a whole: start, end, cancellation, restarts, setup, push."""
+"""Events about the run as a whole: start, end, cancellation, restarts, set-up, push."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TargetNode: TypeAlias = Annotated[str, "node that the restart begins at"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """First line of every run."""
+    """The run has started. The first event of every run."""
 
     event: ClassVar[str] = "run_started"
     says: ClassVar[str] = "run {run_id} started: {graph_name}{goal:because}"
@@ -37,7 +37,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResumed(Event):
-    """A new start goes on with the run. The only event that may follow a terminal line."""
+    """A new start goes on with the run. No other event may follow a terminal line."""
 
     event: ClassVar[str] = "run_resumed"
     says: ClassVar[str] = "run resumed at {from_node} (start {start}, was {previous_status})"
@@ -68,12 +68,12 @@ class RunFailed(Event):
 
 
 TERMINAL_EVENTS = frozenset({RunCompleted.event, RunFailed.event})
-"""Names of the events that end a run. Each start ends with one of them, as the last line of ``progress.ndjson``."""
+"""Names of the terminal events. Each start ends with one of these events, as the last line of ``progress.ndjson``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
-    """Someone asked the run to stop; the terminal line follows when everything has stopped."""
+    """Somebody asked the run to stop. The terminal line follows when all work has stopped."""
 
     event: ClassVar[str] = "cancel_requested"
     says: ClassVar[str] = "cancel requested: {source}"
@@ -82,7 +82,7 @@ class CancelRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarningGiven(Event):
-    """Something a person should know that does not change the run's course."""
+    """A fact that a person should know. The warning does not change the course of the run."""
 
     event: ClassVar[str] = "warning"
     says: ClassVar[str] = "warning: {message}"
@@ -91,7 +91,7 @@ class WarningGiven(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallWatchdogTimeout(Event):
-    """No event came for too long, so the run is ended."""
+    """For too long there was neither an event nor a line of output. The run ends as failed."""
 
     event: ClassVar[str] = "stall_watchdog_timeout"
     says: ClassVar[str] = "stalled: nothing happened for {idle_ms:ms}"
@@ -101,7 +101,7 @@ class StallWatchdogTimeout(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupCommandStart(Event):
-    """Before each configured setup command."""
+    """A set-up command from the settings is about to run."""
 
     event: ClassVar[str] = "setup_command_start"
     says: ClassVar[str] = ""
@@ -111,7 +111,7 @@ class SetupCommandStart(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupCommandOk(Event):
-    """A setup command succeeded."""
+    """A set-up command succeeded."""
 
     event: ClassVar[str] = "setup_command_ok"
     says: ClassVar[str] = "set-up: {command:short}: ok"
@@ -123,7 +123,7 @@ class SetupCommandOk(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupCommandFailed(Event):
-    """A setup command failed; the run ends."""
+    """A set-up command failed. The run ends."""
 
     event: ClassVar[str] = "setup_command_failed"
     says: ClassVar[str] = "set-up: {command:short}: failed{error:because}"
@@ -136,7 +136,7 @@ class SetupCommandFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitPushStart(Event):
-    """Before the run branch is pushed: at the end of the run, and at each restart."""
+    """The run branch is about to be pushed, at the end of the run or at a restart."""
 
     event: ClassVar[str] = "git_push_start"
     says: ClassVar[str] = ""
@@ -167,7 +167,7 @@ class GitPushFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopRestart(Event):
-    """A `loop_restart` edge was taken. Written in the directory that the run leaves."""
+    """The walk took a `loop_restart` edge. The event stands in the directory that the run leaves."""
 
     event: ClassVar[str] = "loop_restart"
     says: ClassVar[str] = "restart {restart_count} at {target_node}"
@@ -192,7 +192,7 @@ class LoopRestartBlocked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopRestartSignature(Event):
-    """A failure leads to a restart; its signature is counted."""
+    """A failure leads to a restart, and the signature of the failure was counted."""
 
     event: ClassVar[str] = "loop_restart_signature"
     says: ClassVar[str] = ""

@@ -33,7 +33,7 @@ Session: TypeAlias = Annotated[str, "name of the tmux session"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageAttemptStart(Event):
-    """Before each attempt at a stage, exit nodes included."""
+    """An attempt at a stage begins. Exit nodes have this event too."""
 
     event: ClassVar[str] = "stage_attempt_start"
     says: ClassVar[str] = "{node_id}: started{attempts:more}"
@@ -44,7 +44,7 @@ class StageAttemptStart(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageAttemptEnd(Event):
-    """After each attempt at a stage."""
+    """An attempt at a stage has ended."""
 
     event: ClassVar[str] = "stage_attempt_end"
     says: ClassVar[str] = "{node_id}: {status}{took:more}{failure_reason:because}"
@@ -57,7 +57,7 @@ class StageAttemptEnd(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContractViolated(Event):
-    """An attempt succeeded but did not leave a file that the node declares as output; it counts as failed."""
+    """An attempt succeeded but did not leave a file that the node declares as output. The attempt counts as failed."""
 
     event: ClassVar[str] = "output_contract_violated"
     says: ClassVar[str] = "{node_id}: a declared output is missing{failure_reason:because}"
@@ -84,7 +84,7 @@ class EscalationModelSwitch(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision(Event):
-    """After an attempt that did not succeed: whether there is another."""
+    """An attempt did not succeed. The event says whether another attempt follows."""
 
     event: ClassVar[str] = "retry_decision"
     says: ClassVar[str] = "{node_id}: not tried again after attempt {attempt}"
@@ -100,7 +100,7 @@ class RetryDecision(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRetrySleep(Event):
-    """Before the pause between two attempts."""
+    """The pause between two attempts begins."""
 
     event: ClassVar[str] = "stage_retry_sleep"
     says: ClassVar[str] = "{node_id}: next attempt in {delay_ms:ms} (retry {retries} of {max_retry})"
@@ -139,7 +139,7 @@ class FailureDossierUpdated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeterministicFailureCycleCheck(Event):
-    """A failure that would come again was counted."""
+    """A failure that another attempt would not mend was counted by its signature."""
 
     event: ClassVar[str] = "deterministic_failure_cycle_check"
     says: ClassVar[str] = ""
@@ -226,7 +226,7 @@ class ProviderSelected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlmRetry(Event):
-    """A model call failed in a way that may pass, and is repeated."""
+    """A model call failed for a reason that may pass. The agent repeats the call."""
 
     event: ClassVar[str] = "llm_retry"
     says: ClassVar[str] = "{node_id}: {model} failed, call {attempt} of {max}, again in {delay_ms:ms}{error:because}"
@@ -380,7 +380,7 @@ class ManagerLoopCycle(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagerLoopSteered(Event):
-    """A supervisor has left word for the agents of its child pipeline."""
+    """A supervisor has written a message for the agents of its child pipeline."""
 
     event: ClassVar[str] = "manager_loop_steered"
     says: ClassVar[str] = "{node_id}: steers its child pipeline ({path})"
@@ -391,7 +391,7 @@ class ManagerLoopSteered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanGateOpened(Event):
-    """A person is asked."""
+    """A human gate asks a person."""
 
     event: ClassVar[str] = "human_gate_opened"
     says: ClassVar[str] = "{node_id}: waiting for a person: {question} [{choices:list}]{answer_url:page}"
@@ -405,7 +405,7 @@ class HumanGateOpened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanGateAnswered(Event):
-    """A person answered."""
+    """A human gate has its answer."""
 
     event: ClassVar[str] = "human_gate_answered"
     says: ClassVar[str] = "{node_id}: answered {choice} by {by}"
@@ -430,7 +430,7 @@ class HumanGateTimeout(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputMaterializationStarted(Event):
-    """Input files are about to be copied. Only where there is something to copy."""
+    """Input files are about to be copied. Without such files there is no event."""
 
     event: ClassVar[str] = "input_materialization_started"
     says: ClassVar[str] = ""

@@ -1,4 +1,4 @@
-"""Times as the run directory writes them: RFC 3339 in UTC with ``Z``, trailing zeros of the fraction removed (Kilroy)."""
+"""Times in the notation of the run directory: RFC 3339 in UTC with ``Z``, no zeros at the end of the fraction (Kilroy)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """The current time, aware, in UTC."""
+    """The current time in UTC, as an aware ``datetime``."""
     return datetime.now(UTC)
 
 
 def rfc3339(moment: datetime) -> str:
-    """``2026-01-02T03:04:05.123456Z``; no fraction when it is zero."""
+    """``moment`` as text such as ``2026-01-02T03:04:05.123456Z``. A fraction of zero is left out."""
     utc = moment.astimezone(UTC)
     fraction = f".{utc.microsecond:06d}".rstrip("0") if utc.microsecond else ""
     return f"{utc:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def rfc3339_ns(epoch_ns: int) -> str:
-    """The same for nanoseconds since the epoch, with up to nine digits."""
+    """The moment ``epoch_ns`` nanoseconds after the epoch, in the same notation with up to nine digits of fraction."""
     seconds, nanoseconds = divmod(epoch_ns, 1_000_000_000)
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}{fraction}Z"
 
 
 def read_rfc3339(text: str) -> datetime:
-    """The moment, aware, to the microsecond: further digits are dropped.
+    """The moment that ``text`` writes, as an aware ``datetime`` in UTC. Digits after the microsecond are dropped.
 
     Raises:
-        ValueError: it is no such time.
+        ValueError: ``text`` is no such time.
     """
     return datetime.fromisoformat(_NINE_DIGITS.sub(r"\1", text)).astimezone(UTC)
 

@@ -1,1 +1,1 @@
-"""Carries out a run. Knows no orchestrator: what it needs of one is in ``ports``."""
+"""Carries out a run. Knows no orchestrator: ``ports`` says what an orchestrator must do."""

@@ -1,4 +1,4 @@
-"""Conducts an opened run: from its place of work through the walk, over every restart, to its conclusion on disk."""
+"""Conducts an opened run: prepares the place of work, walks the pipeline through all restarts, writes the conclusion."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from kilroy_engine.workspace.closing import push_events
 
 
 def conduct(opened: OpenedRun, around: AbstractContextManager[object] | None = None) -> Conclusion:
-    """Walks the pipeline and stages what that came to. The end itself is the state hook's to write.
+    """Walks the pipeline and writes ``conclusion.json``. The state hook writes the end of the run later.
 
-    ``around`` is what the orchestrator does beside the walk. It is over before child processes are ended: what works on
-    branches elsewhere could begin new ones.
+    ``around`` is a context manager of the orchestrator that is active during the walk. It is left before child processes are
+    ended, because processes that work on branches elsewhere could start new ones.
 
-    Whatever passes through here, a termination signal included, leaves no child process behind.
+    No child process is left when an exception leaves this function, the exception of a termination signal included.
     """
     run = opened.run
     try:
@@ -42,7 +42,7 @@ def conduct(opened: OpenedRun, around: AbstractContextManager[object] | None = N
 
 
 def _walk_through(opened: OpenedRun) -> tuple[FinalStatus, str]:
-    """How the run ended, and why."""
+    """The final status of the run, and the reason."""
     tell_opened(opened)
     try:
         bring_back(opened)
@@ -56,7 +56,7 @@ def _walk_through(opened: OpenedRun) -> tuple[FinalStatus, str]:
 
 
 def _walk_run(opened: OpenedRun) -> Finish:
-    """The walk, each restart in a directory of its own, in the same place of work."""
+    """Walks the pipeline. Each restart gets a directory of its own and keeps the place of work."""
     lane, state, after = opened.lane, keep_large_inputs(opened.lane, opened.state), ()
     while True:
         performer, recorder = Performer(lane, after), LaneRecorder(lane)
@@ -68,10 +68,10 @@ def _walk_run(opened: OpenedRun) -> Finish:
 
 
 def begin_restart(opened: OpenedRun, left: Lane, restart: Restart) -> tuple[Lane, RunState]:
-    """Moves the run to its next ``restart-N``; the lane there, and the state that the walk begins with.
+    """Moves the run to its next ``restart-N``. Returns the lane there and the state that the walk begins with.
 
-    The line ``loop_restart`` comes before the directory: whoever sees that has been told, and a start that is killed in
-    between makes the restart again.
+    The event ``loop_restart`` is written before the directory is made. Readers that see the directory can find the event, and a
+    start that is killed between the two steps makes the restart again after a resume.
 
     Raises:
         RunCanceled: A stop was requested.

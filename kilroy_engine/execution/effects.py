@@ -1,4 +1,4 @@
-"""What a handler asked for, carried out inside the visit: branches, their joining, a child pipeline, a call."""
+"""Carries out the effect that a handler asked for, within the visit: a fan-out, a fan-in, a child pipeline, a call."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from kilroy_engine.traversal.state import RunState
 def carry_out(
     lane: Lane, node: Node, state: RunState, effect: FanOut | FanIn | CallPrefect | Supervise, attempt: int
 ) -> Outcome:
-    """Carries out the effect in attempt ``attempt`` at the node, whose visit began in ``state``."""
+    """Carries out ``effect``. ``state`` is the state in which the visit of ``node`` began, ``attempt`` the number of the
+    attempt."""
     match effect:
         case FanOut():
-            # Its stages tell that they are at work; the fan-out itself says nothing.
+            # The fan-out itself does not tick the progress clock; its branches' stages do.
             return fan_out(lane, node, effect, state, attempt=attempt)
         case FanIn():
             return fan_in(lane, node, effect)

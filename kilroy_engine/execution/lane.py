@@ -1,4 +1,4 @@
-"""A lane: one walk of a run with everything that its parts share. A run has one of its own; each branch gets another."""
+"""A lane: one walk of a run with everything that its parts share. A run has one lane of its own; each branch gets another."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ from kilroy_engine.traversal.state import RunState
 from kilroy_engine.workspace.base import Workspace
 
 CarryOut: TypeAlias = "Callable[[Lane, Node, RunState, FanOut | FanIn | CallPrefect | Supervise, int], Outcome]"
-"""Carries out what the handler of a node asked for, at the state in which it was visited, in attempt number N."""
+"""Carries out the effect that the handler of a node asked for. Arguments: lane, node, the state at the visit, the effect, the
+number of the attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """What stages, recorder and performer of one walk work with.
+    """Everything that stages, recorder and performer of one walk share.
 
-    ``directory`` holds the walk's stages, checkpoint and events: the run directory itself, a ``restart-N`` in it, or a branch's
-    directory. ``base`` is the run directory itself, whichever lane it is. ``environment`` is for child processes. ``log`` and
-    ``clock`` are the run's, too. ``path`` names the branches around the lane, outermost first; it is empty for the run's own.
+    ``directory`` holds the walk's stages, checkpoint and events: the run directory, a ``restart-N`` in it, or a branch's
+    directory. ``base`` is the run directory in every lane. ``environment`` is for child processes. All lanes of a run share
+    ``log`` and ``clock``. ``path`` names the branches around the lane, outermost first; it is empty for the run's own lane.
 
-    ``within`` names the restart and the child pipelines that it lies in: the git branches of all fan-outs of a run live side by
-    side, whichever walk they belong to.
+    ``within`` names the restart and the child pipelines around the lane. Git branches of all fan-outs of a run need different
+    names, and these names are part of them.
 
-    ``folder`` is where files that the pipeline names are. ``pipelines`` are the files of the pipelines around it, outermost
-    first, and its own; an empty text for one without a file.
+    ``folder`` is where the files that the pipeline names are looked for. ``pipelines`` are the files of the pipelines around
+    this one, outermost first, then its own file. A pipeline without a file is an empty text.
 
-    ``orchestrator`` and ``carry_out`` are the ways to others' work: stages run branches and child pipelines, which run stages.
+    ``orchestrator`` and ``carry_out`` start branches, child pipelines and calls.
 
-    A lane can be sent to another process: what is open here is opened anew there.
+    A lane can be pickled and sent to another process, which opens the lane's files anew.
     """
 
     run_id: str
@@ -71,11 +72,12 @@ class Lane:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What tells it from all other walks of the run, restarts and child pipelines included; empty for the run's own."""
+        """The names that tell this lane from all other lanes of the run, those in restarts and child pipelines included. Empty
+        for the run's own lane."""
         return (*self.within, *self.path)
 
     def emit(self, event: Event) -> None:
-        """Appends an event to the lane's stream. One that comes after the end is left out; the stream logs that."""
+        """Appends an event to the lane's stream. After the run's end the event is dropped, and the stream logs that."""
         try:
             self.progress.append(event)
         except RunEnded:
@@ -84,7 +86,7 @@ class Lane:
             self.budget.spend(event, self.names)
 
     def with_secrets(self, context: Mapping[str, Json]) -> Mapping[str, Json]:
-        """``context`` for child processes: named secrets in ``inputs`` are replaced by their values."""
+        """``context`` for child processes: in ``inputs``, the names of secrets are replaced by their values."""
         shown, values = self.inputs.shown, self.inputs.values
         inputs = context.get("inputs")
         if not isinstance(inputs, dict) or shown == values:

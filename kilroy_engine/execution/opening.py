@@ -1,4 +1,4 @@
-"""From a prepared run to an opened one: directory, lock, place of work, manifest. What fails here is taken back whole."""
+"""Opens a prepared run: run directory, lock, place of work, manifest. If a step fails, everything that was made is removed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ from kilroy_engine.workspace.reopen import facts_in
 
 @dataclass(frozen=True)
 class Host:
-    """What a child pipeline has of the run around it: the lane of the node that runs it, a cancellation that follows that
-    run's, what tells it from all other walks of the run (``within``), and what it knows of the context (``inherited``)."""
+    """What a child pipeline gets from the run around it: the ``lane`` of the node that runs the child, a ``cancellation``
+    linked to that lane's, the names that tell the child from all other walks of the run (``within``), and the context keys that
+    the child starts with (``inherited``)."""
 
     lane: Lane
     cancellation: Cancellation
@@ -57,10 +58,11 @@ class Host:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run that can be walked: ``lane`` and ``state`` are where the walk begins.
+    """An opened run. ``lane`` and ``state`` are what the walk begins with.
 
-    ``restore_to`` is the commit that a resumed run's place of work is put back to before the first stage, None for a new run.
-    ``inherited`` is what a child pipeline knows of the run around it, each time it begins.
+    ``restore_to`` is the commit that a resumed run's place of work is put back to before the first stage; None for a new run.
+    ``inherited`` holds the context keys that a child pipeline gets from the run around it, at its first start and at each
+    restart. ``within`` is :attr:`Host.within`.
     """
 
     run: Run
@@ -72,13 +74,14 @@ class OpenedRun:
     within: tuple[str, ...] = ()
 
     def beginning(self) -> RunState:
-        """The state of a walk that begins at the beginning: the graph's attributes, the inputs, what is inherited."""
+        """The state of a walk from the start node: the graph's attributes, the inputs and ``inherited`` as context. Called for
+        each restart."""
         base_sha = self.lane.workspace.base_sha
         state = initial_state(self.lane.graph, run_id=self.run.run_id, inputs=self.prepared.inputs, base_sha=base_sha)
         return replace(state, context={**self.inherited, **state.context})
 
     def lane_in(self, restart: RunDirectory, stream: ProgressLog) -> Lane:
-        """The lane of the walk that goes on in a ``restart-N``."""
+        """The lane of the walk in the directory ``restart`` (a ``restart-N``), with the events in ``stream``."""
         return replace(self.lane, directory=restart, progress=stream, within=(*self.within, restart.path.name))
 
 
@@ -91,14 +94,14 @@ def open_run(
     environ: Mapping[str, str],
     host: Host | None = None,
 ) -> OpenedRun:
-    """Opens the run for this flow run: a new one, or another start of an earlier one.
+    """Opens the run for this flow run: a new run, or another start of an earlier run.
 
-    ``carry_out`` is :func:`kilroy_engine.execution.effects.carry_out`, handed on to every lane. ``host`` is for a child
-    pipeline.
+    ``carry_out`` is :func:`kilroy_engine.execution.effects.carry_out`, for every lane of the run. ``host`` is given for a child
+    pipeline only.
 
     Raises:
-        KilroyError: The directory is in use or not empty, it cannot be written, or the place of work cannot be made. Nothing
-            is left behind of a new run, and nothing is changed of an earlier one.
+        KilroyError: The directory is in use, not empty or not writable, or the place of work cannot be made. A new run leaves
+            nothing behind, and an earlier run stays unchanged.
         RunAlreadyFinished: The earlier run has succeeded.
     """
     inputs = reveal(prepared.declared, prepared.inputs, environ, orchestrator.secret)
@@ -110,7 +113,7 @@ def open_run(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What an opened run is made of, new or not."""
+    """The parts that :class:`OpenedRun` is made of, for a new run and for another start."""
 
     prepared: PreparedRun
     identity: Identity
@@ -125,7 +128,7 @@ class _Parts:
         return RunStarted(flow_run_id=str(self.identity.flow_run_id), graph_name=self.prepared.name, goal=graph.goal)
 
     def assemble(self, started: OpenStart, workspace: Workspace, state: RunState, restore_to: str | None = None) -> OpenedRun:
-        """The opened run. From now on :func:`~kilroy_engine.execution.run.live_run` finds it."""
+        """Makes the opened run and registers it for :func:`~kilroy_engine.execution.run.live_run`."""
         prepared, host = self.prepared, self.host
         cancellation = host.cancellation if host else Cancellation()
         run = Run(
@@ -168,7 +171,7 @@ class _Parts:
 
 
 def _open_new(parts: _Parts, environ: Mapping[str, str]) -> OpenedRun:
-    """The records come before the start: a start that is on record can be resumed, whatever happens to it afterwards."""
+    """Opens a new run. The records are written before the start is recorded, so that every recorded start can be resumed."""
     prepared, identity, host = parts.prepared, parts.identity, parts.host
     options = prepared.parameters.options
     run_id = check_run_id(run_id_for(identity.flow_run_id, options))
@@ -206,8 +209,8 @@ def _open_new(parts: _Parts, environ: Mapping[str, str]) -> OpenedRun:
 
 
 def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenedRun:
-    """Another start of an earlier run. It is decided under the lock where that goes on, then the start is on record, and from
-    then on it has to end like any other."""
+    """Opens another start of an earlier run. Under the lock, the place where the run goes on is decided and the start is
+    recorded. A recorded start must get an end like any other."""
     prepared, identity, directory = parts.prepared, parts.identity, earlier.directory
     run_id = earlier.manifest.run_id
     lock = RunLock.acquire(directory)
@@ -246,7 +249,8 @@ def _budget(settings: RunSettings, started: OpenStart, cancellation: Cancellatio
 
 
 def _make_directory(run: RunDirectory) -> bool:
-    """Makes the run directory; True when it was not there. One without a run in it may be used, any other may not."""
+    """Makes the run directory. Returns True if the directory did not exist. An existing directory is only accepted if it holds
+    no run."""
     path = run.path
     try:
         path.mkdir(parents=True)
@@ -267,12 +271,12 @@ def _make_directory(run: RunDirectory) -> bool:
 
 
 def _remains(run: RunDirectory) -> set[str]:
-    """Names of what is left of a run that was killed before its manifest was there: it has never begun."""
+    """Names of the files of a run that was killed before its manifest was written. Such a run has never begun."""
     return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package, run.supervisor)}
 
 
 def _take_back(path: Path, *, made: bool) -> None:
-    """Removes everything of a run that cannot begin; a folder that was there before stays, empty as it was."""
+    """Removes all files of a run that could not begin. A directory that existed before stays, empty."""
     if made:
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -284,7 +288,7 @@ def _take_back(path: Path, *, made: bool) -> None:
 
 
 def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Identity, facts: WorkspaceFacts) -> None:
-    """Settings and pipeline, then the manifest: where that is, the others are too."""
+    """Writes settings and pipeline first and the manifest last: a directory with a manifest has the other records too."""
     write_json(directory.run_config, run_config(prepared.settings, repo_path=facts.repo_path, inputs=prepared.inputs))
     write_text(directory.graph_dot, prepared.source, durable=True)
     Manifest(
@@ -313,6 +317,6 @@ def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Ide
 
 
 def _child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for stages: without Prefect's private line between a worker and this very process, which would make a
-    flow that a stage starts believe that it is supervised."""
+    """The environment for stages, without the variables that a Prefect worker sets for this process alone. With them, a flow
+    that a stage starts would believe that a worker supervises it."""
     return {name: value for name, value in environ.items() if not name.startswith("PREFECT__")}

@@ -1,7 +1,8 @@
-"""What carrying out a run asks of an orchestrator. Prefect implements it, in ``orchestration``; tests do so in one process.
+"""The protocol of an orchestrator: what the engine asks of one. ``orchestration`` implements the protocol with Prefect, the
+tests do so in one process.
 
-The engine decides what happens; an orchestrator gives each visit, branch and child pipeline a run of its own to be seen by,
-and answers for what only it knows: secrets, callees, cancels.
+The engine decides what happens. An orchestrator carries out each visit, branch and child pipeline as a task run or flow run
+that people can see, and knows secrets, callees and cancels.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import Again, Settled
 
 Slots: TypeAlias = Callable[[], AbstractContextManager[object]]
-"""What a handler's work has to have while it lasts. Entering it waits until it is to be had."""
+"""Makes a context manager that holds the concurrency slots of a handler's work. Entering it waits for free slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an orchestrator knows a run by. ``page_url`` is its page there, empty where there is none."""
+    """The orchestrator's facts about a run. ``page_url`` is the run's page in the UI; empty if there is none."""
 
     flow_run_id: UUID
     flow_run_name: str
@@ -41,13 +42,15 @@ class Identity:
 
     @property
     def supervised(self) -> bool:
-        """Whether a worker or runner started the run's process, hands it cancels and sees it die."""
+        """Whether a worker or runner started the run's process. A supervisor passes cancels on to the process and notices its
+        death."""
         return self.deployment_id is not None
 
 
 @dataclass(frozen=True, slots=True)
 class CallPlace:
-    """Where a call happens: whose stage it is, and what may stop it. ``alive`` is told that the callee makes progress."""
+    """The stage that a call belongs to, and the cancellation that stops the call. ``alive`` is called when the callee makes
+    progress."""
 
     node_id: str
     stage_dir: Path
@@ -56,7 +59,7 @@ class CallPlace:
 
 
 class VisitAtWork(Protocol):
-    """One visit of a node, carried out attempt after attempt. ``name`` is what people see."""
+    """One visit of a node, carried out attempt after attempt. ``name`` is the visit's name for people."""
 
     @property
     def node(self) -> Node: ...
@@ -76,7 +79,8 @@ class VisitAtWork(Protocol):
     def tell(self, event: Event, /) -> None: ...
 
     def attempt(self, number: int, log: Callable[[str], None], slots: Slots = nullcontext) -> Again | Settled:
-        """Carries out attempt ``number`` (from 1); later ones wait their delay first. ``log`` takes lines of output.
+        """Carries out attempt ``number`` (from 1). A later attempt waits for its retry delay first. ``log`` takes lines of
+        output. ``slots`` are held while the handler works.
 
         Raises:
             RunCanceled: A stop was requested.
@@ -85,7 +89,7 @@ class VisitAtWork(Protocol):
 
 
 class BranchAtWork(Protocol):
-    """One branch of the fan-out at node ``node_id``. It may be pickled."""
+    """One branch of the fan-out at node ``node_id``. Can be pickled."""
 
     @property
     def node_id(self) -> str: ...
@@ -94,7 +98,7 @@ class BranchAtWork(Protocol):
     def key(self) -> str: ...
 
     def run(self) -> BranchRecord:
-        """The branch from where it stands to its end. What it came to is on disk too then.
+        """Runs the branch from its checkpoint to its end. Writes the result to disk and returns it.
 
         Raises:
             RunCanceled: The whole run is to stop.
@@ -103,7 +107,7 @@ class BranchAtWork(Protocol):
 
 
 class ChildAtWork(Protocol):
-    """A child pipeline of the node ``node_id``, in the pipeline's file ``file``."""
+    """A child pipeline of node ``node_id``. ``file`` is the pipeline's file."""
 
     @property
     def node_id(self) -> str: ...
@@ -121,17 +125,18 @@ class ChildAtWork(Protocol):
     def options(self) -> Options: ...
 
     def conduct(self, identity: Identity) -> Conclusion:
-        """Opens the child's run as that of ``identity`` and carries it out.
+        """Opens the child's run under ``identity`` and carries it out.
 
         Raises:
-            KilroyError: It was refused and has not begun, or it broke off, which is on disk then.
+            KilroyError: The child was refused and has not begun, or the child broke off and its conclusion is on disk.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """A visit that was carried out. ``link`` is what the next visit of the path names as the one before it."""
+    """A visit that was carried out. ``link`` is the orchestrator's handle of the visit, given to the next visit as its
+    predecessor."""
 
     outcome: Outcome | None
     told: str
@@ -140,8 +145,7 @@ class Performed:
 
 @dataclass(frozen=True, slots=True)
 class BranchEnd:
-    """How a branch's own run ended: with its result, or without one; then ``told`` says why, and ``canceled`` whether it was
-    stopped."""
+    """How a branch ended. Without a ``result``, ``told`` says why, and ``canceled`` says whether the branch was stopped."""
 
     result: BranchRecord | None = None
     told: str = ""
@@ -152,60 +156,63 @@ class BranchRunner(Protocol):
     """Carries out branches side by side."""
 
     def submit(self, branch: BranchAtWork, answered: Callable[[], None]) -> Callable[[], BranchEnd]:
-        """Starts the branch. ``answered`` is called once it is over, in any thread; what is returned waits for its end."""
+        """Starts the branch and returns a function that waits for the branch's end. ``answered`` is called when the branch is
+        over, in any thread."""
         ...
 
 
 class Orchestrator(Protocol):
-    """The one way from the engine to an orchestrator. It may be pickled, together with a branch."""
+    """The only way from the engine to an orchestrator. Can be pickled together with a branch."""
 
     def perform(self, visit: VisitAtWork, after: Iterable[object]) -> Performed:
-        """Carries out a visit, after the visits whose links are ``after``.
+        """Carries out a visit. ``after`` are the links of the visits before it.
 
-        ``outcome`` is None where the orchestrator ended it otherwise; ``told`` says how.
+        ``outcome`` is None if the orchestrator ended the visit without one; ``told`` says why.
         """
         ...
 
     def branches(self, size: int) -> AbstractContextManager[BranchRunner]:
-        """A runner for up to ``size`` branches at a time."""
+        """A runner for at most ``size`` branches at a time."""
         ...
 
     def elsewhere(self) -> AbstractContextManager[object]:
-        """What the orchestrator looks after in another process than the run's, while a branch is at work there."""
+        """A context manager for a process other than the flow's, active while a branch works there."""
         ...
 
     def child(self, child: ChildAtWork) -> str:
-        """Carries out a child pipeline as a run of its own, in this thread. Returns why it ended, where it never began."""
+        """Carries out a child pipeline as a run of its own, in the calling thread. Returns why it ended; used if the child
+        never began."""
         ...
 
     def call(self, call: CallPrefect, place: CallPlace) -> Outcome:
-        """Makes a call and waits for it. A stop and the node's time limit end the wait."""
+        """Makes a call and waits for the result. A stop or the node's time limit ends the wait."""
         ...
 
     def check(self, prepared: PreparedRun) -> None:
-        """Looks at what the pipeline calls, before the run starts.
+        """Checks the tasks, flows and deployments that the pipeline calls. Called before the run starts.
 
         Raises:
-            InvalidPipeline: Something cannot be called, with a diagnostic for each node.
+            InvalidPipeline: Some cannot be called; there is a diagnostic for each such node.
         """
         ...
 
     def opened(self, identity: Identity, run_id: str, directory: RunDirectory) -> None:
-        """Notes where the run of ``identity`` has its directory. Called once it is open, before anything happens in it."""
+        """Records the directory of the run of ``identity``. Called once when the run is open, before its first stage."""
         ...
 
     def explain(self, error: BaseException) -> str:
-        """What an exception of the orchestrator's own means for a run that it broke off; empty for any other."""
+        """What an exception of the orchestrator means, for the reason of a run that it broke off. Empty for any other
+        exception."""
         ...
 
     def secret(self, name: str) -> str:
-        """The value of the secret that is kept under ``name``.
+        """The value of the secret ``name``.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no such secret.
         """
         ...
 
     def is_canceled(self, identity: Identity) -> bool:
-        """Whether somebody has canceled the run there. False where nobody answers."""
+        """Whether somebody has canceled the run in the orchestrator. False if the orchestrator does not answer."""
         ...

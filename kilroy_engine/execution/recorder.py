@@ -1,4 +1,4 @@
-"""Writes down what the walk tells: events, checkpoints, log records. One call per step of the walk."""
+"""Records each step of the walk: events, checkpoints, log records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kilroy_engine.traversal.state import Finish, Restart, RunState, Visit
 
 
 def tell_opened(opened: OpenedRun) -> None:
-    """What is known before the first stage: the place of work, and the warnings that the settings gave."""
+    """Records the place of work and the warnings of the settings. Called before the first stage of a start."""
     lane, workspace = opened.lane, opened.lane.workspace
     path, branch = str(workspace.path), workspace.branch
     if branch and opened.restore_to is None:
@@ -36,17 +36,18 @@ def tell_opened(opened: OpenedRun) -> None:
 
 
 class LaneRecorder:
-    """The walk's recorder. Order per stage: cycle check, checkpoint, then the edge. The commit is part of the visit."""
+    """The recorder of one lane; the walk calls it at each step. Order for each visit: the check for cycles of failures, the
+    checkpoint, then the chosen edge. The commit was made in the visit."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
     def visit_started(self, visit: Visit, state: RunState, /) -> None:
-        """Tells how the walk came to the node."""
+        """Records the decisions that led to the node."""
         self._tell(visit.decisions)
 
     def outcome_recorded(self, visit: Visit, outcome: Outcome, state: RunState, /) -> None:
-        """Saves the state that includes the stage's outcome, with the commit that holds its work."""
+        """Saves the state after the visit, with the commit that holds the visit's work."""
         lane, node_id = self._lane, visit.node_id
         if outcome.failed:
             self._count_failure(visit, outcome, state)
@@ -58,11 +59,11 @@ class LaneRecorder:
             lane.log.context_updated(node_id, sorted(outcome.context_updates))
 
     def finished(self, finish: Finish, state: RunState, /) -> None:
-        """Tells the decisions that led to the end; the end itself is the state hook's to write."""
+        """Records the decisions that led to the end of the walk. The state hook records the end of the run."""
         self._tell(finish.decisions)
 
     def restarting(self, restart: Restart, state: RunState, /) -> None:
-        """Tells the decisions that led to a restart, in the directory that the run leaves."""
+        """Records the decisions that led to a restart, in the directory that the run leaves."""
         self._tell(restart.decisions)
 
     def _count_failure(self, visit: Visit, outcome: Outcome, state: RunState) -> None:
@@ -80,7 +81,7 @@ class LaneRecorder:
 
 
 def _in_lane(lane: Lane, event: Event) -> Event:
-    """The event with what the walk does not know: the lane's directory, and the words that Kilroy has for a branch's walk."""
+    """The event with facts that the walk does not know: the lane's directory, and Kilroy's event names for a branch."""
     match event:
         case LoopRestartSignature():
             return replace(event, current_logs_root=str(lane.directory.path))

@@ -1,4 +1,4 @@
-"""A run at work in this process: who it is, its lock, its stream, and how its end is handed on."""
+"""One start of a run in this process: its identity, its lock, its stream, and how its end is recorded for the state hook."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """One start of a run. ``stream`` are the events of the directory that the walk is in: the run directory itself, or its
-    latest ``restart-N``. ``is_child``: a child pipeline, which ends with the run around it. ``ending`` is set when its state
+    """One start of a run. ``stream`` holds the events of the walk's current directory: the run directory or the latest
+    ``restart-N``. ``is_child`` is set for a child pipeline, which ends with the run around it. ``ending`` is set when the state
     hook begins."""
 
     identity: Identity
@@ -48,29 +48,30 @@ class Run:
 
     @property
     def directory(self) -> RunDirectory:
-        """The run directory itself."""
+        """The run directory, also during a restart."""
         return self.started.run
 
     def emit(self, event: Event) -> None:
-        """Appends an event to the run's stream. One that comes after the end is left out; the stream logs that."""
+        """Appends an event to the run's stream. After the run's end the event is dropped, and the stream logs that."""
         try:
             self.stream.append(event)
         except RunEnded:
             return
 
     def move_to(self, restart: RunDirectory) -> ProgressLog:
-        """The walk goes on in a ``restart-N`` of the run; its stream. Who listens to the run's events hears those too."""
+        """Moves the run's stream to the directory ``restart`` (a ``restart-N``) and returns the new stream. Listeners of the
+        old stream also hear the new one."""
         left, self.stream = self.stream, self.started.progress.beside(restart)
         if left is not self.started.progress:
             left.close()
         return self.stream
 
     def stop_requested(self) -> CancelRequest | None:
-        """The request to stop that somebody left on disk for this start."""
+        """The stop request on disk for this start; None if there is none."""
         return cancel_requested(self.directory, self.started.owner.start)
 
     def conclude(self, status: FinalStatus, reason: str) -> Conclusion:
-        """Stages what the walk came to, for the state hook to commit. Child processes are gone before it."""
+        """Writes ``conclusion.json`` for the state hook, after ending all child processes."""
         self.end_processes()
         self.started.lock.restore()
         stop, start = self.cancellation.stop, self.started.owner.start
@@ -82,9 +83,10 @@ class Run:
         return conclusion
 
     def interrupted(self, by: BaseException) -> None:
-        """Something passes through the walk: child processes end, and what is known of the end goes to disk.
+        """Ends child processes and writes down why the run ends. Called when the exception ``by`` leaves the walk.
 
-        Raises nothing: ``by`` must pass on, and the state hook or the reconciler finds out the rest.
+        Errors of the disk and of records are logged, so that the caller can raise ``by`` again. The state hook or the
+        reconciler finds out what could not be written down.
         """
         try:
             self.end_processes()
@@ -101,11 +103,11 @@ class Run:
             _log.warning("%s was interrupted by %s and could not write down why: %s", self.run_id, type(by).__name__, error)
 
     def end_processes(self) -> None:
-        """Ends every process group that a stage of this run has recorded and that still lives."""
+        """Ends every living process group that a stage of this run has recorded."""
         end_process_groups(self.directory, grace_s=END_GRACE_S)
 
     def close(self) -> None:
-        """Lets go of lock and files: the run is over for this process."""
+        """Releases the lock and closes the files. Called when this process has finished with the run."""
         _LIVE.pop(self.identity.flow_run_id, None)
         self.workspace.close()
         if self.stream is not self.started.progress:
@@ -114,7 +116,7 @@ class Run:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line: its type, and what it says."""
+    """An exception as one line: its type and its message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 
@@ -122,12 +124,12 @@ _LIVE: dict[UUID, Run] = {}
 
 
 def register(run: Run) -> None:
-    """From now on :func:`live_run` finds the run, until it is closed."""
+    """Makes :func:`live_run` find the run until the run is closed."""
     _LIVE[run.identity.flow_run_id] = run
 
 
 def live_run(flow_run_id: UUID) -> Run | None:
-    """The run of this flow run if it was opened in this very process; None in a hook that runs elsewhere."""
+    """The run of this flow run, if this process has opened it; None in a hook that runs in another process."""
     return _LIVE.get(flow_run_id)
 
 

@@ -1,5 +1,4 @@
-"""What happens in the work folder before the first stage of a start: it is put back to where the run goes on, then the
-configured set-up commands run (Kilroy: setup.commands)."""
+"""Prepares the place of work before a start's first stage: restores it to the checkpoint, runs the set-up commands (Kilroy)."""
 
 from __future__ import annotations
 
@@ -15,15 +14,15 @@ from kilroy_engine.rundir.files.regular import read_part
 from kilroy_engine.workspace.kilroy_folder import KilroyFolder
 
 SETUP_DIRECTORY = "run.setup"
-"""Folder of the set-up commands' output. No node can have this id: ``run.*`` is reserved."""
+"""Folder for the output of set-up commands. No node can have this id, because ``run.*`` is reserved."""
 
 
 class SetupFailed(Exception):
-    """The work folder could not be prepared; its text is the run's failure reason."""
+    """The place of work could not be prepared. The exception's text is the run's failure reason."""
 
 
 def bring_back(opened: OpenedRun) -> None:
-    """Puts the place of work of a resumed run back to its checkpoint. Nothing of the start before may be at work there.
+    """Puts the place of work of a resumed run back to its checkpoint's commit, after ending the processes of the earlier start.
 
     Raises:
         SetupFailed: git refused.
@@ -33,7 +32,7 @@ def bring_back(opened: OpenedRun) -> None:
         return
     run.end_processes()
     if run.is_child:
-        return  # the folder is the outer run's: it was put back with that run, and moved on to what the child has done
+        return  # the outer run owns the folder; it was put back there, and `advance` has moved it on to the child's last commit
     try:
         lane.workspace.restore(opened.restore_to)
     except WorkspaceError as error:
@@ -43,10 +42,11 @@ def bring_back(opened: OpenedRun) -> None:
 
 
 def run_setup_commands(opened: OpenedRun) -> None:
-    """Runs them one after the other with ``sh -c``; together they have ``setup_timeout_s``.
+    """Runs the set-up commands one after the other with ``sh -c`` (Kilroy: setup.commands). All of them together may take
+    ``setup_timeout_s``.
 
     Raises:
-        SetupFailed: One failed or the time is up.
+        SetupFailed: A command failed, or the time is up.
         RunCanceled: A stop was requested.
     """
     lane, cancellation = opened.lane, opened.run.cancellation

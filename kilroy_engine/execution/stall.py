@@ -1,4 +1,4 @@
-"""The run's progress clock: how long nothing has happened, and how long that may last (Kilroy: stall watchdog)."""
+"""The run's progress clock: how long a run has made no progress, and how long that is allowed (Kilroy: stall watchdog)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kilroy_engine.events import BranchHeartbeat, BranchStaleWarning, Event, Man
 from kilroy_engine.processes.go_text import duration_text
 
 _MARGIN_S = 10.0
-"""By how much a stage's own limit goes before the watchdog: the stage fails then, and the walk may go on."""
+"""The watchdog waits this much longer than a stage's own limit, so that the stage fails first and the walk can go on."""
 
 
 class ProgressClock:
-    """Set back by every event and every line of output. Safe for threads."""
+    """Measures the time since the last event or line of output. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,28 +25,29 @@ class ProgressClock:
         self._now: Counter[str] = Counter()
 
     def __reduce__(self) -> tuple[type[ProgressClock], tuple[()]]:
-        # In another process nobody looks at it: the fan-out's own process sees the branch's stream grow.
+        # No watcher reads the clock in another process: the fan-out's process looks at the size of the branch's stream instead.
         return ProgressClock, ()
 
     def tick(self) -> None:
-        """Something has happened."""
+        """Resets the clock. Called when the run makes progress."""
         self._last = time.monotonic()
 
     def heard(self, event: Event) -> None:
-        """An event was appended. That a branch or an agent is still there, or a child pipeline is still watched, is no
-        progress: one that hangs would keep the run alive."""
+        """Resets the clock for an event. Heartbeats of branches and agents and cycles of a manager are no progress: otherwise
+        a branch, an agent or a child pipeline that hangs would never count as stalled."""
         if not isinstance(event, BranchHeartbeat | BranchStaleWarning | ManagerLoopCycle | StageHeartbeat):
             self.tick()
 
     @contextmanager
     def working(self, limit_s: float | None) -> Generator[None]:
-        """A handler at work. One with a limit of its own may be silent for that long."""
-        with self._counted("at work"), self.containing(limit_s):
+        """Active while a handler works. A handler with a limit may be silent for that long."""
+        with self._counting("at work"), self.containing(limit_s):
             yield
 
     @contextmanager
     def containing(self, limit_s: float | None) -> Generator[None]:
-        """A stage whose work others do: branches, a child pipeline, a callee. With a limit of its own it may be silent too."""
+        """Active while branches, a child pipeline or a callee do a stage's work. A stage with a limit may be silent for that
+        long."""
         allowed = limit_s + _MARGIN_S if limit_s else 0.0
         with self._lock:
             self._allowed.append(allowed)
@@ -59,13 +60,13 @@ class ProgressClock:
 
     @contextmanager
     def expecting_silence(self) -> Generator[None]:
-        """A wait of the engine's own, however long: for the next attempt, for a slot of a concurrency limit. It excuses nobody
-        who is at work meanwhile: a branch that hangs may hold the very slot that another one waits for."""
-        with self._counted("waiting"):
+        """Active while the engine itself waits for the next attempt or for a concurrency slot. The clock still counts if a
+        handler works meanwhile: a branch that hangs may hold the slot that another branch waits for."""
+        with self._counting("waiting"):
             yield
 
     @contextmanager
-    def _counted(self, what: str) -> Generator[None]:
+    def _counting(self, what: str) -> Generator[None]:
         with self._lock:
             self._now[what] += 1
         try:
@@ -76,7 +77,7 @@ class ProgressClock:
                 self._now[what] -= 1
 
     def stalled_for(self, limit_s: float) -> float | None:
-        """Seconds since the last progress when they are more than ``limit_s`` and than what is allowed; else None."""
+        """Seconds since the last progress, if they reach both ``limit_s`` and the largest allowed silence; else None."""
         with self._lock:
             if self._now["waiting"] and not self._now["at work"]:
                 return None
@@ -86,5 +87,5 @@ class ProgressClock:
 
 
 def stall_reason(limit_s: float) -> str:
-    """Failure reason of a stalled run, in Kilroy's words."""
+    """The failure reason of a stalled run, in Kilroy's words."""
     return f"stall watchdog timeout after {duration_text(limit_s)} with no progress"

@@ -1,8 +1,8 @@
 """The run's watcher: a thread that keeps the lock fresh and turns a deadline, a cancel, a stop request or a stall into a stop.
 
-Prefect tells a directly called flow nothing about a cancel, and no one watches its deadline while a tool runs; so the flow
-looks for itself. A supervised run gets its signal from the worker within 0.2 s. It looks too, more rarely, and acts only when
-the supervisor has had its time: a worker that was killed leaves its flows running, and nobody else tells them of a cancel.
+Prefect does not tell a directly called flow about a cancel, and nobody else checks the run's deadline while a tool runs. A
+worker signals a cancel to a supervised run within 0.2 s. The watcher of a supervised run polls less often and waits for the
+worker's signal before it acts. If the worker was killed, its flows still run, and only the watcher notices a cancel.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ IN_PREFECT = "in the Prefect UI or API"
 POLL_INTERVAL_S = 2.0
 SUPERVISED_POLL_INTERVAL_S = 5.0
 SUPERVISOR_PATIENCE_S = 5.0
-"""How long a supervised run leaves a cancel to its supervisor."""
+"""How long the watcher of a supervised run waits for the supervisor to stop the run."""
 _TICK_S = 0.2
 _JOIN_S = 5.0
 
 
 def watching(run: Run, settings: RunSettings) -> AbstractContextManager[None]:
-    """Watches over the run for the length of the block."""
+    """Runs the watcher's thread for the length of the ``with`` block."""
     watcher = Watcher(run, settings)
 
     def watch(finished: threading.Event) -> None:
@@ -42,7 +42,7 @@ def watching(run: Run, settings: RunSettings) -> AbstractContextManager[None]:
 
 
 class Watcher:
-    """What the thread does at each look. Times are those of ``time.monotonic``."""
+    """The checks that the thread makes at each look. Times are those of ``time.monotonic``."""
 
     def __init__(self, run: Run, settings: RunSettings) -> None:
         self._run, self._settings = run, settings
@@ -55,7 +55,8 @@ class Watcher:
         self._wanted_since: dict[str, float] = {}
 
     def look(self, now: float) -> None:
-        """Looks at clock, disk and server; asks the run to stop where one of them says so."""
+        """Checks the deadline, the disk, the server and the progress clock. Asks the run to stop if one of them demands a
+        stop."""
         cancellation = self._run.cancellation
         if self._deadline is not None and now >= self._deadline:
             cancellation.request(StopKind.DEADLINE, f"run deadline of {self._settings.run_timeout_s:g}s")

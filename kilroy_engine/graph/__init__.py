@@ -1,1 +1,1 @@
-"""DOT text to a checked graph. Pure: no I/O, no Prefect."""
+"""Reads DOT text into a graph, transforms the graph and checks it. Pure: no I/O, no Prefect."""

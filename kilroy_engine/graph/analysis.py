@@ -1,4 +1,4 @@
-"""What the shape of a graph says: what can be reached, where it loops, where branches meet. All iterative."""
+"""Questions about the nodes and edges of a graph: reachable nodes, loops, joins of branches. Without recursion."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kilroy_engine.graph.node_types import FAN_IN
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Where branches meet. ``merges`` is false for an ordinary node, which joins without picking a winner."""
+    """The node where the branches of a fan-out meet. ``merges`` is true for a fan-in, which picks a winning branch."""
 
     node_id: str
     merges: bool
 
 
 def successors(graph: Graph, *, jumps: bool = False) -> Mapping[str, tuple[str, ...]]:
-    """Targets of every node's edges; with ``jumps`` also the retry targets that the walk may jump to."""
+    """Node id -> targets of the node's edges. With ``jumps``, the node's retry targets follow, as the walk may jump to them."""
     targets = {node_id: tuple(edge.target for edge in graph.outgoing(node_id)) for node_id in graph.nodes}
     if not jumps:
         return targets
@@ -29,13 +29,13 @@ def successors(graph: Graph, *, jumps: bool = False) -> Mapping[str, tuple[str, 
 
 
 def graph_retry_targets(graph: Graph) -> tuple[str, ...]:
-    """The graph-level ``retry_target`` and ``fallback_retry_target`` that exist, which goal gates may jump to (Spec 3.4)."""
+    """The graph's own ``retry_target`` and ``fallback_retry_target`` that exist. Goal gates may jump there (Spec 3.4)."""
     names = (graph.text("retry_target").strip(), graph.text("fallback_retry_target").strip())
     return tuple(name for name in names if name in graph.nodes)
 
 
 def distances(targets: Mapping[str, Sequence[str]], sources: Iterable[str]) -> dict[str, int]:
-    """Fewest edges from any of ``sources`` to each node that can be reached; the sources themselves are at 0."""
+    """The smallest number of edges from any of ``sources`` to each node that can be reached. The sources have 0."""
     found = dict.fromkeys(sources, 0)
     queue = deque(found)
     while queue:
@@ -47,15 +47,10 @@ def distances(targets: Mapping[str, Sequence[str]], sources: Iterable[str]) -> d
     return found
 
 
-def reachable(graph: Graph, start: str, *, jumps: bool = False) -> frozenset[str]:
-    """Ids of the nodes that can be reached from ``start``, itself included."""
-    return frozenset(distances(successors(graph, jumps=jumps), [start]))
-
-
 def cycles(graph: Graph) -> tuple[frozenset[str], ...]:
     """The loops of the graph as sets of node ids: strongly connected components of more than one node, and self loops.
 
-    Tarjan's algorithm with a stack of its own, in the order of the file.
+    The loops are in the order of their first nodes in the file. This is Tarjan's algorithm with an explicit stack.
     """
     targets = successors(graph)
     index: dict[str, int] = {}
@@ -99,17 +94,18 @@ def cycles(graph: Graph) -> tuple[frozenset[str], ...]:
 
 
 def nearest_join(graph: Graph, node_id: str) -> Join | None:
-    """Where the branches of fan-out ``node_id`` end, or None where they never meet.
+    """The node where all branches of the fan-out ``node_id`` meet, or None where they never meet.
 
-    The nearest ``parallel.fan_in`` that all branches reach (a branch may begin with it); failing that, the nearest ordinary
-    node that all reach, beginnings excluded. Nearest is the smallest longest way, then the smallest sum of ways, then the
-    lower id (Kilroy's rule). The fan-out itself is never its own join.
+    The join is the nearest ``parallel.fan_in`` that all branches reach. A branch may begin with the fan-in. Without such a
+    fan-in, the join is the nearest other node that all branches reach and no branch begins with. Of several nodes the nearest
+    is the one whose longest way is shortest, then the one with the smallest sum of ways, then the lower id (Kilroy's rule).
+    The fan-out is never its own join.
     """
     beginnings = tuple(dict.fromkeys(edge.target for edge in graph.outgoing(node_id)))
     if not beginnings:
         return None
     targets = dict(successors(graph))
-    targets[node_id] = ()  # a way round through the fan-out is another pass, not a branch
+    targets[node_id] = ()  # a way back through the fan-out belongs to the next visit, not to the branch
     ways = [distances(targets, [beginning]) for beginning in beginnings]
     common = set(ways[0]).intersection(*ways[1:]) - {node_id}
 

@@ -1,4 +1,4 @@
-"""Readers for attribute values: numbers, booleans, durations. The default is given for text that does not fit."""
+"""Reads attribute values: numbers, booleans, durations. Text that does not fit gives the caller's default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_int(text: str, *, default: int) -> int: ...
 @overload
 def read_int(text: str, *, default: None) -> int | None: ...
 def read_int(text: str, *, default: int | None) -> int | None:
-    """A whole number such as ``3`` or ``-1``; ``default`` for anything else."""
+    """The whole number that ``text`` writes, such as ``3`` or ``-1``; ``default`` for any other text."""
     text = text.strip()
     return int(text) if _INTEGER.match(text) else default
 
@@ -28,13 +28,13 @@ def read_number(text: str, *, default: float) -> float: ...
 @overload
 def read_number(text: str, *, default: None) -> float | None: ...
 def read_number(text: str, *, default: float | None) -> float | None:
-    """A number such as ``0.5`` or ``2``; ``default`` for anything else."""
+    """The number that ``text`` writes, such as ``0.5`` or ``2``; ``default`` for any other text."""
     text = text.strip()
     return float(text) if _NUMBER.match(text) else default
 
 
 def read_bool(text: str, *, default: bool) -> bool:
-    """``true``/``false`` and the usual words in any case; ``default`` for anything else."""
+    """Whether ``text`` is one of ``TRUE_WORDS`` or of ``FALSE_WORDS``, in any case; ``default`` for any other text."""
     word = text.strip().lower()
     if word in TRUE_WORDS:
         return True
@@ -46,7 +46,7 @@ def read_duration_s(text: str, *, default: float) -> float: ...
 @overload
 def read_duration_s(text: str, *, default: None) -> float | None: ...
 def read_duration_s(text: str, *, default: float | None) -> float | None:
-    """Seconds of ``250ms``, ``15m``, ``900`` (plain numbers are seconds), quoted or not; ``default`` for anything else."""
+    """The seconds of a duration such as ``250ms``, ``15m`` or ``900`` (seconds); ``default`` for any other text."""
     match = _DURATION.match(text.strip())
     if match is None:
         return default

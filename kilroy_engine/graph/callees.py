@@ -1,4 +1,4 @@
-"""What a call node calls (``ref``: an object in a module, or a deployment) and with which arguments (``param.<name>``)."""
+"""Reads from a call node what it calls (attribute ``ref``) and with which arguments (attributes ``param.<name>``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEPLOYMENT = re.compile(r"(?P<flow>[^/]*[^/\s])/(?P<deployment>[^/]*[^/\s])\Z")
 
 @dataclass(frozen=True, slots=True)
 class ObjectCallee:
-    """``package.module:name``, an object that can be imported."""
+    """A task or flow to import, written ``package.module:name``."""
 
     module: str
     name: str
@@ -26,7 +26,7 @@ class ObjectCallee:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentCallee:
-    """``flow-name/deployment-name``, in Prefect's own notation."""
+    """A deployment of a flow, written ``flow-name/deployment-name`` as in Prefect."""
 
     flow: str
     deployment: str
@@ -39,7 +39,7 @@ Callee: TypeAlias = ObjectCallee | DeploymentCallee
 
 
 def read_callee(text: str) -> Callee | None:
-    """What ``text`` refers to; None where it is neither. A path such as ``flows/etl.py:etl`` is neither."""
+    """The callee that ``text`` names; None where ``text`` has neither notation, as in ``flows/etl.py:etl``."""
     text = text.strip()
     if match := _OBJECT.match(text):
         return ObjectCallee(match["module"], match["name"])
@@ -49,7 +49,7 @@ def read_callee(text: str) -> Callee | None:
 
 
 def parameters_of(node: Node) -> dict[str, str]:
-    """The arguments that the node writes down, by name."""
+    """The arguments of the call: the values of the node's ``param.<name>`` attributes by ``<name>``."""
     return {
         key.removeprefix(PARAMETER_PREFIX): attribute.value
         for key, attribute in node.attributes.items()

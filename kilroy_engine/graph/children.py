@@ -1,4 +1,4 @@
-"""Child pipelines: which nodes run one, and which file they name (Spec 4.11; ``folder`` as other implementations have it)."""
+"""Child pipelines: which nodes run a child, and which file a node names (Spec 4.11; other implementations for ``folder``)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from kilroy_engine.graph.model import Attribute, Graph, Node
 from kilroy_engine.graph.node_types import MANAGER, NESTED
 
 MAX_DEPTH = 8
-"""How many pipelines may be nested in each other below the first one."""
+"""How many levels of child pipelines may be below the first pipeline."""
 
 
 def child_file(graph: Graph, node: Node) -> Attribute | None:
-    """The attribute that names the node's child pipeline: of a manager the graph's before its own. None where none does."""
+    """The attribute that names the file of the node's child pipeline; None where no attribute does.
+
+    For a manager, the graph's attribute wins over the node's.
+    """
     if node.type == NESTED:
         candidates = (node.attributes.get("dot_file"),)
     elif node.type == MANAGER:
@@ -23,5 +26,5 @@ def child_file(graph: Graph, node: Node) -> Attribute | None:
 
 
 def starts_child(node: Node) -> bool:
-    """Whether the engine starts the child, rather than somebody else (``stack.child_autostart``)."""
+    """Whether the engine starts the node's child pipeline. With ``stack.child_autostart=false`` somebody else starts it."""
     return node.type == NESTED or (node.type == MANAGER and read_bool(node.text("stack.child_autostart"), default=True))

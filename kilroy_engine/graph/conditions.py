@@ -1,4 +1,4 @@
-"""Edge conditions: ``key=literal`` and ``key!=literal`` joined by ``&&``, or a bare key (Spec 10)."""
+"""Parses and evaluates edge conditions: ``key=literal``, ``key!=literal`` and bare keys, joined by ``&&`` (Spec 10)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FALSE_WORDS = frozenset({"", "false", "0", "no"})
 
 
 class Operator(StrEnum):
-    """How a clause compares."""
+    """How a clause compares its key's value. ``TRUTHY`` belongs to a bare key."""
 
     EQUALS = "="
     DIFFERS = "!="
@@ -33,7 +33,7 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One comparison. ``offset`` is where it begins in the condition's text, counted from 0."""
+    """One comparison of a condition. ``offset`` is where the clause begins in the condition's text, counted from 0."""
 
     key: str
     operator: Operator = Operator.TRUTHY
@@ -43,13 +43,13 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A parsed condition: it holds when every clause does. Without clauses it always holds."""
+    """A parsed condition. The condition holds when every clause holds. A condition without clauses always holds."""
 
     text: str
     clauses: tuple[Clause, ...] = ()
 
     def literals(self, key: str) -> tuple[str, ...]:
-        """What ``key`` is compared with, in the order of the text."""
+        """The literals that the clauses compare ``key`` with, in the order of the text."""
         return tuple(clause.literal for clause in self.clauses if clause.key == key and clause.operator is not Operator.TRUTHY)
 
 
@@ -58,7 +58,7 @@ def parse_condition(text: str) -> Condition:
     """The condition that ``text`` writes. Blank text and blank clauses are allowed (Spec 10.5).
 
     Raises:
-        ConditionSyntaxError: Line 1, the column inside ``text``, and the rewrite as a hint.
+        ConditionSyntaxError: ``text`` breaks the grammar. The line is 1, the column counts in ``text``, the hint is a rewrite.
     """
     clauses: list[Clause] = []
     offset = 0
@@ -71,17 +71,17 @@ def parse_condition(text: str) -> Condition:
 
 
 def evaluate(condition: Condition, *, outcome: str, preferred_label: str, context: Mapping[str, Json]) -> bool:
-    """Whether the condition holds.
+    """Whether the condition holds after a stage with this outcome, preferred label and context.
 
-    ``outcome`` is a status word; it and the literal it is compared with are read through the table of statuses, so that
-    ``outcome=failed`` means ``fail``. Every other comparison is exact. ``context.x`` looks up ``context.x``, then ``x``; any
-    other key is looked up as it is. A key that is missing counts as empty.
+    ``outcome`` is a status word. The word and its literal pass through :func:`read_status`: ``outcome=failed`` means ``fail``.
+    Every other comparison is exact. The key ``context.x`` is looked up in the context as ``context.x``, then as ``x``. Any
+    other key is looked up as written. A missing key counts as empty text.
     """
     return all(_holds(clause, outcome, preferred_label, context) for clause in condition.clauses)
 
 
 def stringify(value: Json) -> str:
-    """The text that a context value is compared as: booleans in lower case, None empty, lists and objects as compact JSON."""
+    """A context value as conditions compare it: booleans in lower case, None empty, lists and objects as compact JSON."""
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""What the checks say about a graph."""
+"""Diagnostics: the findings of the checks on a graph, and their severity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad it is. Only ``ERROR`` stops a run (Spec 7.1)."""
+    """How bad a finding is. Only ``ERROR`` stops a run (Spec 7.1)."""
 
     ERROR = "ERROR"
     WARNING = "WARNING"
@@ -16,10 +16,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding of one rule. ``line`` and ``column`` count from 1; 0 means that it concerns the file as a whole.
+    """One finding of one rule. ``line`` and ``column`` count from 1; 0 means that the finding concerns the whole file.
 
-    ``node`` is a node id, ``edge`` reads ``a -> b``; both are empty where they do not apply. ``fix`` says how to mend it,
-    with the "did you mean" where there is one. ``excerpt`` is the source line with a caret line below it.
+    ``node`` is a node id, ``edge`` reads ``a -> b``; both are empty where they do not apply. ``fix`` says how to mend the
+    problem, with a "did you mean" where a near name exists. ``excerpt`` is the source line with a caret line below it.
     """
 
     rule: str

@@ -1,6 +1,6 @@
-"""Inputs that a pipeline declares: names in the graph attribute ``inputs`` (Kilroy), facets as ``input.<name>.<facet>`` (ours).
+"""The inputs that a pipeline declares, and the check of a value for an input.
 
-::
+The graph attribute ``inputs`` lists the names (Kilroy). The attributes ``input.<name>.<facet>`` describe them (ours)::
 
     graph [inputs="topic, depth",
            input.topic.description="What to write about",
@@ -21,11 +21,11 @@ PREFIX = "input."
 FACETS: tuple[str, ...] = ("type", "required", "default", "description", "choices", "secret")
 
 NAMED_SECRET = re.compile(r"(?:secret|env):.+", re.DOTALL)
-"""``secret:NAME`` or ``env:NAME``: a value that is named and looked up when the run starts."""
+"""``secret:NAME`` or ``env:NAME``: names a secret, whose value is looked up when the run starts."""
 
 
 class InputType(StrEnum):
-    """What values an input takes."""
+    """The values that an input takes."""
 
     STRING = "string"
     INTEGER = "integer"
@@ -36,7 +36,7 @@ class InputType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeclaredInput:
-    """One input. ``default`` is None where there is none; an input that is not required then counts as empty text."""
+    """One input that a pipeline declares. ``default`` is None for an input without a default."""
 
     name: str
     type: InputType = InputType.STRING
@@ -48,14 +48,14 @@ class DeclaredInput:
 
     @property
     def absent(self) -> str | None:
-        """The value of an input that is not given; None where it has to be."""
+        """The value of the input if the run does not give it: the default, else empty text. None for a required input."""
         return self.default if self.default is not None else None if self.required else ""
 
     def read(self, text: str) -> str:
-        """The value in its one spelling: ``yes`` becomes ``true``. Empty is what an optional input may be.
+        """The given value ``text`` in the type's spelling: ``yes`` becomes ``true``. An optional input may be empty.
 
         Raises:
-            ValueError: It does not fit; the text says what is expected, and never the value.
+            ValueError: The value does not fit. The error's text says what is expected and never contains the value.
         """
         value = text if self.type is InputType.STRING else text.strip()
         if not value and not self.required:
@@ -80,23 +80,26 @@ class DeclaredInput:
         return str(number) if isinstance(number, int) else value
 
     def require_name(self, text: str) -> None:
-        """Refuses the text of a secret that is no name.
+        """Checks that the value of a secret input is a name such as ``env:NAME``. Does nothing for other inputs.
 
         Raises:
-            ValueError: It may be the secret itself.
+            ValueError: ``text`` is no such name, so it may be the secret itself.
         """
         if self.secret and (text or self.required) and not NAMED_SECRET.fullmatch(text):
             raise ValueError("a secret is named and never given: secret:NAME or env:NAME is expected")
 
 
 def declared_inputs(graph: Graph) -> tuple[DeclaredInput, ...]:
-    """The inputs in the order of the list. A facet that does not fit counts as not written; a rule reports it."""
+    """The graph's inputs in the order of the list. A facet with a bad value counts as not written; a rule reports it."""
     facets = {(name, facet): text for name, facet, text in _written(graph)}
     return tuple(_declared(name, {facet: facets.get((name, facet), "") for facet in FACETS}, facets) for name in _names(graph))
 
 
 def facet_of(key: str) -> tuple[str, str] | None:
-    """Input and facet that the graph attribute ``key`` names, the facet not necessarily a known one; None for any other."""
+    """``<name>`` and ``<facet>`` of the graph attribute ``input.<name>.<facet>``; None for any other ``key``.
+
+    The input need not be declared, nor the facet known.
+    """
     if not key.startswith(PREFIX):
         return None
     name, _, facet = key.removeprefix(PREFIX).rpartition(".")

@@ -1,4 +1,4 @@
-"""Kilroy's loop primitive as it is written: one node that repeats itself, or the nodes between a begin and an end."""
+"""Reads Kilroy's loops from a graph: a loop is one node that repeats itself, or the nodes between a begin and an end."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from kilroy_engine.graph.model import Graph, Node
 from kilroy_engine.graph.node_types import LOOP_BEGIN, LOOP_END
 
 CONDITIONS = ("loop_count", "loop_until_file", "loop_until_file_contains", "loop_while_outcome")
-"""Attributes that say when a loop is over; ``loop_max`` only limits one that has such a condition."""
+"""Attributes that say when a loop is over. ``loop_max`` only limits a loop that has one of these conditions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop that repeats. ``begin`` is the node that it jumps back to after ``end``, the same for a single node.
+    """A loop with at least one condition.
 
-    ``count`` and ``maximum`` are 0 where they are absent. ``until_contains`` is a path and the text that its file holds at the
-    end, both empty where they are absent. Paths are relative to the work folder, or absolute.
+    An iteration begins at the node ``begin`` and ends at the node ``end``. For a node that repeats itself both are the same.
+    ``count`` and ``maximum`` are 0 where they are not written. ``until_contains`` is a path and the text in that file that ends
+    the loop; both are empty where they are not written. Paths are relative to the work folder, or absolute.
     """
 
     id: str
@@ -31,17 +32,17 @@ class Loop:
 
     @property
     def counter(self) -> str:
-        """Context key of the number of iterations so far."""
+        """The context key that holds the number of iterations so far."""
         return f"loop.{self.id}.iteration"
 
     @property
     def bounded(self) -> bool:
-        """Whether a number ends it in any case."""
+        """Whether a number of iterations limits the loop."""
         return self.count > 0 or self.maximum > 0
 
 
 def loop_at(graph: Graph, node: Node) -> Loop | None:
-    """The loop whose iterations end at ``node``; None where there is none or nothing says when it is over (Kilroy)."""
+    """The loop whose iterations end at ``node``; None where no loop ends there or the loop has no condition (Kilroy)."""
     if node.type == LOOP_BEGIN or node.is_start or node.is_exit or not has_condition(node):
         return None
     begin = begin_of(graph, node) if node.type == LOOP_END else node
@@ -60,18 +61,18 @@ def loop_at(graph: Graph, node: Node) -> Loop | None:
 
 
 def loop_id(node: Node) -> str:
-    """What pairs an end with its begin, and names the counter: ``loop_id``, else the node's id."""
+    """The loop's id: the attribute ``loop_id``, else the node's id. A loop's begin and end have the same id."""
     return node.text("loop_id").strip() or node.id
 
 
 def begin_of(graph: Graph, end: Node) -> Node | None:
-    """The begin that belongs to a loop's end, the first in the file."""
+    """The node that begins the loop that ends at ``end``: the first in the file with the same loop id. None without one."""
     wanted = loop_id(end)
     return next((node for node in graph.nodes.values() if node.type == LOOP_BEGIN and loop_id(node) == wanted), None)
 
 
 def has_condition(node: Node) -> bool:
-    """Whether something that can be read says when a loop at ``node`` is over."""
+    """Whether at least one of ``node``'s loop conditions is written and can be read."""
     return (
         _whole(node, "loop_count") > 0
         or node.has("loop_until_file")
@@ -81,7 +82,7 @@ def has_condition(node: Node) -> bool:
 
 
 def read_file_contains(text: str) -> tuple[str, str] | None:
-    """Path and text of ``path:text``, split at the first colon; None where one of them is missing."""
+    """The path and the text of ``path:text``, split at the first colon; None where one of the two is missing."""
     path, _, wanted = (part.strip() for part in text.partition(":"))
     return (path, wanted) if path and wanted else None
 

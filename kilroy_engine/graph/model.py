@@ -1,8 +1,7 @@
-"""The checked-in shape of a pipeline: graph, node, edge, attribute. Immutable, picklable, free of I/O.
+"""The values that describe a pipeline: graph, node, edge, attribute. Immutable, picklable, free of I/O.
 
-Attribute values are kept as text together with the place they were written; the typed properties read them. A value that
-does not fit its type is reported by the rule ``attribute_value`` with its line and column, so the properties may answer with
-the default instead of raising.
+An attribute keeps its value as text, together with the place in the source. The typed properties read the text. They return the
+default for a value that does not fit, because the rule ``attribute_value`` reports such a value with its line and column.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from kilroy_engine.graph.node_types import AGENT, BUILT_IN_TYPES, EXIT, SHAPE_TO
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the source; ``line`` and ``column`` count from 1, columns in characters."""
+    """A place in the source text. ``line`` and ``column`` count from 1, columns in characters."""
 
     line: int
     column: int
@@ -26,10 +25,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One ``key=value``. ``value`` is unescaped text; ``quoted`` tells ``"42"`` from ``42``.
+    """One ``key=value`` of the source text.
 
-    ``position`` is where the key stands, ``value_position`` where the value begins. ``key`` is the name after aliases were
-    resolved; ``written_as`` is the name in the source.
+    ``key`` is the attribute's name after aliases are resolved; ``written_as`` is the name in the source. ``value`` is the text
+    without escapes; ``quoted`` tells ``"42"`` from ``42``. ``position`` is where the key begins, ``value_position`` the value.
     """
 
     key: str
@@ -42,7 +41,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the pipeline. ``declared`` is false when only an edge names it. ``classes`` are its stylesheet classes."""
+    """A node of the pipeline. ``declared`` is false when only edges name the node. ``classes`` are its stylesheet classes."""
 
     id: str
     position: Position
@@ -56,7 +55,7 @@ class Node:
         return default if attribute is None else attribute.value
 
     def has(self, key: str) -> bool:
-        """Whether the attribute is written and not blank."""
+        """Whether the attribute ``key`` is written and not blank."""
         return bool(self.text(key).strip())
 
     @property
@@ -69,15 +68,15 @@ class Node:
 
     @property
     def type(self) -> str:
-        """Handler type: the ``type`` attribute, which may be another name of one, else :attr:`type_by_shape` (Spec 2.8)."""
+        """The node's type: the attribute ``type`` with other names resolved, else :attr:`type_by_shape` (Spec 2.8)."""
         explicit = self.text("type").strip()
         return TYPE_BY_OTHER_NAME.get(explicit, explicit) if explicit else self.type_by_shape
 
     @property
     def type_by_shape(self) -> str:
-        """Handler type by shape; a plain box called ``start``, ``exit`` or ``end`` is that marker (Spec 3.2, 7.2).
+        """The type that the node's shape means. A node with an unknown ``type`` runs with this type (Spec 4.2).
 
-        Also what an unknown ``type`` falls back to (Spec 4.2).
+        A plain box with the id ``start``, ``exit`` or ``end`` is a start or an exit node (Spec 3.2, 7.2).
         """
         if self.shape == "box":
             by_id = TYPE_BY_ID.get(self.id.lower())
@@ -94,7 +93,7 @@ class Node:
         return self._marks(EXIT)
 
     def _marks(self, marker: str) -> bool:
-        # A type that is not the engine's own says who does the work, not that the start is none.
+        # A plug-in's type replaces the handler only: by its shape the node is still the start or an exit.
         return self.type == marker or (self.type_by_shape == marker and self.type not in BUILT_IN_TYPES)
 
     @property
@@ -119,7 +118,7 @@ class Node:
 
     @property
     def max_retries(self) -> int | None:
-        """Additional attempts, or None where the node sets none (Spec 2.6)."""
+        """How many attempts may follow a failed one; None where the node does not say (Spec 2.6)."""
         return read_int(self.text("max_retries"), default=None)
 
     @property
@@ -128,18 +127,18 @@ class Node:
 
     @property
     def timeout_s(self) -> float | None:
-        """Limit of one attempt in seconds, or None (Spec 2.6)."""
+        """The time limit of one attempt in seconds; None where the node sets no limit (Spec 2.6)."""
         return read_duration_s(self.text("timeout"), default=None)
 
     @property
     def retry_targets(self) -> tuple[str, ...]:
-        """The node's own ``retry_target`` and ``fallback_retry_target``, in that order, without blanks."""
+        """The node's ``retry_target`` and ``fallback_retry_target`` in this order; blank ones are left out."""
         return tuple(t for t in (self.text("retry_target").strip(), self.text("fallback_retry_target").strip()) if t)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A directed edge. ``index`` is its place in the file, counted from 0."""
+    """A directed edge between two node ids. ``index`` is the edge's number in the order of the file, from 0."""
 
     source: str
     target: str
@@ -174,10 +173,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """A pipeline. ``nodes`` keep the order of the file. ``source`` is the text it was read from, ``filename`` names it.
+    """A pipeline. ``nodes`` maps ids to nodes in the order of the file.
 
-    ``findings`` are what reading and transforming noticed and a later look at the graph cannot see, such as an attribute
-    written twice; validation reports them with its own.
+    ``source`` is the text that the graph was read from, ``filename`` the name of its file. ``findings`` are diagnostics of
+    reading and transforming that the finished graph does not show, such as an attribute written twice. Validation reports them
+    with its own diagnostics.
     """
 
     name: str
@@ -189,12 +189,12 @@ class Graph:
     findings: tuple[Diagnostic, ...] = ()
 
     def text(self, key: str, default: str = "") -> str:
-        """Value of graph attribute ``key`` as written, or ``default`` where it is absent."""
+        """Value of the graph attribute ``key`` as written, or ``default`` where it is absent."""
         attribute = self.attributes.get(key)
         return default if attribute is None else attribute.value
 
     def integer(self, key: str, default: int) -> int:
-        """Graph attribute ``key`` as a whole number, or ``default`` where it is absent or no number."""
+        """Value of the graph attribute ``key`` as a whole number, or ``default`` where it is absent or no number."""
         value = read_int(self.text(key), default=None)
         return default if value is None else value
 
@@ -226,7 +226,7 @@ class Graph:
 
     @cached_property
     def start(self) -> Node | None:
-        """The start node: the only one of type ``start`` (Spec 3.2); None where there is none."""
+        """The first start node of the file; None where there is none. A valid graph has exactly one (Spec 3.2)."""
         return next((node for node in self.nodes.values() if node.is_start), None)
 
     @cached_property

@@ -1,7 +1,7 @@
-"""The one table of node types: shapes, other names, who serves them, how the walk and the orchestrator treat them.
+"""The table of node types: names, shapes, handlers, and how the walk and the orchestrator treat each type.
 
-Everything that the package knows about a type as such follows from its row; only what the type means is code. A plug-in's
-type has no row: it stands for one that does work itself, may call a model and is tried again after a failure.
+All general facts about a type follow from its row. What a node of the type does is code in the handler. A plug-in's type has no
+row: the engine treats it as a type that works itself, may call a model and is tried again after a failure.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ CONCURRENT_JOIN = "concurrent.join"
 
 
 class Work(StrEnum):
-    """Whose work a stage is."""
+    """Who does the work of a stage of this type."""
 
     OWN = "own"
+    """The stage itself."""
     OTHERS = "others"
-    """It holds what others run for it: branches, a child pipeline, a callee."""
+    """The stage waits while others work: branches, a child pipeline, a callee."""
     NONE = "none"
-    """It marks a place, or asks a person."""
+    """Nobody: the stage marks a place in the graph, or asks a person."""
 
 
 class Model(StrEnum):
-    """When a stage lets an agent work, and so calls a model."""
+    """When a stage of this type lets an agent work, which calls a model."""
 
     ALWAYS = "always"
     WITH_PROMPT = "with a prompt"
@@ -48,13 +49,13 @@ class Model(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeType:
-    """What is known of a type of node.
+    """The row of one node type.
 
-    ``handler`` is ``module:object`` in ``kilroy_engine.handlers``: a function that is the handler, or a class that is made with
-    who works on an agent node. It is empty for a type that is read and then refused. ``shapes`` stand for the type
-    (Spec 2.8). ``other_names`` are read as it in the attribute ``type``. A plain box whose id is one of ``ids`` is of the type
-    too. ``runs_once``: no attempt follows a failed one. ``calls_prefect``: its attribute ``ref`` names something of Prefect's.
-    ``mermaid`` opens and closes its node in Mermaid.
+    ``handler`` is ``module:object`` in ``kilroy_engine.handlers``. The object is the handler function, or a class that takes
+    the function that finds a node's agent. ``handler`` is empty for a type that validation refuses. A node has the type by one
+    of the ``shapes`` (Spec 2.8), by ``name`` or one of ``other_names`` in the attribute ``type``, or as a plain box whose id is
+    one of ``ids``. ``runs_once``: no attempt follows a failed one. ``calls_prefect``: the attribute ``ref`` names a task, flow
+    or deployment. ``mermaid``: the brackets around a node's label in Mermaid.
     """
 
     name: str
@@ -70,7 +71,7 @@ class NodeType:
 
     @property
     def served(self) -> bool:
-        """Whether it can run."""
+        """Whether a handler exists for the type."""
         return bool(self.handler)
 
 
@@ -117,13 +118,13 @@ _ROWS = (
 )
 
 NODE_TYPES: Mapping[str, NodeType] = {row.name: row for row in _ROWS}
-"""The rows by the name of the type. Spec 2.8; Kilroy's circle, doublecircle, trapezium …; fabro's tab, amplifier's folder."""
+"""Name of the type -> row. Sources of the shapes: Spec 2.8; Kilroy (circle, trapezium …), fabro (tab), amplifier (folder)."""
 
 BUILT_IN_TYPES: frozenset[str] = frozenset(NODE_TYPES)
-"""Types that the engine itself gives a meaning, those that are refused included. No plug-in takes one over."""
+"""Names of all types in the table, with the types that validation refuses. A plug-in cannot replace such a type."""
 
 CALL_TYPES: frozenset[str] = frozenset(row.name for row in _ROWS if row.calls_prefect)
-"""Types that call something of Prefect's, which the attribute ``ref`` names. No shape stands for them."""
+"""Types that call a task, flow or deployment of Prefect. They have no shape."""
 
 SHAPE_TO_TYPE: Mapping[str, str] = {shape: row.name for row in _ROWS for shape in row.shapes}
 TYPE_BY_OTHER_NAME: Mapping[str, str] = {name: row.name for row in _ROWS for name in row.other_names}
@@ -131,6 +132,6 @@ TYPE_BY_ID: Mapping[str, str] = {node_id: row.name for row in _ROWS for node_id 
 
 
 def runs_once(type_name: str) -> bool:
-    """Whether a node of the type is never tried again."""
+    """Whether a failed node of the type is never tried again. False for a plug-in's type."""
     row = NODE_TYPES.get(type_name)
     return row is not None and row.runs_once

@@ -1,4 +1,4 @@
-"""Pictures of a graph as text: canonical DOT for Graphviz and for reading again, Mermaid for pages that draw it."""
+"""Writes a graph as text: canonical DOT, for Graphviz and for reading it again, and Mermaid, for pages that draw it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ STATUS_COLORS: Mapping[str, tuple[str, str]] = {
     "waiting": ("#efe3ff", "#7a3fc4"),
     "canceled": ("#e3e0dc", "#6e6256"),
 }
-"""Fill and line of a node by its status. Other words are drawn like ``waiting``."""
+"""Status -> fill color and line color of the node. Any other status word has the colors of ``waiting``."""
 
 _PLAIN = ("[", "]")
 
 
 def to_dot(graph: Graph, *, statuses: Mapping[str, str] | None = None, taken: Collection[tuple[str, str]] = ()) -> str:
-    """Canonical DOT of a graph: every attribute with its node, all values quoted, in the order of the graph.
+    """Canonical DOT of a graph, which Graphviz can read: each node with all its attributes, all values quoted.
 
-    Reading it gives the same graph but for places, quoting and names that were aliases. It is DOT that Graphviz reads.
-    ``statuses`` (a word per node id) and ``taken`` (pairs of node ids) draw the way of a run: colors, and the status as a
-    word in the label.
+    Parsing the text gives the same graph, except for places, quoting and aliases. ``statuses`` maps node ids to status words;
+    such a node gets a color, and its label ends with the word. ``taken`` holds (source id, target id) of the edges that a run
+    took; these edges are blue and thick.
     """
     statuses = statuses or {}
     lines = [f"digraph {_id(graph.name)} {{" if graph.name else "digraph {"]
@@ -48,11 +48,11 @@ def to_dot(graph: Graph, *, statuses: Mapping[str, str] | None = None, taken: Co
 
 
 def to_mermaid(graph: Graph, *, statuses: Mapping[str, str] | None = None, taken: Collection[tuple[str, str]] = ()) -> str:
-    """A Mermaid flowchart of a graph; ``statuses`` and ``taken`` as for :func:`to_dot`. Any label is safe."""
+    """A Mermaid flowchart of a graph; ``statuses`` and ``taken`` as for :func:`to_dot`. Labels may hold any characters."""
     statuses = statuses or {}
     direction = graph.text("rankdir").upper()
     lines = [f"flowchart {direction if direction in ('LR', 'RL', 'BT') else 'TD'}"]
-    # Ids of our own: Mermaid stumbles over nodes called "end", "class" or "o".
+    # Numbered ids in place of the node ids: Mermaid misreads nodes called "end", "class" or "o".
     names = {node_id: f"n{at}" for at, node_id in enumerate(graph.nodes)}
     for node in graph.nodes.values():
         opened, closed = NODE_TYPES[node.type].mermaid if node.type in NODE_TYPES else _PLAIN
@@ -85,7 +85,7 @@ def _dot_node(node: Node, status: str) -> list[str]:
 
 
 def _subgraph_classes(node: Node) -> tuple[str, ...]:
-    """The classes that come from subgraphs, the innermost first: those before the node's own."""
+    """The node's classes that come from subgraphs, the innermost subgraph first. They precede the node's own classes."""
     own = {name.strip() for name in node.text("class").split(",")}
     last = max((at for at, name in enumerate(node.classes) if name not in own), default=-1)
     return node.classes[: last + 1]
@@ -119,7 +119,7 @@ def _caption(edge: Edge) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Text inside quotes: every character that Mermaid or HTML gives a meaning becomes a code, line ends become breaks."""
+    """``text`` for a quoted Mermaid label: special characters of Mermaid and HTML become codes, line ends become ``<br/>``."""
     coded = re.sub(r'[#"&<>`\\|{}\[\]]', lambda match: f"#{ord(match[0])};", text)
     return (
         re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", "", coded.replace("\r\n", "\n"))

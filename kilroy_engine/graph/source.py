@@ -1,4 +1,4 @@
-"""Places in source text: lines, columns, and the excerpt with a caret that errors and diagnostics show."""
+"""Finds places in source text: line, column, and the excerpt with a caret that errors and diagnostics show."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "\n": ""}
 
 
 def source_lines(source: str) -> list[str]:
-    """The lines of ``source`` as positions count them: without a byte-order mark and without line ends."""
+    """The lines of ``source`` without line ends and without a byte-order mark. :class:`Position` counts these lines."""
     return [line.removesuffix("\r") for line in source.removeprefix("\ufeff").split("\n")]
 
 
 def position_at(text: str, offset: int) -> Position:
-    """Line and column, both from 1, of character ``offset`` of ``text``."""
+    """The place of the character at ``offset`` in ``text``. ``offset`` counts from 0."""
     return Position(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
 
 def excerpt(lines: Sequence[str], line: int, column: int) -> str:
-    """The source line with its number and a caret under ``column``, cut around it if long; empty if there is none."""
+    """The source line with its number, and a caret below ``column``. Empty where ``lines`` has no such line.
+
+    A long line is cut to the part around ``column``.
+    """
     if not 1 <= line <= len(lines):
         return ""
     text = lines[line - 1]
     caret = min(column, len(text) + 1) - 1
     start = max(0, caret - _WIDTH * 2 // 3) if len(text) > _WIDTH else 0
     shown = text[start : start + _WIDTH]
-    # One cell per character, or the caret would not stand below its place.
+    # A tab or control character becomes one blank: else the caret would not be below its place.
     shown = "".join(char if char.isprintable() else " " for char in shown)
     before = "…" if start else ""
     after = "…" if start + _WIDTH < len(text) else ""
@@ -37,9 +40,9 @@ def excerpt(lines: Sequence[str], line: int, column: int) -> str:
 
 
 def unescape(body: str) -> str:
-    r"""Text of a quoted string, given without its quotes. ``\"``, ``\\``, ``\n`` and ``\t`` are the known escapes (Spec 2.2).
+    r"""The text of a quoted string. ``body`` is the string without quotes. Escapes: ``\"``, ``\\``, ``\n``, ``\t`` (Spec 2.2).
 
-    A backslash at the end of a line joins it with the next. Any other backslash stays, so that ``grep \d`` survives.
+    A backslash at the end of a line joins the line with the next. Any other backslash stays, as in ``grep \d``.
     """
     if "\\" not in body:
         return body
@@ -54,7 +57,7 @@ def unescape(body: str) -> str:
 
 
 def position_in_value(lines: Sequence[str], attribute: Attribute, offset: int) -> Position:
-    """Place in the file of character ``offset`` of an attribute's value, escapes and line breaks counted in."""
+    """The place in the file, whose lines are ``lines``, of the character at ``offset`` in the attribute's unescaped value."""
     start = attribute.value_position
     if not attribute.quoted:
         return Position(start.line, start.column + offset)

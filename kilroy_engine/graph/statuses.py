@@ -1,4 +1,4 @@
-"""Status words and JSON values: what edge conditions compare, shared with everything that runs stages."""
+"""Status words of stages, and the type of JSON values. Conditions and all code that runs stages use them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
-"""A JSON value: what context values and details are."""
+"""A JSON value, such as a context value or the details of an outcome."""
 
 
 class Status(StrEnum):
-    """The statuses of a stage (Spec 5.2). Any other word is a custom status: it routes, but satisfies no gate."""
+    """The statuses of a stage (Spec 5.2). Any other word is a custom status: conditions may compare it, no gate accepts it."""
 
     SUCCESS = "success"
     PARTIAL_SUCCESS = "partial_success"
@@ -34,10 +34,10 @@ STATUS_ALIASES: Mapping[str, Status] = {
     "error": Status.FAIL,
     "skip": Status.SKIPPED,
 }
-"""Other spellings that are read (Kilroy's status parser, fabro's words)."""
+"""Other spelling -> status (Kilroy's status parser, fabro's words)."""
 
 
 def read_status(text: str) -> str:
-    """Status word of ``text``: trimmed, lower case, aliases resolved; a custom word is kept. Empty text stays empty."""
+    """The status word that ``text`` means: trimmed, in lower case, aliases resolved. Other words and empty text are kept."""
     word = text.strip().lower()
     return str(STATUS_ALIASES.get(word, word))

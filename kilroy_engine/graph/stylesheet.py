@@ -1,4 +1,4 @@
-"""Model stylesheets: CSS-like defaults for the model of each node (Spec 8)."""
+"""Parses model stylesheets, CSS-like defaults for the model of each node, and applies them to a graph (Spec 8)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SPECIFICITY = {"*": 0, "": 1, ".": 2, "#": 3}
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """``property: value``: the attribute it sets, and its name in the text. ``offset`` counts from 0."""
+    """One ``property: value``. ``property`` is the attribute that the declaration sets, ``written_as`` the name in the text.
+
+    ``offset`` is where the declaration begins in the stylesheet's text, counted from 0.
+    """
 
     property: str
     value: str
@@ -31,7 +34,7 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class StyleRule:
-    """Declarations for the nodes that ``selector`` matches: ``*``, a shape, ``.class`` or ``#id``."""
+    """Declarations for the nodes that ``selector`` matches: ``*``, a shape, ``.class`` or ``#id``. ``offset`` counts from 0."""
 
     selector: str
     declarations: tuple[Declaration, ...]
@@ -43,7 +46,7 @@ class StyleRule:
         return _SPECIFICITY["*" if self.selector == "*" else self.selector[0] if self.selector[0] in ".#" else ""]
 
     def matches(self, node: Node) -> bool:
-        """Whether the rule speaks of ``node``."""
+        """Whether the rule's selector matches ``node``."""
         match self.selector[0]:
             case "*":
                 return True
@@ -62,7 +65,7 @@ class Stylesheet:
     rules: tuple[StyleRule, ...] = ()
 
     def properties_for(self, node: Node) -> dict[str, str]:
-        """What the rules say of ``node``: the most specific one counts, then the later one (Spec 8.3)."""
+        """The values of ``STYLE_PROPERTIES`` for ``node``. The most specific rule wins, then the later rule (Spec 8.3)."""
         found: dict[str, str] = {}
         for rule in sorted(self.rules, key=lambda rule: rule.specificity):
             if rule.matches(node):
@@ -76,19 +79,19 @@ class Stylesheet:
 
 @lru_cache(maxsize=64)
 def parse_stylesheet(text: str) -> Stylesheet:
-    """The rules that ``text`` writes. Blank text has none; unknown properties are kept and set nothing.
+    """The stylesheet that ``text`` writes. Blank text has no rules. Unknown properties are kept and set nothing.
 
     Raises:
-        StylesheetSyntaxError: With line and column inside ``text`` and a hint.
+        StylesheetSyntaxError: ``text`` breaks the grammar. Line and column count inside ``text``.
     """
     return Stylesheet(tuple(_Scanner(text).rules()))
 
 
 def apply_stylesheet(graph: Graph) -> Graph:
-    """The graph with the stylesheet's properties, then the graph's own defaults, on nodes that lack them (Spec 8.5).
+    """The graph whose nodes have their missing model attributes from the stylesheet, else from the graph (Spec 8.5).
 
-    An attribute that is written, even an empty one, is left as it is. A stylesheet that does not parse changes nothing:
-    the rule ``stylesheet_syntax`` reports it.
+    An attribute that a node writes stays as it is, even if empty. A stylesheet that does not parse changes nothing: the rule
+    ``stylesheet_syntax`` reports it.
     """
     sheet = Stylesheet()
     written = graph.attributes.get("model_stylesheet")

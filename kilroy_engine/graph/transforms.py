@@ -1,4 +1,4 @@
-"""From the graph as written to the graph as run: prompt files, model stylesheet, ``$`` variables (Spec 9.1, 9.2). Pure."""
+"""Transforms a parsed graph into the graph to run: prompt files, model stylesheet, ``$`` variables (Spec 9.1, 9.2). Pure."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from kilroy_engine.graph.vocabulary import GRAPH_ATTRIBUTES, PARAMETER_PREFIX
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*))")
 _INPUT = "input."
 _RUN_TIME = frozenset({"base_sha"})
-"""Names that get their value when the run starts."""
+"""Variables that have their value only when the run starts."""
 
 ReadText = Callable[[str], str]
-"""Gives the text of a file named by ``prompt_file``; raises OSError or ValueError where it cannot."""
+"""Reads the file that a ``prompt_file`` names. Raises OSError or ValueError where it cannot be read."""
 
 
 def prepare(graph: Graph, *, inputs: Mapping[str, str] | None = None, read_text: ReadText | None = None) -> Graph:
-    """The graph with prompt files read, the stylesheet applied and variables replaced: in prompts, labels and arguments.
+    """The graph after :func:`complete` and :func:`expand_variables`. Called for every pipeline before its validation.
 
-    Without ``read_text`` prompt files stay unread.
+    ``inputs`` are the values of the inputs by name. Without ``read_text`` prompt files stay unread.
     """
     return expand_variables(complete(graph, read_text), inputs or {})
 
 
 def complete(graph: Graph, read_text: ReadText | None = None) -> Graph:
-    """The graph with prompt files read and the stylesheet applied; variables are still as written."""
+    """The graph with prompt files read and the stylesheet applied. Variables stay as written."""
     if read_text is not None:
         graph = _read_prompt_files(graph, read_text)
     return apply_stylesheet(graph)
@@ -41,28 +41,28 @@ def complete(graph: Graph, read_text: ReadText | None = None) -> Graph:
 def expand_variables(graph: Graph, inputs: Mapping[str, str], *, base_sha: str = "") -> Graph:
     """The graph with the variables in prompts, questions, labels (of nodes and edges) and arguments of calls replaced.
 
-    ``$goal`` is the graph's goal, ``$input.<key>`` a run input, ``$name`` a graph attribute of the pipeline's own (one that
-    the engine gives no meaning), ``$base_sha`` the commit that a git run began at, ``$$`` a dollar sign. What is unknown stays
-    as written and is reported by validation. Tool commands are never rewritten.
+    ``$goal`` is the graph's goal, ``$input.<key>`` an input of the run, ``$base_sha`` the commit at which a git run began, and
+    ``$$`` a dollar sign. ``$name`` is a graph attribute that the engine itself does not read. An unknown variable stays as
+    written, and validation reports it. Tool commands are never rewritten.
     """
     variables = _known_variables(graph, inputs, base_sha)
     unknown: dict[str, list[tuple[Node | Edge, Attribute]]] = {}
     nodes = {n.id: replace(n, attributes=_expanded(n, variables, unknown)) for n in graph.nodes.values()}
     edges = tuple(replace(edge, attributes=_expanded(edge, variables, unknown)) for edge in graph.edges)
-    # A declared input has its value when the run starts, or the run does not start.
+    # A declared input is no unknown variable: a run starts only with a value for it.
     known_later = _RUN_TIME | {_INPUT + declared.name for declared in declared_inputs(graph)}
     findings = [
         _unknown(name, places, (*variables, *known_later))
         for name, places in unknown.items()
-        if not name.isupper() and name not in known_later  # names in capitals are the shell's, for the agent to read
+        if not name.isupper() and name not in known_later  # names in capitals are environment variables, which the agent reads
     ]
     return replace(graph, nodes=nodes, edges=edges, findings=(*graph.findings, *findings))
 
 
 def resolve_types(graph: Graph, known_types: Collection[str]) -> Graph:
-    """The graph in which a node of a type that nobody serves has the type of its shape (Spec 4.2).
+    """The graph in which each node without a handler for its type has the type of its shape (Spec 4.2).
 
-    After validation, which has warned about it by the rule ``type_known``: from here on ``Node.type`` is what runs.
+    Called after validation, whose rule ``type_known`` warns about such nodes. Then ``Node.type`` is the type that runs.
     """
     nodes = dict(graph.nodes)
     for node in graph.nodes.values():
@@ -78,7 +78,7 @@ def _read_prompt_files(graph: Graph, read_text: ReadText) -> Graph:
     for node in graph.nodes.values():
         named = node.attributes.get("prompt_file")
         if named is None or not named.value.strip() or "prompt" in node.attributes:
-            continue  # both together are reported by the rule prompt_file_conflict
+            continue  # the rule prompt_file_conflict reports a node with both attributes
         try:
             text = read_text(named.value.strip())
         except (OSError, ValueError) as error:
@@ -106,7 +106,7 @@ def _unreadable(node: Node, named: Attribute, error: Exception) -> Diagnostic:
 
 @dataclass(slots=True)
 class _Variables:
-    """The known variables, and which unknown ones came up in the text at hand."""
+    """Replaces the variables in one text. ``values`` are the known variables; ``unknown`` collects the other names."""
 
     values: Mapping[str, str]
     unknown: list[str] = field(default_factory=list[str])
@@ -129,7 +129,7 @@ class _Variables:
 
 
 def _known_variables(graph: Graph, inputs: Mapping[str, str], base_sha: str) -> Mapping[str, str]:
-    """Name to value. What is said about an input is no variable."""
+    """Variable -> value. Graph attributes ``input.<name>.<facet>`` describe inputs and are not variables."""
     own = {
         key: attribute.value
         for key, attribute in graph.attributes.items()
@@ -146,7 +146,7 @@ def _known_variables(graph: Graph, inputs: Mapping[str, str], base_sha: str) -> 
 def _expanded(
     owner: Node | Edge, variables: Mapping[str, str], unknown: dict[str, list[tuple[Node | Edge, Attribute]]]
 ) -> Mapping[str, Attribute]:
-    """The owner's attributes with variables replaced; adds to ``unknown`` where an unknown name stands."""
+    """The owner's attributes with variables replaced. Adds each unknown variable with its place to ``unknown``."""
     changed: dict[str, Attribute] = {}
     for key in _expanded_keys(owner):
         attribute = owner.attributes.get(key)
@@ -166,7 +166,7 @@ def _expanded_keys(owner: Node | Edge) -> Iterator[str]:
 
 
 def _unknown(name: str, places: list[tuple[Node | Edge, Attribute]], known: Collection[str]) -> Diagnostic:
-    """One warning per unknown name, at its first place."""
+    """The warning about the unknown variable ``name``, at the first of its ``places``."""
     owner, attribute = places[0]
     where = f"node '{owner.id}'" if isinstance(owner, Node) else f"edge {owner}"
     near = get_close_matches(name, ["goal", *known], n=1, cutoff=0.75)

@@ -1,4 +1,4 @@
-"""The attributes that the engine reads: their owners, what values they take, and the other names they go by."""
+"""The table of attributes: their owners, their values, the node types that read them, and their other names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kilroy_engine.graph.node_types import (
 
 
 class AttributeOwner(StrEnum):
-    """What an attribute belongs to."""
+    """The part of a pipeline that an attribute is written on."""
 
     GRAPH = "graph"
     NODE = "node"
@@ -29,7 +29,7 @@ class AttributeOwner(StrEnum):
 
 
 class ValueKind(StrEnum):
-    """What values an attribute takes."""
+    """The values that an attribute takes, in words for messages."""
 
     TEXT = "text"
     INTEGER = "a whole number"
@@ -41,7 +41,7 @@ class ValueKind(StrEnum):
 
 
 class Fidelity(StrEnum):
-    """How much of the run before it an agent is given (Spec 5.4)."""
+    """How much of the earlier run an agent gets to read (Spec 5.4)."""
 
     FULL = "full"
     TRUNCATE = "truncate"
@@ -53,11 +53,11 @@ class Fidelity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What is known of an attribute: its values, and which types of node read it.
+    """The row of one attribute: the kind of its values, and the node types that read the attribute.
 
-    ``readers`` is None where every one does. For an attribute of an edge they are the types of the node that the edge leaves;
-    for one of the graph there is no type to tell, and it is None or empty. Empty: nothing reads it, it is accepted because
-    pipelines of other engines have it. A plug-in's handler may read any attribute of its nodes.
+    ``readers`` is None where every type reads the attribute, and empty where nothing reads it: the engine accepts attributes of
+    other engines. For an edge's attribute, ``readers`` are types of the node that the edge leaves. For a graph's attribute,
+    ``readers`` is None or empty. A plug-in's handler may read any attribute of its nodes.
     """
 
     kind: ValueKind
@@ -65,11 +65,11 @@ class Meaning:
 
     @property
     def without_effect(self) -> bool:
-        """Whether nothing reads it, wherever it is written."""
+        """Whether nothing reads the attribute."""
         return self.readers is not None and not self.readers
 
     def is_read_at(self, type_name: str) -> bool:
-        """Whether a node of this type, or an edge that leaves one, reads it."""
+        """Whether the attribute has an effect on a node of this type, or on an edge that leaves such a node."""
         return self.readers is None or type_name not in NODE_TYPES or type_name in self.readers
 
 
@@ -82,10 +82,10 @@ def _unread(kind: ValueKind) -> Meaning:
 
 
 _TRIED = tuple(row.name for row in NODE_TYPES.values() if not row.runs_once)
-"""Types whose stages are attempts: they have a limit and may be tried again."""
+"""Types whose failed attempts may be followed by another attempt. Their attempts have a time limit."""
 _WITH_AGENT = tuple(row.name for row in NODE_TYPES.values() if row.model is not Model.NEVER)
 _ONE_WAY = tuple(name for name in NODE_TYPES if name != PARALLEL)
-"""Types that leave by one of their edges. A fan-out takes all of them, whatever they say."""
+"""Types whose nodes leave by one edge. A fan-out takes all of its edges, whatever their attributes."""
 
 NODE_ATTRIBUTES: Mapping[str, Meaning] = {
     # Spec 2.6
@@ -158,10 +158,10 @@ NODE_ATTRIBUTES: Mapping[str, Meaning] = {
     "dot_file": _read(ValueKind.TEXT, NESTED),
     "ref": _read(ValueKind.TEXT, *CALL_TYPES),
 }
-"""Attributes of nodes. Others are kept, for handlers of the pipeline's own and for Graphviz."""
+"""Attributes of nodes. The graph keeps all other attributes too, for handlers of plug-ins and for Graphviz."""
 
 PARAMETER_PREFIX = "param."
-"""Attributes ``param.<name>`` of a call node are the arguments of the call; their names are the callee's."""
+"""Attributes ``param.<name>`` of a call node are the arguments of the call. The callee defines the names."""
 PARAMETER = _read(ValueKind.TEXT, *CALL_TYPES)
 
 EDGE_ATTRIBUTES: Mapping[str, Meaning] = {
@@ -236,7 +236,7 @@ ALIASES: Mapping[AttributeOwner, Mapping[str, str]] = {
     },
     AttributeOwner.EDGE: {},
 }
-"""Other names, resolved when the text is read; ``Attribute.written_as`` keeps the name that was written."""
+"""Other name -> attribute. The parser resolves other names; ``Attribute.written_as`` keeps the name that was written."""
 
 STYLE_ALIASES: Mapping[str, str] = _MODEL_ALIASES
 STYLE_PROPERTIES: tuple[str, ...] = ("llm_model", "llm_provider", "reasoning_effort", "max_tokens")
@@ -259,7 +259,7 @@ MISTAKEN: Mapping[AttributeOwner, Mapping[str, str]] = {
     },
     AttributeOwner.EDGE: {"when": "condition", "if": "condition", "guard": "condition"},
 }
-"""Names that other engines or a slip of memory give to attributes of ours; nothing reads them."""
+"""Wrong name, from another engine or from memory -> the attribute that was probably meant. Nothing reads a wrong name."""
 
 FIDELITY_MODES: tuple[str, ...] = tuple(Fidelity)
 RETRY_POLICIES: tuple[str, ...] = ("none", "standard", "aggressive", "linear", "patient")

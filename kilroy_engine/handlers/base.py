@@ -1,4 +1,4 @@
-"""The seam between the walk and the work: what a handler is asked, what it may answer."""
+"""The interface of handlers: the request that a handler gets, and the results that a handler may return."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from kilroy_engine.workspace.branching import BranchWorkspace
 
 @dataclass(frozen=True)
 class StageRequest:
-    """One attempt at one stage.
+    """The request for one attempt at one stage.
 
-    ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists; ``work_dir`` is
+    ``context`` is a snapshot of the run's context. ``stage_dir`` is ``<run directory>/<node id>`` and exists. ``work_dir`` is
     the folder that the stage works in. ``environment`` is the complete environment for child processes, Kilroy's ``KILROY_*``
-    included. ``timeout_s`` limits this attempt, None for the handler's default. ``settings`` are the run's, all of them.
-    ``carried`` says how much of the run an agent is told, ``outcomes`` is the last outcome of every node that has completed.
-    ``output`` takes lines of output, ``tell`` takes events about this stage, both while it works: what is told is on disk at
-    once, whatever becomes of the stage.
-    ``cost_left_usd`` is what the node's agents may still cost in this attempt, None for no limit.
-    ``guidance`` is what a manager has to say to this pipeline's agents, empty where it says nothing.
+    variables included. ``timeout_s`` limits this attempt; None means the handler's default. ``settings`` are all settings of
+    the run. ``carried`` says how much of the run an agent is told. ``outcomes`` holds the last outcome of every completed node.
+    ``output`` takes lines of output and ``tell`` takes events about this stage, both during the attempt. An event is on disk
+    when ``tell`` returns. ``cost_left_usd`` is what the agents of this attempt may cost; None means no limit. ``guidance`` is
+    the text of a manager for this pipeline's agents; empty for none.
     """
 
     graph: Graph
@@ -58,13 +57,13 @@ class StageRequest:
 
     @property
     def simulate(self) -> bool:
-        """Whether the run asks for no side effects."""
+        """Whether the run must have no side effects."""
         return self.settings.simulate
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer that a human gate offers: an outgoing edge. ``key`` is its accelerator."""
+    """One answer that a human gate offers, made from an outgoing edge. ``key`` is the edge's accelerator."""
 
     key: str
     label: str
@@ -73,7 +72,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question for a person, to be asked by the engine. The gate's outcome follows from the choice made."""
+    """A question for a person. The engine asks the question, and the chosen answer gives the gate's outcome."""
 
     question: str
     choices: tuple[Choice, ...]
@@ -83,7 +82,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Branches to run side by side. ``copy_max_bytes`` limits what each branch of a run without a repository copies."""
+    """Branches to run side by side. ``copy_max_bytes`` limits the size of each branch's copy in a run without a repository."""
 
     plan: BranchPlan
     policy: FanOutPolicy
@@ -93,7 +92,8 @@ class FanOut:
 
 @dataclass(frozen=True, slots=True)
 class FanIn:
-    """Branches to bring together: the work of ``winner``, or of all that succeeded. ``notes`` say how it was chosen."""
+    """Branches to join: the work of ``winner``, or with ``merge_all`` the work of all that succeeded. ``notes`` say how the
+    winner was chosen."""
 
     results: tuple[BranchRecord, ...]
     winner: BranchRecord
@@ -104,10 +104,11 @@ class FanIn:
 
 @dataclass(frozen=True, slots=True)
 class Supervise:
-    """A child pipeline to run, and to watch until it ends.
+    """A child pipeline to run and to watch until it ends.
 
-    ``child_file`` names it; it is empty where somebody else starts it. ``plan`` says how to watch it in cycles, None for only
-    waiting. ``guide`` makes of what is seen what is said to its agents; None says nothing.
+    ``child_file`` names the pipeline's file; it is empty if somebody else starts the child. ``plan`` says how to watch the
+    child in cycles; None means only to wait for its end. ``guide`` makes the guidance for the child's agents from facts about
+    the child; None means no guidance.
     """
 
     child_file: str
@@ -118,10 +119,10 @@ class Supervise:
 
 @dataclass(frozen=True, slots=True)
 class CallPrefect:
-    """A call of a Prefect task or flow (``node_type`` says which), or a run of a flow's deployment.
+    """A call of a Prefect task or flow, or a run of a flow's deployment. ``node_type`` says which.
 
-    ``parameters`` by name, as written or from the context; they are read by the callee's type hints. ``timeout_s`` limits
-    the call, None for no limit.
+    ``parameters`` maps names to values from the node or the context. They are converted by the callee's type hints.
+    ``timeout_s`` limits the call; None means no limit.
     """
 
     node_type: str
@@ -131,17 +132,17 @@ class CallPrefect:
 
 
 Effect: TypeAlias = Ask | FanOut | FanIn | CallPrefect | Supervise
-"""What the engine carries out on a handler's behalf."""
+"""Work that a handler asks the engine to carry out."""
 
 StageResult: TypeAlias = Outcome | Effect
-"""What a handler may answer: the outcome itself, or an effect for the engine to carry out. Closed on purpose."""
+"""The result of a handler: the outcome itself, or an effect for the engine to carry out. Plug-ins cannot add to these types."""
 
 
 class Handler(Protocol):
-    """Carries out one stage. It has no way back to the engine: it gets a request and returns a value.
+    """Carries out one stage. A handler cannot call the engine: it gets a request and returns a value.
 
-    Expected failures are returned as outcomes. An exception is turned into a failed outcome by the engine
-    (Spec 4.12); raise :class:`~kilroy_engine.errors.TransientStageError` when another attempt may help.
+    An expected failure is returned as an outcome. The engine turns an exception into a failed outcome (Spec 4.12). A handler
+    raises :class:`~kilroy_engine.errors.TransientStageError` when another attempt may help.
     """
 
     def __call__(self, request: StageRequest, /) -> StageResult: ...

@@ -1,4 +1,4 @@
-"""Prefect tasks and flows as nodes: what is called, and with what. The call itself is the engine's."""
+"""Nodes that call a Prefect task or flow: what to call, with which parameters. The engine makes the call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
 
 CONTEXT_PREFIX = "context:"
-"""``param.x="context:tool.output"`` hands over the value of that context key, ``context:*`` the whole context, in which large
-values stay references to their files."""
+"""``param.x="context:tool.output"`` passes the value of that context key. ``context:*`` passes the whole context, in which
+large values stay references to their files."""
 _EVERYTHING = "*"
 
 
@@ -38,7 +38,7 @@ def call_prefect(request: StageRequest, /) -> Outcome | CallPrefect:
 
 
 def takes_context(text: str) -> bool:
-    """Whether an argument's value is known only when the node is visited."""
+    """Whether a parameter's value comes from the context, so that it is only known at the visit."""
     return text.startswith(CONTEXT_PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""Human gates: the question is a value, what the answer means is a function. Who asks, and how, is the engine's business."""
+"""Human gates: the question of a gate, and the outcome that an answer gives. The engine asks the question."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ACCELERATOR = re.compile(r"\s*(?:\[\s*(?P<bracket>[^\]\s])[^\]]*\]|(?P<paren>\w
 def wait_human(request: StageRequest, /) -> Ask | Outcome:
     """The question of a gate: one choice per outgoing edge, in the order of the file (Spec 4.6).
 
-    ``human.default_choice`` answers when nobody does within ``human.timeout``, or else the node's ``timeout``. A default
-    that names no choice is a failure at once: found only after hours of waiting it would be too late.
+    The engine takes ``human.default_choice`` if nobody answers within ``human.timeout``, or else within the node's ``timeout``.
+    A default that names no choice fails at once, because otherwise it would only be found after that wait.
     """
     node = request.node
     choices = choices_of(request.graph, node)
@@ -35,7 +35,7 @@ def wait_human(request: StageRequest, /) -> Ask | Outcome:
 
 
 def choices_of(graph: Graph, node: Node) -> tuple[Choice, ...]:
-    """The answers that a gate offers, each with a key of its own."""
+    """The answers that a gate offers, each with a different key."""
     taken: set[str] = set()
     choices: list[Choice] = []
     for number, edge in enumerate(graph.outgoing(node.id), start=1):
@@ -47,7 +47,8 @@ def choices_of(graph: Graph, node: Node) -> tuple[Choice, ...]:
 
 
 def choose(ask: Ask, answer: str) -> Choice | None:
-    """The choice that ``answer`` means: its key, its target or its label, in that order and in any case; None for no match."""
+    """The choice that ``answer`` names by key, target or label, in that order; upper and lower case are the same. None for no
+    match."""
     word = answer.strip().casefold()
     if not word:
         return None
@@ -59,7 +60,7 @@ def choose(ask: Ask, answer: str) -> Choice | None:
 
 
 def answer_outcome(choice: Choice, *, notes: str = "human gate selected") -> Outcome:
-    """What a made choice comes to: success, and the way to the chosen target (Spec 4.6, Kilroy's context values)."""
+    """The outcome of a choice: success, with the chosen target as the next node (Spec 4.6, Kilroy's context values)."""
     return Outcome(
         Status.SUCCESS,
         preferred_label=choice.label,
@@ -70,19 +71,19 @@ def answer_outcome(choice: Choice, *, notes: str = "human gate selected") -> Out
 
 
 def approve(ask: Ask) -> Outcome:
-    """What an unattended run makes of a gate when it was told to approve: the first choice (Spec 6.4)."""
+    """The outcome of a gate in a run with ``auto-approve``: the first choice (Spec 6.4)."""
     return answer_outcome(ask.choices[0], notes="human gate auto-approved")
 
 
 def _accelerator(label: str) -> str:
-    """The key that a label suggests: ``[Y] Yes``, ``Y) Yes``, ``Y - Yes``, else its first character (Spec 4.6)."""
+    """The key in a label such as ``[Y] Yes``, ``Y) Yes`` or ``Y - Yes``, else the label's first character (Spec 4.6)."""
     match = _ACCELERATOR.match(label)
     found = next((group for group in match.groups() if group), "") if match else label[:1]
     return found.upper()
 
 
 def _free_key(key: str, number: int, taken: set[str]) -> str:
-    """``key`` if it is free, else the edge's number, else the next free number."""
+    """``key`` if no other choice has it, else the edge's number, else the next free number."""
     if key and key not in taken:
         return key
     while str(number) in taken:

@@ -1,4 +1,4 @@
-"""Nodes that run a child pipeline: a manager, which supervises it in cycles, and a plain nested pipeline (Spec 4.11)."""
+"""Nodes that run a child pipeline: a manager, which watches the child in cycles, and a plain nested pipeline (Spec 4.11)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kilroy_engine.traversal.supervision import ChildFacts, Supervision
 
 
 def run_pipeline(request: StageRequest, /) -> Supervise | Outcome:
-    """The child pipeline that ``dot_file`` names; what it comes to is the node's outcome."""
+    """Asks for the child pipeline that ``dot_file`` names. The child's end gives the node's outcome."""
     named = child_file(request.graph, request.node)
     if named is None:
         return failure("no dot_file: the node names no child pipeline")
@@ -26,7 +26,7 @@ def run_pipeline(request: StageRequest, /) -> Supervise | Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ManagerHandler:
-    """Supervises a child pipeline. A manager that steers and has an agent lets that write the guidance."""
+    """Watches a child pipeline. If the manager steers and has an agent, the agent writes the guidance."""
 
     agent_for: Callable[[Node], Agent | None]
 
@@ -49,22 +49,22 @@ class ManagerHandler:
 
     def _guide(self, request: StageRequest) -> Callable[[ChildFacts], str]:
         agent = None if request.simulate else self.agent_for(request.node)
-        return partial(_own_words, request) if agent is None else partial(_agents_words, request, agent)
+        return partial(_prompt_as_guidance, request) if agent is None else partial(_guidance_by_agent, request, agent)
 
 
-def _own_words(request: StageRequest, facts: ChildFacts) -> str:
-    """Guidance without an agent: the node's prompt as it is, below what is seen."""
+def _prompt_as_guidance(request: StageRequest, facts: ChildFacts) -> str:
+    """Guidance without an agent: the facts about the child, then the node's prompt."""
     return f"{observation(facts)}\n\n{request.node.prompt.strip()}\n"
 
 
-def _agents_words(request: StageRequest, agent: Agent, facts: ChildFacts) -> str:
-    """What the agent answers to the node's prompt and to what is seen."""
+def _guidance_by_agent(request: StageRequest, agent: Agent, facts: ChildFacts) -> str:
+    """Guidance by an agent: the agent's answer to the facts about the child and the node's prompt."""
     prompt = f"{observation(facts)}\n\n{request.node.prompt.strip()}\n\n{_HOW_TO_ANSWER}"
     return ask(agent, request, prompt).response
 
 
 def observation(facts: ChildFacts) -> str:
-    """What a manager sees of its child, for whoever reads the guidance."""
+    """The facts about the child as text, for the agent and in the guidance."""
     lines = [
         "CHILD PIPELINE",
         f"- at work on: {facts.current_node or 'nothing yet'}",

@@ -1,4 +1,4 @@
-"""Fan-out and fan-in nodes: what to run side by side, and whose work goes on (Spec 4.8, 4.9)."""
+"""Fan-out and fan-in nodes: which branches to run, and which branch's work to keep (Spec 4.8, 4.9)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kilroy_engine.workspace.copying import DEFAULT_COPY_MAX_BYTES
 
 
 def fan_out(request: StageRequest, /) -> FanOut | Outcome:
-    """All outgoing edges are branches, whatever they say; they end at the node where they meet."""
+    """Asks for one branch per outgoing edge, whatever the edge's condition. The branches end at the node where they meet."""
     node = request.node
     if not request.graph.outgoing(node.id):
         return failure("parallel node has no outgoing edges")
@@ -38,7 +38,7 @@ def fan_out(request: StageRequest, /) -> FanOut | Outcome:
 
 @dataclass(frozen=True, slots=True)
 class FanInHandler:
-    """Chooses the branch whose work goes on. A node with a prompt lets the agent that ``agent_for`` names rank them."""
+    """Chooses the winning branch. If the node has a prompt, the agent from ``agent_for`` ranks the branches."""
 
     agent_for: Callable[[Node], Agent | None]
 
@@ -71,14 +71,15 @@ class FanInHandler:
 
 
 def _ask_to_rank(agent: Agent, request: StageRequest, candidates: Sequence[BranchRecord]) -> list[str]:
-    """What the agent may have meant by its answer, best first: its preferred label, the lines of its response from the end."""
+    """Texts in the agent's answer that may name a branch, the likeliest first: its preferred label, then the lines of its
+    response from the last to the first."""
     result = ask(agent, request, ranking_prompt(request.node, candidates))
     label = [result.outcome.preferred_label] if result.outcome else []
     return [*label, *(line.strip(" `*.\"'") for line in reversed(result.response.splitlines()) if line.strip())]
 
 
 def ranking_prompt(node: Node, candidates: Sequence[BranchRecord]) -> str:
-    """The node's own prompt below a list of the branches to choose from, and how to answer."""
+    """The list of branches to choose from, the node's own prompt, and how to answer."""
     lines = ["BRANCHES TO CHOOSE FROM"]
     for result in candidates:
         lines.append(f"- {result.branch_key}: {result.outcome.status}; its work: {result.worktree_dir}")

@@ -1,7 +1,7 @@
-"""What an agent is told of the run before its task, by mode of fidelity (Spec 5.4).
+"""The part of a prompt that tells an agent about the run before its task, by mode of fidelity (Spec 5.4).
 
-A mode has a budget: four bytes of UTF-8 count as a token. The goal is always whole and stands outside of it. What does not fit
-is left out whole, older stages first, and a line says how much it is.
+Each mode has a budget in tokens; four bytes of UTF-8 count as one token. The goal is always complete and does not count. An
+entry that does not fit is left out as a whole, older stages first, and a line says how many entries are missing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from kilroy_engine.traversal.outcome import Json, Outcome
 
 BYTES_PER_TOKEN = 4
 _STAGES_SHARE = 0.6
-"""Part of the budget that the stages may take before the values get theirs."""
+"""The part of the budget that stages may use before the values are added."""
 _LEFT_OUT_BYTES = 64
-"""Room for the line that says what was left out."""
+"""Bytes reserved for the line that says how many entries are missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """How much a mode tells. ``stages`` and ``values`` are the most of each, the figures in characters limit one entry."""
+    """How much a mode tells. ``stages`` and ``values`` are the largest number of entries of each kind. The fields in characters
+    limit one entry."""
 
     budget_tokens: int
     stages: int
@@ -48,7 +49,7 @@ DETAILS: dict[Fidelity, Detail] = {
         3000, stages=50, values=60, note_characters=600, value_characters=1000, output_characters=400, counts=True
     ),
 }
-"""The modes that tell more than run and goal."""
+"""The modes that tell more than the run and its goal."""
 
 _TOLD_ELSEWHERE = frozenset(
     {"inputs", "base_sha", "current_node", "previous_node", "previous_outcome", "completed_nodes", "last_stage"}
@@ -59,9 +60,9 @@ _LATER_PREFIXES = ("input.", "tool.", "human.", "last_", "parallel.")
 
 
 def preamble(request: StageRequest) -> str:
-    """The block above the task; empty where the agent goes on with a session, which knows all of it.
+    """The text above the task. Empty if the agent continues a session, because the session holds the earlier stages.
 
-    The first stage of a thread has nothing to go on with: it is told as much as ``summary:high`` tells.
+    The first stage of a thread has no session to continue. It gets the text of ``summary:high``.
     """
     mode = request.carried.fidelity
     if mode is Fidelity.FULL:
@@ -71,12 +72,12 @@ def preamble(request: StageRequest) -> str:
     goal = stringify(request.context.get("graph.goal")).strip()
     head = ["THE RUN SO FAR", f"Run: {request.run_id}", *([f"Goal: {goal}"] if goal else [])]
     detail = DETAILS.get(mode)
-    return "\n".join(head if detail is None else [*head, *_told(request, detail)])
+    return "\n".join(head if detail is None else [*head, *_detail_lines(request, detail)])
 
 
-def _told(request: StageRequest, detail: Detail) -> list[str]:
+def _detail_lines(request: StageRequest, detail: Detail) -> list[str]:
     completed = _completed(request)
-    lines = [_counted(request, completed)] if detail.counts and completed else []
+    lines = [_count_line(request, completed)] if detail.counts and completed else []
     left = detail.budget_bytes - _size(lines)
     stages = [_stage(request, node_id, detail) for node_id in reversed(_latest_last(completed))]
     told = _fitting(stages, detail.stages, int(left * (_STAGES_SHARE if detail.values else 1)))
@@ -93,18 +94,18 @@ def _told(request: StageRequest, detail: Detail) -> list[str]:
 
 
 def _completed(request: StageRequest) -> list[str]:
-    """Ids of the completed visits in their order."""
+    """Ids of the nodes of the completed visits, in order."""
     completed = request.context.get("completed_nodes")
     return [node_id for node_id in completed if isinstance(node_id, str)] if isinstance(completed, list) else []
 
 
 def _latest_last(completed: Sequence[str]) -> list[str]:
-    """Each node once, where it was completed last."""
+    """Each node once, ordered by its last completion."""
     return list(reversed(dict.fromkeys(reversed(completed))))
 
 
-def _counted(request: StageRequest, completed: Sequence[str]) -> str:
-    """``7 visits of 5 nodes; last outcomes: 4 success, 1 fail.``"""
+def _count_line(request: StageRequest, completed: Sequence[str]) -> str:
+    """A line such as ``7 visits of 5 nodes; last outcomes: 4 success, 1 fail.``"""
     nodes = dict.fromkeys(completed)
     statuses = Counter(str(request.outcomes[node_id].status) for node_id in nodes if node_id in request.outcomes)
     tally = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items(), key=lambda item: (-item[1], item[0])))
@@ -126,14 +127,14 @@ def _stage(request: StageRequest, node_id: str, detail: Detail) -> str:
 
 
 def _output(outcome: Outcome, detail: Detail) -> str:
-    """What a stage printed or answered, on a line of its own."""
+    """The stage's output or answer, on a line of its own."""
     found = (outcome.context_updates.get(key) for key in ("tool.output", "last_response"))
     text = next((value for value in found if isinstance(value, str) and value.strip()), "")
     return f"\n  said: {_cut(text, detail.output_characters)}" if text and detail.output_characters else ""
 
 
 def _shown_keys(request: StageRequest) -> list[str]:
-    """The pipeline's own keys, then the inputs and what handlers set, each in the order of the alphabet."""
+    """The keys that the pipeline's own stages set, then inputs and keys of handlers, each in alphabetical order."""
     keys = [key for key in request.context if key not in _TOLD_ELSEWHERE and not key.startswith(_ENGINE_PREFIXES)]
     return sorted(keys, key=lambda key: (key.startswith(_LATER_PREFIXES), key))
 
@@ -146,7 +147,7 @@ def _value(key: str, value: Json, detail: Detail) -> str:
 
 
 def _fitting(lines: Iterable[str], most: int, budget_bytes: int) -> list[str]:
-    """The first of ``lines``, as many as there is room for."""
+    """The first of ``lines``: at most ``most``, and no more than the budget holds."""
     kept: list[str] = []
     left = budget_bytes - _LEFT_OUT_BYTES
     for line in lines:

@@ -1,4 +1,4 @@
-"""What an agent is told: the node's prompt below the blocks that explain where and how to work (Kilroy: prompt assembly)."""
+"""The prompt of an agent: blocks that explain where and how to work, then the node's prompt (Kilroy: prompt assembly)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kilroy_engine.processes.stage_status import StatusPlaces
 
 
 def assemble_prompt(request: StageRequest, contract: StatusPlaces) -> str:
-    """The blocks that apply, top to bottom, one blank line between (Kilroy's order): dossier, inputs, work folder, guidance,
-    status contract, preamble, task."""
+    """The blocks that apply, in Kilroy's order, with a blank line between them: dossier, inputs, work folder, guidance, status
+    contract, preamble, task."""
     blocks = (
         _dossier_block(request),
         _inputs_block(request.environment.get("KILROY_INPUTS_MANIFEST_PATH", "")),

@@ -1,4 +1,4 @@
-"""Which handler serves which type of node."""
+"""Finds the handler for a node's type."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from kilroy_engine.plugins import distribution_of, plugins
 
 
 def no_agent(node: Node) -> Agent | None:
-    """For a run without agents: every agent node fails and says so."""
+    """For a run without agents: each agent node fails with a message."""
     del node
     return None
 
 
 class HandlerRegistry:
-    """Handlers by node type. ``agent_for`` says who works on an agent node, None for nobody."""
+    """Handlers by node type. ``agent_for`` returns the agent for a node, or None."""
 
     def __init__(self, agent_for: Callable[[Node], Agent | None] = no_agent) -> None:
         self._agent_for = agent_for
         self._handlers = {row.name: _built_in(row, agent_for) for row in NODE_TYPES.values() if row.served}
 
     def __reduce__(self) -> tuple[type[HandlerRegistry], tuple[Callable[[Node], Agent | None]]]:
+        """A pickled registry builds its handlers again, so that a branch can be sent to another process."""
         return HandlerRegistry, (self._agent_for,)
 
     def resolve(self, node: Node) -> Handler:
-        """The handler for ``node``. A built-in type cannot be taken over by a plug-in.
+        """The handler for ``node``. A plug-in cannot replace a built-in type.
 
         Raises:
-            UnknownHandler: Nothing serves the type, or the plug-in that should is broken.
+            UnknownHandler: No handler exists for the type, or its plug-in is broken.
         """
         handler = self._handlers.get(node.type)
         if handler is None:
@@ -45,7 +46,8 @@ class HandlerRegistry:
 
 
 def _built_in(row: NodeType, agent_for: Callable[[Node], Agent | None]) -> Handler:
-    """The handler that a row of the table names. A class is one that needs an agent for some of its nodes."""
+    """The handler that a row of the node types names. A handler class takes ``agent_for``, because some of its nodes need an
+    agent."""
     module, _, name = row.handler.partition(":")
     found: object = getattr(import_module(f"kilroy_engine.handlers.{module}"), name)
     return cast("Handler", found(agent_for) if isinstance(found, type) else found)

@@ -1,4 +1,4 @@
-"""Tool nodes: a shell command, its output, its exit status."""
+"""Tool nodes: run a shell command and turn its exit status and output into an outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kilroy_engine.traversal.outcome import Json, Outcome, Status, failure, succ
 
 DEFAULT_TIMEOUT_S = 600.0
 OUTPUT_LIMIT = 8000
-"""Characters of output that go into the context; the logs have all of it."""
+"""Characters of output that go into the context. The log files hold the whole output."""
 
 _SHELL = "bash"
 _MISSING_PROGRAM = re.compile(r"not found|no such file", re.IGNORECASE)
@@ -25,9 +25,9 @@ _FIRST_WORD = re.compile(r"""\s*(?:(?:ba)?sh\s+-c\s+)?["']?\s*(?P<word>[^\s"';|&
 def run_tool(request: StageRequest, /) -> Outcome:
     """Runs the node's ``tool_command`` with bash (Spec 4.10, Kilroy: tool node).
 
-    The exit status decides, unless the command leaves a ``status.json`` in ``$KILROY_STAGE_LOGS_DIR``. Context: ``tool.output``
-    is standard output followed by standard error, ``tool.stdout`` and ``tool_stdout`` (the name that pipelines of other engines
-    read) are standard output alone, ``tool.exit_status`` is set by a failure.
+    The exit status gives the outcome, unless the command writes a ``status.json`` into ``$KILROY_STAGE_LOGS_DIR``. Context
+    keys: ``tool.output`` is standard output followed by standard error. ``tool.stdout`` and ``tool_stdout`` are standard output
+    alone; pipelines of other engines read ``tool_stdout``. ``tool.exit_status`` is set by a failure.
     """
     command = request.node.tool_command
     if not command.strip():
@@ -76,7 +76,7 @@ def _outcome_of(request: StageRequest, command: str, end: CommandEnd, timeout_s:
 
 
 def _digest(stage_dir: Path) -> str:
-    """What tells this failure from the next one where ``tool.output`` holds only the beginning of a long output."""
+    """A digest of the end of the output. It distinguishes failures whose long outputs begin alike."""
     return output_digest(_tail_of(stage_dir / "stdout.log") + _tail_of(stage_dir / "stderr.log"))
 
 
@@ -85,12 +85,12 @@ def _tail_of(log: Path) -> str:
 
 
 def _head_of(log: Path) -> str:
-    # No character takes more than four bytes, so this holds as many characters as can be used.
+    # A character takes at most four bytes, so these bytes hold enough characters.
     return read_part(log, 4 * OUTPUT_LIMIT).decode(errors="replace")[:OUTPUT_LIMIT]
 
 
 def _hint(command: str, stderr: str, work_dir: Path) -> str:
-    """What may help when a program or file was not there: in a git run only committed files are."""
+    """A hint for a program or file that was not found. The worktree of a git run holds committed files only."""
     if not _MISSING_PROGRAM.search(stderr):
         return ""
     match = _FIRST_WORD.match(command)

@@ -1,1 +1,1 @@
-"""Pipelines as Prefect flows: implements the ports of ``execution`` with Prefect."""
+"""Runs pipelines as Prefect flows: implements the protocols of ``execution.ports`` with Prefect."""

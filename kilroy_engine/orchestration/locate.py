@@ -1,4 +1,4 @@
-"""From a Prefect flow run to its run directory. The flow body and every hook use it, so that they always agree."""
+"""Finds the run directory of a Prefect flow run. The flow's body and every state hook use this module, so they always agree."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ RUN_ID_LABEL = "kilroy.run_id"
 
 
 def identity_of(flow_run: FlowRun) -> Identity:
-    """What Prefect knows the run of this flow run by."""
+    """The flow run's id, name, deployment and page, as the engine's :class:`Identity`."""
     return Identity(flow_run.id, flow_run.name, flow_run.deployment_id, url_for("flow-run", flow_run.id) or "")
 
 
 def locate(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
-    """The run directory that this flow run owns, or None where it has none.
+    """The run directory that this flow run owns; None where the flow run owns none. Called by the state hooks.
 
-    The label is the truth: it was written when the directory was opened. The engine hands hooks a flow run that was read
-    before that, and a fresh process may have another environment, so parameters come second and the server third.
+    The flow run's label decides: the engine wrote it when the run directory was opened. Prefect may have read ``flow_run``
+    before that. Then the path is computed from the parameters, and last the server is asked for the label, because a fresh
+    process may have another environment.
     """
     for path in _candidates(flow_run, environ):
         run = RunDirectory(path)
@@ -43,7 +44,10 @@ def locate(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None
 
 
 def directory_of(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
-    """Where the flow run's directory is or would be, whoever owns it; None where its parameters were refused. Asks nobody."""
+    """The flow run's directory, which need not exist and may belong to another flow run.
+
+    None where the flow run's parameters are invalid. Makes no request to the server.
+    """
     labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
     path = Path(str(labelled)) if labelled else _computed(flow_run.parameters, flow_run.id, environ)
     return RunDirectory(path) if path else None
@@ -69,14 +73,15 @@ def _computed(parameters: Mapping[str, Any], flow_run_id: UUID, environ: Mapping
         options = Options.model_validate(parameters.get("options") or {})
         return run_directory_path(options, run_id=run_id_for(flow_run_id, options), environ=environ)
     except (ValueError, InvalidInput):
-        return None  # such parameters were refused before there was a directory
+        return None  # the flow refused these parameters before a directory was made
 
 
 def earlier_start(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory | None:
-    """The run that this flow run has started before: its body runs again after *Retry* in the Prefect UI. None the first time.
+    """The run that this flow run has started before; None the first time. Called at the beginning of the flow's body.
 
-    Prefect's own run count does not tell: it also stays 1 when a flow run is resumed. The engine has just read the flow run,
-    so its labels are as the first start left them, unless that was killed before it wrote them.
+    Prefect runs the body again after *Retry* in its UI. Prefect's run count does not show this: the count also stays 1 when a
+    flow run is resumed. Prefect has just read the flow run, so its labels are those of the first start. Where the first start
+    was killed before it wrote labels, the path is computed from the parameters.
     """
     labelled = flow_run.labels.get(RUN_DIRECTORY_LABEL)
     if labelled:
@@ -87,7 +92,7 @@ def earlier_start(flow_run: FlowRun, environ: Mapping[str, str]) -> RunDirectory
 
 
 def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
-    """The lock's record says it: a start writes it first, and the manifest when it has begun."""
+    """Whether the lock's record, or without a record the manifest, names the flow run. A start writes the record first."""
     try:
         record = find_record(run)
         owner = record.flow_run_id if record else (manifest.flow_run_id if (manifest := Manifest.find(run)) else "")
@@ -97,7 +102,7 @@ def _owned_by(run: RunDirectory, flow_run_id: UUID) -> bool:
 
 
 def write_labels(flow_run_id: UUID, run_id: str, run: RunDirectory) -> None:
-    """Notes the run id and the directory at the flow run, for hooks, people and scripts that start from Prefect."""
+    """Writes the run id and the run directory as labels of the flow run, by which hooks, people and scripts find the run."""
     labels = {RUN_DIRECTORY_LABEL: str(run.path), RUN_ID_LABEL: run_id}
     note(
         flow_run_id,

@@ -1,6 +1,6 @@
-"""The mark of our flow runs: a tag, by which whoever ends what nobody has ended tells them from all others.
+"""Marks the engine's flow runs with a tag, by which the reconciler finds them among all flow runs of a server.
 
-Not the flow's name, which anybody may give, and not the labels: Prefect 3.8 cannot be asked for the flow runs with a label.
+The flow's name would not do, because any flow may have that name. Labels would not do: Prefect 3.8 cannot filter by label.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ MARK = "kilroy.run"
 
 
 def mark(flow_run: FlowRun) -> None:
-    """Adds the mark to the flow run, in Prefect and in ``flow_run``. Called first thing in the body of each of our flows.
+    """Adds the mark to the flow run, in Prefect and in ``flow_run``. Called at the beginning of the body of each flow.
 
-    A flow run that carries the mark costs no request: ``kilroy run`` creates it so, and a deployment's tags become its own.
+    Makes no request where the flow run has the mark already: from ``kilroy run``, or from the tags of its deployment.
     """
     if MARK in flow_run.tags:
         return
-    flow_run.tags = [*flow_run.tags, MARK]  # the state hooks get this object
-    # Prefect replaces tags as a whole: those of now are read, in case somebody has added one meanwhile.
+    flow_run.tags = [*flow_run.tags, MARK]  # Prefect gives this object to the state hooks
+    # Prefect replaces all tags at once. So the present tags are read first, in case somebody has added one meanwhile.
     note(
         flow_run.id,
         f"the mark of flow run {flow_run.id}",

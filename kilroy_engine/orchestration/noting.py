@@ -1,4 +1,4 @@
-"""What is noted at a flow run for others to find: beside the run, which neither waits for a busy server nor ends by one."""
+"""Writes notes (labels, tags) to a flow run in Prefect. A busy or absent server neither delays the run nor fails it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from kilroy_engine.threads import start_thread
 
 Request: TypeAlias = Callable[[SyncPrefectClient], object]
-"""The requests that note something. They are made again as a whole where the server did not take one of them."""
+"""Makes the requests of one note. Called again as a whole where one of the requests failed."""
 
 _LIMIT_S = 10.0
 _PAUSES_S = (1.0, 2.0, *(5.0,) * 24)
-"""Between one try and the next: two minutes in all."""
+"""Seconds before each further try: two minutes in all."""
 _INSIST_S = 30.0
 _INSIST_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
 def note(flow_run_id: UUID, what: str, request: Request) -> None:
-    """Makes the request, which notes something at the flow run. ``what`` is for the log.
+    """Calls ``request`` once. Where the request fails, a thread repeats the call, so that the run need not wait.
 
-    A server that is busy or away gets it later: a thread tries on, and the run need not wait.
+    ``what`` names the note in the log.
     """
     made = _Note(flow_run_id, what, request)
     if made.request_once():
@@ -41,8 +41,10 @@ def note(flow_run_id: UUID, what: str, request: Request) -> None:
 
 
 def insist(flow_run_id: UUID) -> None:
-    """At the end of the run, which may come before the next try: waits for a server that is busy with notes at this flow run,
-    for a while, and not for one that is away."""
+    """Repeats the flow run's open notes, for up to 30 s each. Called at the end of the run, before the process may exit.
+
+    Does not wait for a server that refuses the connection.
+    """
     for made in [made for made in tuple(_open) if made.flow_run_id == flow_run_id]:
         made.insist()
 
@@ -82,4 +84,4 @@ class _Note:
 
 
 _open: set[_Note] = set()
-"""Notes that the server has not taken yet."""
+"""Notes that the server has not accepted yet."""

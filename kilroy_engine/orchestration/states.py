@@ -1,4 +1,4 @@
-"""Prefect's states and Kilroy's statuses: the only place where the two vocabularies meet.
+"""Translates between Prefect's states and Kilroy's statuses. No other module does.
 
 ====================  ==========  =============================================================
 Prefect state         status      why
@@ -28,7 +28,7 @@ AGAIN = "AttemptFailed"
 
 
 def final_status_of(state: State) -> FinalStatus | None:
-    """What Prefect's state says about the end of a run; None while it has not ended."""
+    """The final status that Prefect's state means; None where the state is no end."""
     match state.type:
         case StateType.COMPLETED:
             return FinalStatus.SUCCESS
@@ -43,7 +43,7 @@ def final_status_of(state: State) -> FinalStatus | None:
 
 
 def observed_in(state: State) -> Observed:
-    """What Prefect's state says about the end of a run. A cancel has no reason of Prefect's own: whoever asked is on disk."""
+    """Prefect's state as evidence of how a run ended. A cancel gets no reason: the request on disk says who asked."""
     status, message = final_status_of(state), state.message or state.name or ""
     if status is FinalStatus.CANCELED:
         return Observed(status)
@@ -51,12 +51,12 @@ def observed_in(state: State) -> Observed:
 
 
 def agrees(state: State | None, final: FinalOutcome) -> bool:
-    """Whether Prefect shows the flow run as ended in the way that the disk tells."""
+    """Whether ``state`` is terminal and has the status of ``final``, the end on disk."""
     return state is not None and state.is_final() and final_status_of(state) is final.status
 
 
 def end_state(final: FinalOutcome) -> State:
-    """The terminal state for a flow run whose end is on disk and which Prefect shows otherwise."""
+    """The terminal Prefect state for the end on disk. Used where Prefect shows the flow run in another state."""
     reason = final.failure_reason
     match final.status:
         case FinalStatus.SUCCESS:
@@ -70,9 +70,9 @@ def end_state(final: FinalOutcome) -> State:
 def to_flow_state(conclusion: Conclusion, *, tell_canceling: bool = False) -> State:
     """The state that the flow body returns.
 
-    A canceled run returns Failed: the server turns that into CANCELLING where it was asked for a cancel, and then Prefect
-    runs ``on_cancellation``. Of any other cancel the server knows nothing, so with ``tell_canceling`` the body returns
-    CANCELLING itself. It never returns Cancelled, for which Prefect runs no hook at all.
+    A run that was canceled in Prefect returns Failed: the server turns Failed into CANCELLING, and then Prefect runs
+    ``on_cancellation``. The server knows nothing of any other cancel, so with ``tell_canceling`` the body returns CANCELLING.
+    The body never returns Cancelled, because Prefect runs no hook for a returned Cancelled.
     """
     match FinalStatus(conclusion.status):
         case FinalStatus.SUCCESS:
@@ -87,23 +87,26 @@ def to_flow_state(conclusion: Conclusion, *, tell_canceling: bool = False) -> St
 
 
 class _Returned:
-    """What a task run returns beside its state. Prefect looks through dataclasses and takes a text that it has seen in one for
-    a sign of where another task run got it from; of a failed state's data it writes all into log lines."""
+    """Holds a task run's returned value as its state's data, where Prefect cannot look into the value.
+
+    Prefect searches dataclasses: a text from one task run's result that is in another's arguments counts as a dependency.
+    Prefect also writes the data of a failed state into log lines.
+    """
 
     def __init__(self, value: object) -> None:
         self._value: object = value
 
     def take(self) -> object:
-        """The value, once: Prefect keeps what a stage of a branch has returned until the branch is over."""
+        """The value at the first call, None afterwards. Prefect keeps a stage's state until its branch is over."""
         taken, self._value = self._value, None
         return taken
 
 
 def to_task_state(outcome: Outcome, *, returned: object = None, again: bool = False, canceled: bool = False) -> State:
-    """The state of a task run that came to ``outcome``; its name is the status where Prefect has no word for it.
+    """The state of a task run with this outcome. Its name is the outcome's status where Prefect has no state of that name.
 
-    Its data holds ``returned``, which stays in this process, or goes back from a worker of the pool: see
-    :func:`take_returned`.
+    ``again`` asks Prefect for one more attempt, ``canceled`` gives Cancelled. The state's data holds ``returned``, which
+    :func:`take_returned` reads in this process, or after a worker of the pool has sent the state back.
     """
     state = _task_state(outcome, again=again, canceled=canceled)
     if returned is not None:
@@ -112,8 +115,8 @@ def to_task_state(outcome: Outcome, *, returned: object = None, again: bool = Fa
 
 
 def take_returned(state: State) -> object:
-    """What a task run returned by :func:`to_task_state`, for the first who asks; None where it ended otherwise."""
-    data: object = getattr(state.data, "result", state.data)  # Prefect puts what a task returns into a record
+    """The value that :func:`to_task_state` put into the state. None at a second call, and for any other state."""
+    data: object = getattr(state.data, "result", state.data)  # Prefect wraps a task's return value in a record
     return data.take() if isinstance(data, _Returned) else None
 
 

@@ -1,1 +1,1 @@
-"""Running a command for a stage: its process, its environment, the verdict that it may leave in a file."""
+"""Running a command for a stage: its process, its environment, the status file that it may leave. And Graphviz."""

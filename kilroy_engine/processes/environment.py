@@ -1,4 +1,5 @@
-"""The environment of a stage's child processes: the engine's own minus stale variables, plus Kilroy's facts about the stage."""
+"""The environment of a stage's child processes: the engine's environment without stale variables, plus facts about the stage
+(Kilroy)."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from kilroy_engine.workspace.git_command import GIT_FROM_AROUND
 
 _NOT_INHERITED = frozenset(
     {
-        # An agent that finds this refuses to start inside what it takes for itself.
+        # An agent that finds this variable takes itself to be nested and refuses to start.
         "CLAUDECODE",
-        # Facts about another stage, when the engine itself runs inside one.
+        # Facts about another stage, if the engine itself runs inside a stage.
         "KILROY_RUN_ID",
         "KILROY_NODE_ID",
         "KILROY_LOGS_ROOT",
@@ -28,7 +29,7 @@ _NOT_INHERITED = frozenset(
         "KILROY_DATA_DIR",
         "KILROY_PREDECESSOR_NODE",
         "KILROY_PREDECESSOR_OUTCOME",
-        # With them a stage's git would write to the user's repository and index.
+        # With these variables a stage's git would write to the user's repository and index.
         *GIT_FROM_AROUND,
     }
 )
@@ -37,7 +38,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Z0-9_]")
 
 @dataclass(frozen=True, slots=True)
 class StagePlace:
-    """Which stage it is and where it works. ``logs_root`` is the run directory (a branch's own in a branch)."""
+    """Which stage it is and where the stage works. ``logs_root`` is the run directory, in a branch the branch's directory."""
 
     run_id: str
     node_id: str
@@ -49,9 +50,9 @@ class StagePlace:
 def stage_environment(base: Mapping[str, str], place: StagePlace, context: Mapping[str, Json]) -> dict[str, str]:
     """The complete environment for the tool or agent of a stage (Kilroy: node environment).
 
-    ``base`` is the environment of the engine's process. From ``context`` come the goal, the run's inputs and the previous
-    stage. An input ``a.b-c`` becomes ``KILROY_INPUT_A_B_C``; a value that is no text is given as JSON, and one that is kept as
-    an artifact as the path of its file, because no environment can hold it.
+    ``base`` is the environment of the engine's process. ``context`` gives the goal, the run's inputs and the previous stage. An
+    input ``a.b-c`` becomes ``KILROY_INPUT_A_B_C``. A value that is no text becomes JSON. A value that is kept as an artifact
+    becomes the path of its file, because it is too large for an environment.
     """
     environment = {name: value for name, value in base.items() if name not in _NOT_INHERITED}
     environment |= {

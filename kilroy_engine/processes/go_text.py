@@ -1,4 +1,4 @@
-"""Texts that Kilroy's readers know from Go: how a process ended, and how long something took."""
+"""Texts in the form that Go gives them and that Kilroy's users know: how a process ended, how long something took."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIGNAL_NAMES: dict[int, str] = {
 
 
 def exit_text(exit_code: int) -> str:
-    """``exit status 3``, or ``signal: killed`` for the negative codes of :mod:`subprocess`."""
+    """``exit status 3``, or ``signal: killed`` for the negative exit codes of :mod:`subprocess`."""
     if exit_code >= 0:
         return f"exit status {exit_code}"
     return f"signal: {_SIGNAL_NAMES.get(-exit_code, f'signal {-exit_code}')}"

@@ -1,4 +1,4 @@
-"""Graphviz draws a graph, where it is installed."""
+"""Draws a graph with Graphviz, if Graphviz is installed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from kilroy_engine.errors import KilroyError
 
 
 def draw(dot_text: str, kind: str, *, timeout_s: float, options: tuple[str, ...] = ()) -> bytes:
-    """The picture in the format ``kind``, such as ``svg``. ``options`` are more options of ``dot``.
+    """The picture of ``dot_text`` in the format ``kind``, such as ``svg``. ``options`` are further options of the program
+    ``dot``.
 
     Raises:
-        KilroyError: There is no Graphviz, it failed, or it took longer.
+        KilroyError: Graphviz is not installed, failed, or took longer than ``timeout_s``.
     """
     program = shutil.which("dot")
     if program is None:

@@ -1,4 +1,4 @@
-"""A node's ``outputs``: the files that it must leave in its place of work (Kilroy: output contracts)."""
+"""A node's ``outputs``: the files that the node's stage must leave in the place of work (Kilroy: output contracts)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kilroy_engine.rundir.files.inside import path_inside
 
 
 def missing_outputs(node: Node, work_dir: Path) -> tuple[str, ...]:
-    """Paths of the node's ``outputs`` (comma-separated, relative to ``work_dir``) that are neither file nor folder there.
+    """Paths of the node's ``outputs`` that are neither file nor folder. They are comma-separated and relative to ``work_dir``.
 
     A path that leads out of ``work_dir`` counts as missing.
     """

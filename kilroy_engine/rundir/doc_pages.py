@@ -1,6 +1,6 @@
-"""The tables of the reference pages, made from the classes: what is written is what is documented.
+"""The tables of the reference pages, made from the classes of the records and events, so that pages and files agree.
 
-``docs/generate.py`` puts them into the templates in ``docs/templates``.
+``docs/generate.py`` puts the tables into the templates in ``docs/templates``.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SCALARS: Mapping[object, str] = {str: "text", bool: "boolean", int: "integer", 
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
-    """The template with each ``<!-- name -->`` line replaced by the part of that name.
+    """Replaces each line ``<!-- name -->`` of ``template`` by the part of that name.
 
     Raises:
-        KeyError: a part has no place in the template.
+        KeyError: ``template`` has no such line for a part.
     """
     page = template
     for name, text in parts.items():
@@ -49,7 +49,7 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
 
 def event_parts() -> dict[str, str]:
-    """Parts of ``events.md``: an overview and the chapters."""
+    """The parts of ``events.md``: an overview and the chapters."""
     links = {chapter: [f"[`{kind.event}`](#{kind.event})" for kind in kinds] for chapter, kinds in CATALOG.items()}
     overview = table(("about", "events"), ((chapter, ", ".join(events)) for chapter, events in links.items()))
     chapters = "\n\n".join(
@@ -59,7 +59,7 @@ def event_parts() -> dict[str, str]:
 
 
 def directory_parts() -> dict[str, str]:
-    """Parts of ``run-directory.md``: the files, how much of them is read, and the keys of the records."""
+    """The parts of ``run-directory.md``: the files, the limits for reading them, and the keys of the records."""
     return {
         "files": table(("file", "what it is"), _files()),
         "limits": table(("of", "at most"), TABLE),
@@ -68,7 +68,7 @@ def directory_parts() -> dict[str, str]:
 
 
 def _files() -> Iterable[tuple[str, str]]:
-    """Name and description of each file, from the docstrings of the layout that begin with a name in backticks."""
+    """Name and description of each file, from the docstrings of ``RunDirectory`` that begin with a name in backticks."""
     for member in vars(RunDirectory).values():
         described = member.fget if isinstance(member, property) else member
         doc = described.__doc__ if isinstance(described, types.FunctionType) else None
@@ -112,7 +112,7 @@ def _paragraph(kind: type) -> str:
 
 
 def _type_name(hint: object) -> tuple[str, bool]:
-    """A type in a reader's words, and whether the value may be missing."""
+    """The name of a type for the reference page, and whether the value may be missing."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (inner,) = (argument for argument in arguments if argument is not types.NoneType)

@@ -1,1 +1,1 @@
-"""The local Prefect server that the first run starts where no other is configured."""
+"""The local Prefect server, which a run starts where no Prefect API is configured."""

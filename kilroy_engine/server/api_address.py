@@ -1,8 +1,8 @@
-"""Which Prefect API a run talks to: the configured one, or none, in which case a local server is started.
+"""Finds out which Prefect API a run uses, and checks it. Where none is configured, the caller starts a local server.
 
-Prefect's own resolution decides (environment, then files, then profile). Asking it means to import Prefect, 1.7 seconds in
-which a local server could already be starting; so :func:`api_is_surely_unconfigured` looks at the same places first, and says
-yes only where there is no room for doubt.
+Prefect's own resolution decides (environment, then files, then profile). Asking Prefect costs its import, 1.7 seconds in which
+a local server could already be starting. So :func:`api_is_surely_unconfigured` looks at the same places first, without
+importing Prefect.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from typing import cast
 
 from kilroy_engine.errors import ServerError
 
-# Prefixes of variables and keys that set an API URL, or change which files and profile are read. More than the exact names,
-# since Prefect takes some settings as one JSON value of a whole group.
+# Prefix of variables and keys that set an API URL. Only a prefix: Prefect takes some groups of settings as one JSON value.
 _SETS_THE_URL = "PREFECT_API"
 _ANSWER_TIMEOUT_S = 10.0
 _TEST_MODES = ("PREFECT_TEST_MODE", "PREFECT_UNIT_TEST_MODE", "PREFECT_TESTING_")
 
 
 def api_is_surely_unconfigured(environ: Mapping[str, str], cwd: Path) -> bool:
-    """True only if Prefect will find no API URL in ``environ``, the files of ``cwd`` and the active profile. False in doubt."""
+    """True only if Prefect will find no API URL in ``environ``, the files of ``cwd`` and the active profile. False in doubt.
+
+    Does not import Prefect.
+    """
     if any(name.upper().startswith((_SETS_THE_URL, *_TEST_MODES)) for name in environ):
         return False
     try:
@@ -33,21 +35,22 @@ def api_is_surely_unconfigured(environ: Mapping[str, str], cwd: Path) -> bool:
             and not _profile_sets_url(environ, cwd)
         )
     except (OSError, ValueError, TypeError):
-        return False  # unreadable or not TOML: Prefect shall say what it makes of it
+        return False  # unreadable or not TOML: Prefect's own resolution decides
 
 
 def configured_api_url() -> str:
-    """The API URL that Prefect resolved, "" if none is configured. Imports Prefect."""
+    """The API URL from Prefect's settings, "" if none is configured. Imports Prefect."""
     from prefect.settings import get_current_settings  # noqa: PLC0415 - the quick look must not import Prefect
 
     return get_current_settings().api.url or ""
 
 
 def check_api(url: str) -> None:
-    """Makes sure that the Prefect API at ``url`` serves us. Imports Prefect, and uses its credentials and TLS settings.
+    """Makes one request to the configured Prefect API at ``url``. Imports Prefect, and uses its credentials and TLS settings.
 
     Raises:
-        ServerError: nobody answers there, it is no Prefect API, or it refuses us. Never a reason to use another server.
+        ServerError: Nothing answers at ``url``, no Prefect API is there, or the API refuses the credentials. The caller must
+            not use another server instead.
     """
     import httpx  # noqa: PLC0415 - the quick look must not import Prefect, or what Prefect asks with
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - the same
@@ -61,10 +64,10 @@ def check_api(url: str) -> None:
     patience = {PREFECT_API_REQUEST_TIMEOUT: _ANSWER_TIMEOUT_S, PREFECT_CLIENT_MAX_RETRIES: 1}
     try:
         with temporary_settings({PREFECT_API_URL: url, **patience}), get_client(sync_client=True) as client:
-            client.read_flows(limit=1)  # the health check of a server asks for no credentials; this does, everywhere
+            client.read_flows(limit=1)  # needs credentials on every server; the health check does not
     except httpx.HTTPStatusError as error:
         raise ServerError(_refusal(url, error.response.status_code), url=url) from error
-    except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, ValueError) as error:  # what Prefect's client raises on the way
+    except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, ValueError) as error:  # all that Prefect's client may raise
         what = str(error).rstrip(".") or type(error).__name__
         raise ServerError(
             f"The configured Prefect API at {url} cannot be used: {what}. Start that server, or correct PREFECT_API_URL "
@@ -92,7 +95,7 @@ def _profile_sets_url(environ: Mapping[str, str], cwd: Path) -> bool:
 
 
 def _profiles_path(environ: Mapping[str, str], cwd: Path) -> Path:
-    """Where Prefect looks for profiles once .env, prefect.toml and pyproject.toml are known to say nothing about it."""
+    """The file in which Prefect looks for profiles, given that .env, prefect.toml and pyproject.toml do not mention Prefect."""
     if path := environ.get("PREFECT_PROFILES_PATH"):
         return cwd / path
     home = environ.get("PREFECT_HOME")

@@ -1,8 +1,8 @@
-"""The first database of a local server, without a quarter of a minute of migrations.
+"""Makes the first database of a local server from a template or an older database, which saves 15 seconds of migrations.
 
-Prefect builds its SQLite schema by more than a hundred migrations. A database that real migrations made, with Prefect's own
-block types registered, is shipped as package data (made by ``scripts/build_server_template.py``). Migrations stay on at start:
-they find nothing to do, or only what is newer than the template.
+Prefect builds its SQLite schema by more than a hundred migrations. The template is package data: a database that Prefect's
+migrations made, with Prefect's block types registered (made by ``scripts/build_server_template.py``). The server still runs
+migrations at its start, and applies only those that are newer than the template.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _TEMPLATE_NAME = re.compile(r"prefect-(?P<version>[\d.]+)-(?P<revision>[0-9a-f]+
 
 
 def seed_database(paths: ServerPaths, prefect_version: str) -> None:
-    """Puts a database where none is.
+    """Makes the server's database where there is none. Called before each start of the server.
 
-    The history of an older Prefect version is carried over (a suspended run must be found after an upgrade); else the template
-    is used, if the installed Prefect knows its schema; else nothing is done and the migrations build everything.
+    Copies the database of the newest older Prefect version, because a suspended run must be found after an upgrade. Without an
+    older database, unpacks the template, if the installed Prefect has the template's migration. Otherwise does nothing, and
+    Prefect's migrations build the database.
     """
     if paths.database.exists():
         return
@@ -32,20 +33,20 @@ def seed_database(paths: ServerPaths, prefect_version: str) -> None:
     try:
         if older := _newest_older_database(paths.directory, prefect_version):
             with closing(sqlite3.connect(older)) as source, closing(sqlite3.connect(draft)) as target:
-                source.backup(target)  # a consistent copy even while that version's server writes
+                source.backup(target)  # a consistent copy, even while the older version's server writes
                 _free_slots(target)
         elif template := _usable_template():
             draft.write_bytes(gzip.decompress(template.read_bytes()))
         else:
             return
         draft.chmod(0o600)
-        draft.replace(paths.database)  # under its own name only when it is whole
+        draft.replace(paths.database)  # the database gets its name only when it is complete
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _free_slots(database: sqlite3.Connection) -> None:
-    """Frees the slots of concurrency limits: whoever holds them does so at the other version's server."""
+    """Frees the slots of concurrency limits in the copy: the runs that hold them use the older version's server."""
     known = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'concurrency_limit_v2'").fetchone()
     if known:
         with database:
@@ -53,7 +54,7 @@ def _free_slots(database: sqlite3.Connection) -> None:
 
 
 def block_types_are_shipped(prefect_version: str) -> bool:
-    """True if the template is of this very version: registering its block types at each start again would be in vain."""
+    """Whether the template is of exactly this Prefect version. The server need not register block types at its start then."""
     return any(match["version"] == prefect_version for match in _templates().values())
 
 
@@ -85,6 +86,6 @@ def _newest_older_database(directory: Path, prefect_version: str) -> Path | None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """``3.8.10`` as (3, 8, 10). What follows the numbers does not count; a name without numbers gives an empty tuple."""
+    """``3.8.10`` as (3, 8, 10). Ignores text after the numbers. A name without leading numbers gives an empty tuple."""
     leading = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in leading[0].split(".")) if leading else ()

@@ -1,12 +1,12 @@
-"""The Prefect server that ``kilroy run`` starts when none is configured, and that later runs use again.
+"""Starts, finds and stops the local Prefect server, which ``kilroy run`` starts when no API is configured.
 
-Prefect's own ephemeral server is started anew by every process and stopped before it has recorded the last task runs. This one
-is a detached process on the loopback interface with a home of its own, so that nothing of the user's Prefect profile is read or
-changed, and it ends by itself after an idle hour (``KILROY_SERVER_IDLE_S``). Nothing here imports Prefect: starting the server
-and importing Prefect in the caller can go on side by side.
+Prefect's own ephemeral server is started by every process and stopped before it has recorded the last task runs. The local
+server is a detached process on the loopback interface, which later runs use again. Its Prefect home is its own, so the server
+neither reads nor changes the user's Prefect profile. The server ends after an idle hour (``KILROY_SERVER_IDLE_S``). This module
+does not import Prefect, so that the caller can import Prefect while the server starts.
 
 Below the state directory each Prefect version has a directory with ``server.json``, ``server.lock``, ``server.log`` and
-``home/``. The server process holds the lock for its whole life, so a free lock means that no server lives.
+``home/``. The server process holds the lock file for its whole life, so a free lock means that no server runs.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from kilroy_engine.server.record import IDENTITY_PATH, LOOPBACK, ServerAnswer, S
 from kilroy_engine.threads import start_thread
 
 START_TIMEOUT_S = 90.0  # a first start without a template, on a slow disk
-DRAIN_TIMEOUT_S = 60.0  # for ten thousand events; the server writes about 180 a second
+DRAIN_TIMEOUT_S = 60.0  # enough for ten thousand events: the server writes about 180 a second
 STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + 15.0
 IDLE_LIMIT_S = 3600.0
 
 _PROGRAM = Path(__file__).with_name("local_server_main.py")
-_GLANCE_TIMEOUT_S = 0.25  # a server that is up answers within milliseconds; one that starts would keep the caller waiting
-_ASK_TIMEOUT_S = 2.0  # a server with a busy event loop
+_GLANCE_TIMEOUT_S = 0.25  # a ready server answers within milliseconds; a server that starts would keep the caller waiting
+_ASK_TIMEOUT_S = 2.0  # enough for a server with a busy event loop
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
 
 
 @dataclass(frozen=True)
 class LocalServer:
-    """A server that is ready. ``started`` tells whether this call started it."""
+    """A running local server. ``started`` is true when this process started the server."""
 
     api_url: str
     ui_url: str
@@ -56,7 +56,7 @@ class LocalServer:
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known about the local server. ``server`` is None when none runs, ``answer`` when it does not answer (yet)."""
+    """The state of the local server. ``server`` is None when none runs. ``answer`` is None when the server does not answer."""
 
     server: LocalServer | None
     answer: ServerAnswer | None
@@ -66,7 +66,7 @@ class ServerStatus:
 
 
 class ServerStart:
-    """A server that was found, is being started, or is being started by somebody else. See :func:`begin_server`."""
+    """A local server that runs, or that this process or another process is starting. Made by :func:`begin_server`."""
 
     def __init__(self, paths: ServerPaths, on_status: Callable[[str], None]) -> None:
         self._paths = paths
@@ -79,7 +79,8 @@ class ServerStart:
         """Waits until the server answers.
 
         Raises:
-            ServerError: it ended while starting, or did not answer in time; the message holds the end of its log.
+            ServerError: The server ended while starting, or did not answer within ``timeout_s`` seconds. The message holds the
+                end of the server's log.
         """
         deadline = time.monotonic() + timeout_s
         while self._ready is None:
@@ -91,7 +92,7 @@ class ServerStart:
             if not self._take_if_ready(remaining_s):
                 time.sleep(_POLL_S)
                 if self._process is None:
-                    self._find_or_launch()  # whoever was starting or stopping it may be gone by now
+                    self._find_or_launch()  # the process that was starting or stopping the server may be gone
         return self._ready
 
     def _find_or_launch(self) -> None:
@@ -102,7 +103,7 @@ class ServerStart:
             paths.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock_fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
             with locked(lock_fd) as mine:
-                # Asked again under the lock: somebody may have been faster, and not every network file system shares locks.
+                # Asks again under the lock: another process may have been faster, and some network file systems share no locks.
                 if mine and not self._take_if_ready(_ASK_TIMEOUT_S):
                     self._process = _launch(paths, lock_fd)
                     self._on_status(f"Starting a local Prefect server (log: {paths.log})")
@@ -133,23 +134,24 @@ class ServerStart:
 
 
 def begin_server(*, state_dir: Path, on_status: Callable[[str], None]) -> ServerStart:
-    """Finds the local server of the installed Prefect version, or starts one, and comes back at once.
+    """Finds the local server of the installed Prefect version, or starts one. Does not wait until the server is ready.
 
-    Call it before ``import prefect``, do that and other work, then call :meth:`ServerStart.wait_ready`.
+    Call it before ``import prefect``, import Prefect and do other work, then call :meth:`ServerStart.wait_ready`.
+    ``on_status`` is called with lines for the user.
 
     Raises:
-        ServerError: the state directory cannot be written or the process cannot be started.
+        ServerError: The state directory cannot be written or the process cannot be started.
     """
     return ServerStart(ServerPaths.of(state_dir, version("prefect")), on_status)
 
 
 def ensure_server(*, state_dir: Path, on_status: Callable[[str], None], timeout_s: float = START_TIMEOUT_S) -> LocalServer:
-    """The local server, ready for use; started if none runs. Raises ServerError."""
+    """Finds or starts the local server and waits until it is ready. Raises ServerError as :func:`begin_server` does."""
     return begin_server(state_dir=state_dir, on_status=on_status).wait_ready(timeout_s)
 
 
 def server_status(state_dir: Path) -> ServerStatus:
-    """What runs now, without starting anything and without counting as use."""
+    """The state of the local server. Starts no server, and the request does not count as use of the server."""
     prefect_version = version("prefect")
     paths = ServerPaths.of(state_dir, prefect_version)
     record = ServerRecord.read(paths.record)
@@ -160,10 +162,10 @@ def server_status(state_dir: Path) -> ServerStatus:
 
 
 def stop_server(state_dir: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-    """Stops the local server after it has recorded the events that it holds. False if none ran.
+    """Stops the local server and waits for its end. The server first records the events that it holds. False if none ran.
 
     Raises:
-        ServerError: it did not end within ``timeout_s``.
+        ServerError: The server did not end within ``timeout_s`` seconds.
     """
     paths = ServerPaths.of(state_dir, version("prefect"))
     record = ServerRecord.read(paths.record)
@@ -187,12 +189,12 @@ def stop_server(state_dir: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
 
 
 def client_environment(server: LocalServer) -> dict[str, str]:
-    """Environment variables for a process that uses ``server``; set them before Prefect is imported there."""
+    """Environment variables for a process that uses ``server``. Set the variables before that process imports Prefect."""
     return {"PREFECT_API_URL": server.api_url, "PREFECT_UI_URL": server.ui_url}
 
 
 def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
-    """Starts the process with the lock and a listening socket as its inheritance, and writes ``server.json``."""
+    """Starts the server process, which inherits the lock and a listening socket, and writes ``server.json``."""
     prefect_version = version("prefect")
     seed_database(paths, prefect_version)
     if paths.log.exists():
@@ -210,48 +212,49 @@ def _launch(paths: ServerPaths, lock_fd: int) -> subprocess.Popen[bytes]:
             "drain_timeout_s": DRAIN_TIMEOUT_S,
         }
         process = subprocess.Popen(
-            # By path and with -P: nothing on the way there is imported, and no directory of the caller adds modules.
+            # By path and with -P: Python imports no package of the engine, and finds no modules in a directory of the caller.
             [sys.executable, "-P", str(_PROGRAM), json.dumps(orders)],
             env=_server_environment(os.environ, paths.home, port),
             cwd=paths.home,  # no prefect.toml, .env or pyproject.toml of the caller, and the caller's directory stays removable
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # a Ctrl-C or hang-up of the caller's terminal is not for the server
+            start_new_session=True,  # Ctrl-C or hang-up of the caller's terminal must not reach the server
             pass_fds=(listening.fileno(), lock_fd),
         )
-    # Reaps the process if it ends before this one, and keeps its exit code.
+    # Reaps the server's process if it ends before this process, and keeps the exit code.
     start_thread(process.wait, name="kilroy-server-reaper")
     try:
         record = ServerRecord.of_process(
             process.pid, instance=instance, port=port, prefect_version=prefect_version, database=paths.database
         )
         record.write(paths.record)
-    except BaseException:  # a Ctrl-C too: a server without a record would hold the lock and never be found
+    except BaseException:  # Ctrl-C too: a server without a record would hold the lock, and no process could find it
         process.kill()
         raise
     return process
 
 
 def _server_environment(caller: Mapping[str, str], home: Path, port: int) -> dict[str, str]:
-    """Settings of the server process: the caller's environment without any setting of Prefect, and the server's own."""
+    """Environment of the server process: the caller's without Prefect's settings, plus the server's own settings."""
     origin = f"http://{LOOPBACK}:{port}"
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_API_HOST": LOOPBACK,
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_UI_API_URL": f"{origin}/api",  # else the pages in the browser ask Prefect's default port
+        "PREFECT_UI_API_URL": f"{origin}/api",  # otherwise the pages in the browser ask Prefect's default port
         "PREFECT_UI_URL": f"{origin}/v2",
-        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),  # else it is written into the installed package
+        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),  # otherwise Prefect writes into the installed package
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        # Only its own pages: by default any web page that the user visits may read and steer the runs.
+        # Only the server's own pages: by default any web page that the user visits may read and change the runs.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{origin},http://localhost:{port}",
-        # One transaction for 50 events instead of one for each: a third of the server's time per task run. Whole seconds only.
+        # One transaction for 50 events instead of one per event, which takes a third of the server's time per task run.
+        # The interval is in whole seconds.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # Who holds slots of concurrency limits is kept on disk: after a restart nothing in memory would ever free them.
+        # Leases on concurrency slots are kept on disk: leases in memory are lost at a restart, and their slots stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     if block_types_are_shipped(
@@ -273,10 +276,10 @@ def _idle_limit_s(caller: Mapping[str, str]) -> float:
 
 
 def _listen(preferred_port: int) -> socket.socket:
-    """A listening socket on the loopback interface, on the port of the last time if it is free: printed links stay good."""
+    """A listening socket on the loopback interface. Takes the previous server's port if it is free, so that old links work."""
     for port in (preferred_port, 0):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ports of connections just closed can be taken
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # allows a port whose connections were just closed
         try:
             listening.bind((LOOPBACK, port))
             listening.listen(128)

@@ -1,8 +1,8 @@
-"""The process of a local server: Prefect's own application, which ends when nobody has used it for a while.
+"""The process of a local server: serves Prefect's own application, and ends when nobody has used the server for a while.
 
-Started by :mod:`kilroy_engine.server.local_server` by its path, without any import of the engine, with one argument
-(:class:`Orders` as JSON) and Prefect's settings in the environment. It inherits the listening socket, so that no port is lost
-between choosing and binding, and the lock, which the kernel frees when the process ends, however it ends.
+:mod:`kilroy_engine.server.local_server` starts this file by its path, with one argument (:class:`Orders` as JSON) and Prefect's
+settings in the environment. The file imports nothing of the engine. The process inherits the listening socket, so that no other
+program can take the port meanwhile, and the lock, which the kernel frees when the process ends.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CHECK_INTERVAL_S = 0.25
-# The queues are empty before the last batch is written: the recorder flushes each second. (The event persister waits longer,
-# but flushes all that it holds when it is stopped.)
+# The queues are empty before the last batch is written: Prefect's task run recorder flushes each second. (The event persister
+# waits longer, but flushes all that it holds when it is stopped.)
 SETTLE_S = 1.5
 
 
 class Orders(TypedDict):
-    """What the starting process decided: inherited file descriptors, the name of this start, where to say it, two bounds."""
+    """The argument of the process. ``instance`` is the name of this server start, which ``identity_path`` answers with.
+
+    ``idle_limit_s`` is how long an unused server runs, ``drain_timeout_s`` how long the end waits for events to be recorded.
+    """
 
     listening_fd: int
     lock_fd: int
@@ -42,7 +45,10 @@ class Orders(TypedDict):
 
 
 class Activity:
-    """Passes everything on to ``application`` and remembers when it was last used; answers who this server is."""
+    """ASGI application around Prefect's: notes the time of the last request and of the last event.
+
+    Answers requests to ``identity_path`` itself.
+    """
 
     def __init__(self, application: Application, orders: Orders) -> None:
         self._application = application
@@ -54,12 +60,12 @@ class Activity:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last use. A request under way or an open websocket is use."""
+        """Seconds since the last use; 0 while a request or a websocket is open."""
         return 0.0 if self.open_connections else time.monotonic() - self._last_use
 
     @property
     def since_event_s(self) -> float:
-        """Seconds since an event came in or was seen waiting."""
+        """Seconds since an event arrived or was seen in a queue."""
         return time.monotonic() - self._last_event
 
     def note_use(self) -> None:
@@ -96,7 +102,7 @@ class Activity:
         return receive_event
 
     async def _identify(self, send: Send, *, claimed: bool) -> None:
-        """Who this is. A caller that claims the server before it uses it gets a whole idle time, or the word that it ends."""
+        """Answers with this server's instance, pid and use. ``claimed`` counts as use, so the idle time begins again."""
         if claimed:
             self.note_use()
         body = json.dumps(
@@ -116,15 +122,15 @@ class Activity:
 
 
 def pending_events() -> int:
-    """Events that wait in memory for the services that write them (Prefect's in-memory broker; not a documented interface)."""
+    """Number of events that Prefect's in-memory broker holds for the services that write them (no documented interface)."""
     from prefect.server.utilities.messaging.memory import Topic  # noqa: PLC0415 - loaded by serve(), with the collector off
 
-    waiting = Topic.by_name("events")._subscriptions  # pyright: ignore[reportPrivateUsage]  # nothing public tells
+    waiting = Topic.by_name("events")._subscriptions  # pyright: ignore[reportPrivateUsage]  # no public interface
     return max((each._queue.qsize() + each._retry.qsize() for each in waiting), default=0)  # pyright: ignore[reportPrivateUsage]
 
 
 async def drain(activity: Activity, timeout_s: float) -> None:
-    """Waits, bounded, until the events that came in are written: Prefect drops what is still queued when it stops."""
+    """Waits, up to ``timeout_s``, until all events that arrived are written. Prefect drops queued events when it stops."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if pending_events():
@@ -136,12 +142,12 @@ async def drain(activity: Activity, timeout_s: float) -> None:
 
 
 def serve(listening: socket.socket, orders: Orders) -> None:
-    gc.disable()  # hundreds of thousands of objects, all of which stay: nothing to collect while they are made
+    gc.disable()  # the imports make hundreds of thousands of objects, none of which can be collected
     import uvicorn  # noqa: PLC0415 - after the line above
     from prefect.server.api.server import create_app  # noqa: PLC0415 - the same
 
     class DrainingServer(uvicorn.Server):
-        """Takes a signal as a wish to stop; :func:`end_when_unused` grants it when nothing would be lost."""
+        """Only notes a signal. :func:`end_when_unused` then stops the server, once the events are recorded."""
 
         stop_wanted = False
 
@@ -149,8 +155,8 @@ def serve(listening: socket.socket, orders: Orders) -> None:
             self.stop_wanted = True
 
     async def end_when_unused() -> None:
-        # Until then nobody can use it, and the services of Prefect cannot be stopped in order.
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells it by no event
+        # Before it has started, nobody can use the server, and Prefect's services cannot be stopped in order.
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for the start
             await asyncio.sleep(CHECK_INTERVAL_S)
         activity.note_use()
         while not server.stop_wanted and activity.idle_s < orders["idle_limit_s"]:  # noqa: ASYNC110 - only time makes it idle

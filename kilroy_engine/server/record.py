@@ -1,7 +1,7 @@
-"""What a running local server leaves on disk, and asking that server whether it is still the one.
+"""The files of a local server, its record ``server.json``, and the request that asks a server for its identity.
 
-``server.json`` says where a server listens; only the server's own answer says that it still does. A pid may be reused and a
-port may be taken by another program, so both are checked against the ``instance`` that the server was started with.
+``server.json`` says where a server listened when it started. The pid may be reused and the port may be taken by another
+program. So the server's answer must hold the ``instance`` that the record names.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 LOOPBACK = "127.0.0.1"
-IDENTITY_PATH = "/.kilroy/server"  # answered by the launched process itself, never by Prefect
+IDENTITY_PATH = "/.kilroy/server"  # answered by ``local_server_main``, not by Prefect
 
-_START_TIME_TOLERANCE_S = 2.0  # the operating system derives it from the boot time, which moves when the clock is set
+_START_TIME_TOLERANCE_S = 2.0  # a process's start time counts from the boot time, which moves when the clock is set
 
 
 @dataclass(frozen=True)
 class ServerPaths:
-    """The files of one local server. Each Prefect version has its own, so that two versions never share a database."""
+    """The files of one local server. Each Prefect version has its own files, so that two versions never share a database."""
 
     directory: Path
 
@@ -53,7 +53,7 @@ class ServerPaths:
 
 
 class ServerRecord(BaseModel):
-    """Content of ``server.json``. ``process_started_at`` (seconds since the epoch) tells a reused pid from the real one."""
+    """Content of ``server.json``. ``process_started_at`` (seconds since the epoch) shows whether the pid was reused."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,10 +69,10 @@ class ServerRecord(BaseModel):
 
     @classmethod
     def of_process(cls, pid: int, *, instance: str, port: int, prefect_version: str, database: Path) -> ServerRecord:
-        """The record of a process that was started a moment ago.
+        """Makes the record of a server process. Called once, after the process was started.
 
         Raises:
-            psutil.Error: the process is already gone.
+            psutil.Error: The process is already gone.
         """
         origin = f"http://{LOOPBACK}:{port}"
         return cls(
@@ -82,7 +82,7 @@ class ServerRecord(BaseModel):
             started_at=datetime.now(UTC),
             port=port,
             api_url=f"{origin}/api",
-            ui_url=f"{origin}/v2",  # the deep links of Prefect's second UI; without the prefix they open the first one
+            ui_url=f"{origin}/v2",  # links of Prefect's second UI; without the prefix they open the first UI
             prefect_version=prefect_version,
             database=database,
         )
@@ -95,14 +95,14 @@ class ServerRecord(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> ServerRecord | None:
-        """None when there is no record or none that can be used; whoever holds the lock then replaces it."""
+        """Reads the record. None when there is no record or it is damaged; the next start replaces the record."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def process(self) -> psutil.Process | None:
-        """The server's process if it lives, never another one that got its pid."""
+        """The server's process; None when the process is gone or another process has its pid."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.process_started_at) <= _START_TIME_TOLERANCE_S
@@ -112,7 +112,10 @@ class ServerRecord(BaseModel):
 
 
 class ServerAnswer(BaseModel):
-    """What a server says of itself: seconds without use, the limit, requests and websockets open, events not yet recorded."""
+    """A server's answer about itself. ``idle_s`` is the time without use, ``open_connections`` counts requests and websockets.
+
+    ``pending_events`` are not recorded yet. ``ending`` is true when the server is about to stop.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -126,11 +129,10 @@ class ServerAnswer(BaseModel):
 
 
 def ask(record: ServerRecord, timeout_s: float, *, claim: bool = False) -> ServerAnswer | None:
-    """Asks the port of ``record`` who listens there. None unless it is that very server and it is ready.
+    """Asks the server of ``record`` for its identity. None unless exactly that server answers within ``timeout_s`` seconds.
 
-    ``claim`` says that the caller is about to use it, which begins its idle time anew.
-
-    A server that is starting already listens but does not answer: the call then lasts ``timeout_s``, or until it is ready.
+    ``claim`` says that the caller is about to use the server, which restarts the server's idle time. A server that is starting
+    already listens but does not answer, so the call lasts until the server is ready or the time is over.
     """
     connection = http.client.HTTPConnection(LOOPBACK, record.port, timeout=timeout_s)
     try:
@@ -140,7 +142,7 @@ def ask(record: ServerRecord, timeout_s: float, *, claim: bool = False) -> Serve
             return None
         answer = ServerAnswer.model_validate_json(response.read())
     except (OSError, http.client.HTTPException, ValidationError):
-        return None  # nobody, somebody else, or not ready: the caller tells these apart by the lock
+        return None  # no server, another program, or not ready: the caller finds out by the lock
     finally:
         connection.close()
     return answer if answer.instance == record.instance else None

@@ -1,1 +1,1 @@
-"""What a run can be told: the one table of settings, and everything that follows from it."""
+"""The settings of a run: one table, and everything that follows from the table."""

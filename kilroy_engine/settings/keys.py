@@ -1,4 +1,4 @@
-"""Keys of ``run.yaml`` and ``run_config.json``: sections in sections in the file, dotted names here."""
+"""Keys of ``run.yaml`` and ``run_config.json``: a file has nested sections, the settings table has dotted keys."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ KILROY_KEYS_WITHOUT_MEANING = frozenset(
     {"version", "graph", "task", "cxdb", "llm", "modeldb", "preflight", "artifact_policy", "git.commit_per_node"}
     | {"runtime_policy.stall_check_interval_ms", "runtime_policy.max_llm_retries"}
 )
-"""Keys of Kilroy's run.yaml that are accepted and change nothing here."""
+"""Keys of Kilroy's ``run.yaml`` that this engine accepts without a warning and ignores."""
 
 
 def by_key(content: Mapping[object, object], prefix: str = "") -> tuple[dict[str, object], list[str]]:
-    """The values of known keys in ``content``, by dotted key, and a warning for each key that is unknown."""
+    """The values in the content of a settings file by dotted key, and a warning for each unknown key.
+
+    ``prefix`` is the dotted key of the section around ``content`` with a dot at its end.
+    """
     found: dict[str, object] = {}
     warnings: list[str] = []
     for raw_key, value in content.items():
@@ -34,7 +37,7 @@ def by_key(content: Mapping[object, object], prefix: str = "") -> tuple[dict[str
 
 
 def in_sections(settings: RunSettings) -> dict[str, object]:
-    """The same the other way round: all settings, as a file has them."""
+    """All settings as the content of ``run_config.json``, in nested sections. The reverse of :func:`by_key`."""
     content: dict[str, object] = {}
     for row in SETTINGS:
         section, (*names, last) = content, row.key.split(".")

@@ -1,7 +1,7 @@
-"""Kinds of settings: how a value is read from what somebody wrote, how a file keeps it, how the run form offers it.
+"""Kinds of settings: how a kind's values are read, how a file stores them, and how the run form offers them.
 
-A setting's kind follows from its type: ``str``, ``bool``, ``Literal[...]``, ``tuple[str, ...]`` and ``Mapping[str, str]`` have
-one each. Types that mean more than they say have a name here (``Limit``, ``FilePath``, ``TaskRunner``).
+The type of a settings field decides the setting's kind. ``str``, ``bool``, ``Literal[...]``, ``tuple[str, ...]`` and
+``Mapping[str, str]`` have one kind each. ``Limit``, ``FilePath`` and ``TaskRunner`` are named types with a kind of their own.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ _DIGITS = 18
 
 @dataclass(frozen=True)
 class Kind:
-    """How values of a setting look.
+    """How to read, store and offer the values of a setting.
 
-    ``read`` takes what was given as a parameter or in the environment, ``read_kept`` what stands in ``run.yaml`` or
-    ``run_config.json``; each raises ``ValueError`` with what is expected. ``keep`` makes what ``run_config.json`` holds, whole
-    ``milliseconds`` or the value itself. ``form`` is the type that the run form shows, None for a kind that no form offers;
-    ``unsaid`` is the form's word for nothing said. ``choices`` are the words of a choice.
+    ``read`` reads the value of a parameter or an environment variable. ``read_kept`` reads a value of ``run.yaml`` or
+    ``run_config.json``. Both raise ``ValueError``, and its text says what is expected. ``keep`` makes the value that
+    ``run_config.json`` stores. ``milliseconds``: files store this kind as whole milliseconds. ``form`` is the type in the run
+    form, None for a kind that the form cannot offer. ``unsaid`` is the form's value for "not set". ``choices`` are the words
+    of a ``Literal``.
     """
 
     read: Callable[[object], object]
@@ -140,7 +141,7 @@ Limit: TypeAlias = Annotated[
         milliseconds=True,
     ),
 ]
-"""Seconds that something may take; 0 is no limit, which is None here. Files keep whole milliseconds."""
+"""A time limit in seconds. Who sets 0 sets no limit; the value is then None. Files store whole milliseconds."""
 
 Amount: TypeAlias = Annotated[float | None, AMOUNT]
 """A number above 0 that is no time: US dollars. 0 is no limit, which is None here."""
@@ -156,10 +157,10 @@ TaskRunner: TypeAlias = Annotated[str, Kind(_task_runner, _task_runner, str, for
 
 
 def kind_of(annotation: Any) -> Kind:
-    """The kind of a setting with this type, ``Annotated`` or not.
+    """The kind of a settings field with the type ``annotation``, with or without ``Annotated``.
 
     Raises:
-        TypeError: No kind reads such a type.
+        TypeError: No kind exists for the type.
     """
     of_type, *rest = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
     for known in rest:

@@ -1,4 +1,4 @@
-"""The flow's parameter ``options``, made from the table. Prefect reads its schema for the run form."""
+"""The type of the flow's parameter ``options``, made from the settings table. Prefect makes the run form from its schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kilroy_engine.settings.table import SETTINGS, START_OPTIONS, StartOptions
 
 
 def _field(row: Row) -> tuple[Any, Any]:
-    """Type and field of one option."""
+    """The type and the pydantic field of the option that ``row`` describes."""
     kind: Any = Literal[("default", *row.choices)] if row.choices else row.kind.form
     return kind, Field(row.kind.unsaid, title=row.setting.title, description=row.setting.meaning)
 
@@ -19,7 +19,7 @@ def _field(row: Row) -> tuple[Any, Any]:
 if TYPE_CHECKING:
 
     class Options(StartOptions, BaseModel, frozen=True):
-        """What type checkers are to know: options of a start by name, those of settings by what the table makes of them."""
+        """The flow's options, as type checkers see them: those of a start by name, those of settings as any keywords."""
 
         def __init__(self, **given: object) -> None: ...
 

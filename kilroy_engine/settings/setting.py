@@ -1,4 +1,4 @@
-"""What a field of the settings table says about itself, and what follows from that."""
+"""The description of one setting, written at its field in the settings table, and the names that follow from it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from kilroy_engine.settings.kinds import Kind, kind_of
 
 
 class Topic(Enum):
-    """Below which heading ``kilroy run --help`` shows a flag. ``kilroy resume`` has the flags of WORKERS and LIMITS: what a run
-    is called and where it works are decided once. Whoever looks after the place of work of a run reads those of PLACE."""
+    """The heading under which ``kilroy run --help`` shows a setting's flag.
+
+    ``kilroy resume`` has the flags of WORKERS and LIMITS only: a resume keeps the run's name and place of work.
+    The workspace reads the settings of PLACE from ``run_config.json``.
+    """
 
     RUN = "The run"
     PLACE = "Where it works"
@@ -22,29 +25,29 @@ class Topic(Enum):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A place that a setting is not given in: why, and the name of what is there ``instead``."""
+    """Says why a setting has no form entry, no flag or no environment name. ``instead`` is the name to use there, if any."""
 
     why: str
     instead: str = ""
 
 
 class Inherited(Enum):
-    """A child pipeline has the value of the run around it."""
+    """Marks a setting whose value a child pipeline takes from the run around it."""
 
     FROM_RUN = "from the run around it"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, or one option of a single start.
+    """Describes one setting of a run, or one option of a single start.
 
-    Names follow from the field's, here ``stage_timeout_s``: the form and the flow's ``options`` have ``stage_timeout``, the
-    command has ``--stage-timeout``, the environment ``KILROY_STAGE_TIMEOUT``, unless ``option``, ``flag`` or ``environment``
-    say why not. What is no option has no flag.
+    The other names follow from the field's name. For the field ``stage_timeout_s``, the run form and the flow's ``options``
+    have ``stage_timeout``, the command has ``--stage-timeout``, the environment has ``KILROY_STAGE_TIMEOUT``. ``option``,
+    ``flag`` and ``environment`` say why a name is left out. A setting without an option has no flag.
 
-    ``title`` is shown by the form, ``meaning`` by the form, the command's help and the reference page. ``key`` is the dotted
-    key of ``run.yaml`` and of ``run_config.json``; empty: the name that the form has. ``unoffered`` are words of a choice that
-    the form and the command do not offer. ``in_child`` is the value that a child pipeline has, whatever the run around it has.
+    The form shows ``title``. The form, the command's help and the reference page show ``meaning``. ``key`` is the dotted key in
+    ``run.yaml`` and ``run_config.json``; if empty, the key is the option's name. ``unoffered`` are words of a ``Literal`` that
+    the form and the command do not offer. ``in_child`` is the value in every child pipeline.
     """
 
     title: str
@@ -60,15 +63,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class NoSetting:
-    """A field that nobody can set: what it holds."""
+    """Marks a field that nobody can set. ``what`` says what the field holds."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """A field of the table with everything that follows from it. ``option``, ``flag`` and ``environment`` are empty where the
-    setting cannot be given; ``parameter`` and ``flag_shown`` are then what is there instead, if anything is."""
+    """A field of the settings table with its names, its kind and its default.
+
+    ``option``, ``flag`` and ``environment`` are empty where the setting has no such name.
+    """
 
     name: str
     setting: Setting
@@ -81,22 +86,22 @@ class Row:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that form and command offer."""
+        """The words that the form and the command offer for this setting."""
         return tuple(word for word in self.kind.choices if word not in self.setting.unoffered)
 
     @property
     def parameter(self) -> str:
-        """The parameter of the flow, or of its ``options``."""
+        """The option's name, or the name of the flow's parameter in its place; may be empty."""
         return self.option or _instead(self.setting.option)
 
     @property
     def flag_shown(self) -> str:
-        """The option of ``kilroy run`` that says it."""
+        """The flag of ``kilroy run``, or the flag to use in its place; may be empty."""
         return self.flag or _instead(self.setting.flag)
 
     @property
     def default_text(self) -> str:
-        """The default as people write it; empty where nothing is the default."""
+        """The default in the notation of users, such as ``20m``; empty for an empty default."""
         match self.default:
             case None:
                 return "no limit"
@@ -113,10 +118,10 @@ _UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
 def rows_of(table: type) -> tuple[Row, ...]:
-    """The rows of a table: a frozen dataclass with a :class:`Setting` at each field.
+    """The rows of ``table``, a frozen dataclass with a :class:`Setting` or :class:`NoSetting` at each field.
 
     Raises:
-        TypeError: A field says nothing about itself, or something that cannot be.
+        TypeError: A field has neither of the two, or its description contradicts its kind.
     """
     hints = get_type_hints(table, include_extras=True)
     return tuple(_rows(fields(table), hints))
@@ -125,10 +130,10 @@ def rows_of(table: type) -> tuple[Row, ...]:
 def _rows(of_table: tuple[Field[Any], ...], hints: dict[str, Any]) -> Iterator[Row]:
     for field in of_table:
         annotation = hints[field.name]
-        said = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-        if any(isinstance(word, NoSetting) for word in said):
+        metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+        if any(isinstance(entry, NoSetting) for entry in metadata):
             continue
-        setting = next((word for word in said if isinstance(word, Setting)), None)
+        setting = next((entry for entry in metadata if isinstance(entry, Setting)), None)
         if setting is None:
             raise TypeError(f"{field.name} says nothing about itself: annotate it with Setting(...) or NoSetting(...)")
         yield _row(field, setting, kind_of(annotation))

@@ -1,6 +1,6 @@
-"""From what somebody said to settings: the first source that says something wins.
+"""Resolves the settings of a run: for each setting, the first source that has a value wins.
 
-A text that is empty, a switch that is off and a choice that reads ``default`` say nothing.
+An empty text, a switch that is off and the word ``default`` count as no value.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from kilroy_engine.settings.table import SETTINGS, RunSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What the sources hold, the first of them first: ``given`` with the run, by parameter; the environment; a file, by dotted
-    key. ``kept_in`` is the file's name for messages."""
+    """The values of all sources, in the order in which they win.
+
+    ``given`` holds the values given with the run, by parameter. ``environ`` holds the environment variables. ``kept`` holds the
+    values of a file by dotted key, and ``kept_in`` is the file's name for messages.
+    """
 
     given: Mapping[str, object] = field(default_factory=dict[str, object])
     environ: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -25,10 +28,10 @@ class Said:
 
 
 def settings_from(said: Said, *, otherwise: RunSettings, topics: Collection[Topic] = tuple(Topic)) -> RunSettings:
-    """Settings from all sources; those of ``otherwise`` where none says anything. Only those of ``topics`` are looked up.
+    """The settings that the sources in ``said`` give, for the settings of ``topics``. All others come from ``otherwise``.
 
     Raises:
-        InvalidInput: A source holds a value that does not fit; names the source and what is expected.
+        InvalidInput: A source holds a value that does not fit. The message names the source and says what is expected.
     """
     values = {row.name: _first_said(row, said, getattr(otherwise, row.name)) for row in SETTINGS if row.setting.topic in topics}
     return replace(otherwise, **values)  # type: ignore[arg-type]

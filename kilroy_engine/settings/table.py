@@ -1,7 +1,7 @@
-"""The settings of a run, each written once. To add one, add a field here, and read it where it is needed.
+"""The table of settings: each setting of a run is one field. To add a setting, add a field, and read it where it is needed.
 
-Form, flags, environment names, keys of ``run.yaml`` and ``run_config.json``, the reference page, what a child pipeline has and
-what a resume keeps follow from the field: :class:`~kilroy_engine.settings.setting.Setting` says how.
+The run form, the flags, the environment names, the keys of ``run.yaml`` and ``run_config.json``, the reference page, the values
+in a child pipeline and those in a resume follow from the field: :class:`~kilroy_engine.settings.setting.Setting` says how.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OF_ONE_START = LeftOut("meant for one start of a run")
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run works with, every default applied. Times are seconds; None means no limit."""
+    """The settings of one run, with every default applied. Times are in seconds; None means no limit."""
 
     repo: Annotated[
         FilePath,
@@ -342,14 +342,14 @@ class RunSettings:
     warnings: Annotated[tuple[str, ...], NoSetting("what preparing the run has to say, short of refusing it")] = ()
 
     def for_child(self) -> RunSettings:
-        """The settings of a child pipeline: these, but for what is the business of the run around it."""
+        """The settings of a child pipeline of this run: the same, but for the fields that set ``in_child``."""
         own = {row.name: row.setting.in_child for row in SETTINGS if row.setting.in_child is not Inherited.FROM_RUN}
         return replace(self, **own, warnings=())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartOptions:
-    """What is said to one start of a run: no file says it, and the next start does not know it."""
+    """Options of one start of a run. No settings file holds them, and the next start of the run does not know them."""
 
     config: Annotated[FilePath, Setting("Settings file", "Settings file, for example run.yaml.", Topic.RUN)] = ""
     logs_root: Annotated[
@@ -393,10 +393,10 @@ class StartOptions:
 
 
 SETTINGS = rows_of(RunSettings)
-"""The table's rows. What a run works with; ``run_config.json`` keeps all of them."""
+"""One row per setting. ``run_config.json`` stores all of these settings."""
 
 START_OPTIONS = rows_of(StartOptions)
-"""Rows of what is said to one start of a run."""
+"""One row per option of a start."""
 
 KEYS = frozenset(row.key for row in SETTINGS)
-"""Keys of ``run.yaml`` and ``run_config.json``, dotted."""
+"""The dotted keys of ``run.yaml`` and ``run_config.json``."""

@@ -1,1 +1,1 @@
-"""Graph and results to what happens next. Pure: no I/O, no Prefect."""
+"""Decides what happens next, from the graph and the outcomes. Pure: no file, no process, no clock, no Prefect."""

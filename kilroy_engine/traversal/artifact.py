@@ -1,4 +1,4 @@
-"""A context value that is too large for the context: what stands in its place (Spec 5.5)."""
+"""The reference that the context holds in place of a value that is too large (Spec 5.5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MARK = "artifact"
 
 @dataclass(frozen=True, slots=True)
 class ArtifactReference:
-    """Stands for the value of the context key ``name``. ``path`` is absolute, ``content_hash`` is ``sha256:<hex>``."""
+    """Replaces the value of the context key ``name``. ``path`` is absolute, ``content_hash`` is ``sha256:<hex>``."""
 
     id: str
     name: str
@@ -20,7 +20,7 @@ class ArtifactReference:
     content_hash: str
 
     def as_json(self) -> dict[str, Json]:
-        """The small object that the context holds."""
+        """The reference as the JSON object that the context holds."""
         return {
             _MARK: self.id,
             "name": self.name,
@@ -31,7 +31,7 @@ class ArtifactReference:
 
 
 def read_artifact_reference(value: Json) -> ArtifactReference | None:
-    """The reference that a context value is; None for any other value."""
+    """Reads a context value as a reference; None where the value is none."""
     match value:
         case {
             "artifact": str(id_),

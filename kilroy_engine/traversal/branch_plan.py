@@ -1,4 +1,4 @@
-"""A branch as a walk of its own: where it begins, what it knows, what it came to (Spec 4.8, Kilroy)."""
+"""A branch's walk: where it begins, which context it begins with, and the branch's outcome (Spec 4.8, Kilroy)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _UNSAFE = re.compile(r"[^a-z0-9\-_.]")
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One outgoing edge of a fan-out. ``number`` counts edges from 1; ``key`` is unique among them; ``edge`` is its index."""
+    """A branch of a fan-out. ``edge`` is the ``Edge.index`` of its outgoing edge, ``number`` counts these edges from 1.
+
+    ``key`` is the branch's name, unique in the fan-out.
+    """
 
     number: int
     key: str
@@ -33,7 +36,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class BranchPlan:
-    """The branches of a fan-out and the node where they end. ``merges`` is false where that is no fan-in."""
+    """The branches of a fan-out and the node where they end. ``merges`` is false where that node is no fan-in."""
 
     branches: tuple[Branch, ...]
     join_node_id: str
@@ -41,7 +44,9 @@ class BranchPlan:
 
 
 def branch_plan(graph: Graph, node: Node) -> BranchPlan | None:
-    """The branches of fan-out ``node``: all its edges, whatever they say. None where they never meet."""
+    """Makes a branch of each outgoing edge of the fan-out ``node``, whatever the edge's attributes say. None where the branches
+    never meet.
+    """
     join = nearest_join(graph, node.id)
     if join is None:
         return None
@@ -56,10 +61,11 @@ def branch_plan(graph: Graph, node: Node) -> BranchPlan | None:
 
 
 def branch_state(state: RunState, fan_out: Node, branch: Branch) -> RunState:
-    """Where a branch begins: a context of its own, equal to the fan-out's, and no memory of visits, failures and retries.
+    """The state in which a branch begins: a copy of the fan-out's context, and no memory of visits, failures and retries.
 
-    Its first stage is given what the branch's edge says of fidelity and thread. No session of an agent goes on in a branch: two
-    branches would both continue it. A thread begins anew there, and what comes of it stays in the branch.
+    The edge's ``fidelity`` and ``thread_id`` apply to the branch's first stage. Agent sessions are not continued in a branch,
+    because two branches would continue the same one. A thread begins a new session in the branch, which only that branch
+    continues.
     """
     context: dict[str, Json] = {**copy.deepcopy(dict(state.context)), "previous_node": fan_out.id}
     return RunState(
@@ -73,9 +79,10 @@ def branch_state(state: RunState, fan_out: Node, branch: Branch) -> RunState:
 
 
 def branch_outcome(graph: Graph, branch: Branch, join_node_id: str, finish: Finish, state: RunState) -> Outcome:
-    """What the branch is judged by: its last stage, or what a conditional node carried on, where it arrived at the join.
+    """The branch's outcome for the fan-out's join policy. Called when the branch's walk is over.
 
-    A branch that ended elsewhere has failed, whatever its last stage says.
+    Where the branch arrived at the join, this is the outcome of its last stage, or the outcome that a conditional node passed
+    on. A branch that ended elsewhere, or with an unsatisfied goal gate, has failed, whatever its last stage's outcome is.
     """
     last = state.routing_outcome if state.completed else None
     if finish.node_id == join_node_id and finish.status is FinalStatus.SUCCESS:
@@ -89,7 +96,7 @@ def branch_outcome(graph: Graph, branch: Branch, join_node_id: str, finish: Fini
 
 
 def changed_context(before: Mapping[str, Json], after: Mapping[str, Json]) -> dict[str, Json]:
-    """The context keys that the branch's stages set, without those that only say where a walk is."""
+    """The context keys that the branch's stages set, without the keys that only say where the walk is."""
     return {
         key: value
         for key, value in after.items()

@@ -1,4 +1,4 @@
-"""Limits that end a walk which goes round in circles."""
+"""Limits that end a walk which repeats itself: equal failures, and too many visits of a node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ DEFAULT_VISIT_LIMIT = 50
 
 
 def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, int]:
-    """The failure counts after ``outcome``: one more for a failure that repeats itself, none of the node's after a success."""
+    """The failure counts after ``outcome``. A failure of ``CYCLE_CLASSES`` adds 1 to its signature. A success removes the
+    node's counts.
+    """
     if outcome.succeeded:
         return without_node(state.failure_signatures, node_id)
     counts = dict(state.failure_signatures)
@@ -28,7 +30,7 @@ def count_failure(state: RunState, node_id: str, outcome: Outcome) -> dict[str, 
 
 
 def without_failures(state: RunState, node_id: str) -> RunState:
-    """``state`` without the counted failures of the node."""
+    """``state`` without the node's failure counts. Called by a resume that visits a failed node again."""
     return replace(
         state,
         failure_signatures=without_node(state.failure_signatures, node_id),
@@ -37,12 +39,14 @@ def without_failures(state: RunState, node_id: str) -> RunState:
 
 
 def without_node(signatures: Mapping[str, int], node_id: str) -> dict[str, int]:
-    """The counts of other nodes' failures."""
+    """``signatures`` without those of the node."""
     return {seen: count for seen, count in signatures.items() if not seen.startswith(f"{node_id}|")}
 
 
 def failure_cycle_check(graph: Graph, state: RunState, node_id: str, outcome: Outcome) -> DeterministicFailureCycleCheck | None:
-    """How often this failure was seen, once ``outcome`` is part of ``state``; None for an outcome that is not counted."""
+    """How often the failure ``outcome`` was seen; ``state`` already includes the outcome. None for an outcome that is not
+    counted.
+    """
     failure_class = classify(outcome)
     if failure_class not in CYCLE_CLASSES:
         return None
@@ -64,15 +68,19 @@ def signature_limit(graph: Graph) -> int:
 
 
 def visit_limit(graph: Graph, node_id: str) -> int | None:
-    """The arrival that is one too many: ``max_node_visits`` of the node, else of the graph. Below 1 means no limit."""
+    """Which visit of the node ends the run: ``max_node_visits`` of the node, else of the graph. None where neither is set. A
+    limit below 1 means no limit.
+    """
     of_node = graph.nodes[node_id].max_node_visits
     return of_node if of_node is not None else read_int(graph.text("max_node_visits"), default=None)
 
 
 def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int = 0) -> StuckCycleBreaker | None:
-    """The breaker for arrival ``visit_number`` at the node, or None. A limit of 3 allows two visits (Kilroy's counting).
+    """The breaker's event where visit ``visit_number`` of the node is one too many, else None. A limit of 3 allows two visits
+    (Kilroy).
 
-    Where no limit is set it is 50, without the ``in_rounds`` arrivals in finished iterations of loops that a number ends.
+    Without ``max_node_visits`` the limit is 50. Then ``in_rounds`` visits, those in finished iterations of loops with
+    ``loop_count`` or ``loop_max``, do not count.
     """
     limit = visit_limit(graph, node_id)
     if limit is None:
@@ -83,7 +91,7 @@ def stuck_cycle(graph: Graph, node_id: str, visit_number: int, *, in_rounds: int
 
 
 def failure_cycle_reason(cycle: DeterministicFailureCycleBreaker) -> str:
-    """Why the run failed, in Kilroy's words, and how to allow more."""
+    """Why the run failed, in Kilroy's words, and how to allow more failures."""
     return (
         f'run aborted: deterministic failure cycle detected — signature "{cycle.signature}" repeated '
         f"{cycle.signature_count} times (limit {cycle.signature_limit}); likely a persistent provider or auth error; "
@@ -92,7 +100,7 @@ def failure_cycle_reason(cycle: DeterministicFailureCycleBreaker) -> str:
 
 
 def stuck_cycle_reason(stuck: StuckCycleBreaker) -> str:
-    """Why the run failed, in Kilroy's words, and how to allow more."""
+    """Why the run failed, in Kilroy's words, and how to allow more visits."""
     return (
         f'run aborted: node "{stuck.node_id}" visited {stuck.visit_count} times in this iteration '
         f"(limit {stuck.visit_limit}); pipeline is stuck in a cycle; "

@@ -1,4 +1,4 @@
-"""Why a stage failed: the class of a failure and the signature by which the same failure is known again."""
+"""Classifies a failed outcome, and computes the signature that equal failures share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ OUTPUT_TAIL_LINES = 20
 
 
 class FailureClass(StrEnum):
-    """Kilroy's failure classes, and one of ours. Only transient_infra, budget_exhausted and compilation_loop make another
-    attempt worthwhile."""
+    """Kilroy's failure classes, and ``quota_exhausted``. ``transient_infra``, ``budget_exhausted`` and ``compilation_loop`` are
+    worth another attempt.
+    """
 
     TRANSIENT_INFRA = "transient_infra"
     DETERMINISTIC = "deterministic"
@@ -29,7 +30,7 @@ class FailureClass(StrEnum):
 
 
 CYCLE_CLASSES = frozenset({FailureClass.DETERMINISTIC, FailureClass.STRUCTURAL})
-"""Classes that the failure-cycle breaker counts: repeating them brings nothing."""
+"""The classes that the failure-cycle breaker counts: a repetition would fail in the same way."""
 
 _SPELLINGS: Mapping[FailureClass, frozenset[str]] = {
     FailureClass.TRANSIENT_INFRA: frozenset(
@@ -102,10 +103,11 @@ _STRUCTURAL_PHRASES = ("write_scope_violation", "scope violation")
 
 
 def classify(outcome: Outcome) -> str:
-    """Failure class of a failed outcome, empty for any other (Kilroy's order: declared class, then the words of the reason).
+    """The class of a failed outcome, empty for any other. A declared class decides, else the words of the reason (Kilroy's
+    order).
 
-    A declared class is ``failure_class`` of the outcome or of its context updates; a word that names none of the classes
-    counts as deterministic.
+    A stage declares a class by the outcome's ``failure_class`` or by the context update of that name. A declared word that is
+    no class counts as deterministic.
     """
     if not outcome.failed:
         return ""
@@ -128,10 +130,10 @@ def _class_of_reason(reason: str) -> FailureClass:
 
 
 def signature(node_id: str, outcome: Outcome) -> str:
-    """What makes two failures the same: ``<node>|<class>|<reason without figures>``, in Kilroy's form.
+    """The text by which two failures count as equal: ``<node>|<class>|<reason without figures>``, in Kilroy's form.
 
-    A tool's output adds ``|output:<8 hex>``, a digest of its last lines, so that a test that fails in another way is
-    another failure. A ``failure_signature`` of the outcome or of its context updates stands for reason and output.
+    A tool's output adds ``|output:<8 hex>``, a digest of the output's last lines, so that another failing test is another
+    failure. A ``failure_signature`` of the outcome or of its context updates replaces reason and output.
     """
     declared = _declared(outcome.failure_signature, outcome.context_updates.get("failure_signature"))
     reason = declared or outcome.failure_reason.strip() or f"status={outcome.status}"
@@ -141,7 +143,7 @@ def signature(node_id: str, outcome: Outcome) -> str:
 
 
 def failure_of_exception(error: BaseException) -> Outcome:
-    """The failed outcome that stands for a handler's exception (Spec 4.12). Its class follows from the kind of error."""
+    """The failed outcome for an exception that a handler raised (Spec 4.12). The exception's type decides the class."""
     match error:
         case TransientStageError():
             declared = str(FailureClass.TRANSIENT_INFRA)
@@ -180,13 +182,13 @@ _OUTPUT_NOISE = (
 
 
 def _digest_of(outcome: Outcome) -> str:
-    """The tool's own digest where its output did not fit into the context, whose value holds only the beginning."""
+    """The digest of the tool's output. The tool computes it where the context holds only the output's beginning."""
     output = outcome.context_updates.get("tool.output")
     return outcome.output_digest or output_digest(output if isinstance(output, str) else "")
 
 
 def output_digest(output: str) -> str:
-    """Eight hex digits for the last lines of a tool's output, empty where it printed nothing."""
+    """Eight hex digits for the last lines of a tool's output; empty where the tool printed nothing."""
     lines = [line for line in output.splitlines() if line.strip()][-OUTPUT_TAIL_LINES:]
     text = "\n".join(" ".join(line.lower().split()) for line in lines)
     for noise, stand_in in _OUTPUT_NOISE:

@@ -1,4 +1,4 @@
-"""How a fan-out and its fan-in are judged: join and error policies, early termination, the winner (Spec 4.8, 4.9; Kilroy)."""
+"""Judges a fan-out and its fan-in: join and error policies, early termination, the winner (Spec 4.8, 4.9; Kilroy)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS_KEY = "parallel.results"
 MERGE_MODE_KEY = "parallel.merge_mode"
 ALL_FAILED = "all parallel branches failed"
 SCORE_KEY = "score"
-"""Context key by which a branch says how good its work is; the higher the better."""
+"""Context key by which a branch rates its own work. The highest score wins."""
 
 _RANK: Mapping[str, int] = {Status.SUCCESS: 0, Status.PARTIAL_SUCCESS: 1, Status.RETRY: 2}
 _UNRANKED = 9
@@ -25,7 +25,7 @@ _SIGNATURE_BYTES = 512
 
 
 class JoinPolicy(StrEnum):
-    """What a fan-out needs from its branches to succeed."""
+    """Which results of its branches a fan-out needs for a success."""
 
     WAIT_ALL = "wait_all"
     FIRST_SUCCESS = "first_success"
@@ -34,7 +34,7 @@ class JoinPolicy(StrEnum):
 
 
 class ErrorPolicy(StrEnum):
-    """What a failed branch means for the others."""
+    """What a failed branch means for the other branches."""
 
     CONTINUE = "continue"
     FAIL_FAST = "fail_fast"
@@ -46,7 +46,7 @@ _Word = TypeVar("_Word", JoinPolicy, ErrorPolicy)
 
 @dataclass(frozen=True, slots=True)
 class FanOutPolicy:
-    """A fan-out's rules. ``k`` is for ``k_of_n``, ``quorum_fraction`` (0 to 1] of the branches for ``quorum``."""
+    """The policies of a fan-out. ``k`` is for ``k_of_n``. ``quorum_fraction``, above 0 and at most 1, is for ``quorum``."""
 
     join: JoinPolicy = JoinPolicy.WAIT_ALL
     error: ErrorPolicy = ErrorPolicy.CONTINUE
@@ -56,7 +56,7 @@ class FanOutPolicy:
 
     @classmethod
     def of(cls, node: Node) -> FanOutPolicy:
-        """The rules in the node's attributes. Words and numbers that make no sense mean the default, as in Kilroy."""
+        """Reads the node's attributes. A word or number without a meaning counts as the default, as in Kilroy."""
         fraction = read_number(node.text("quorum_fraction"), default=0.5)
         return cls(
             join=_word(JoinPolicy, node.text("join_policy"), JoinPolicy.WAIT_ALL),
@@ -68,8 +68,10 @@ class FanOutPolicy:
 
 
 class BranchResult(Protocol):
-    """What a branch is judged by: its outcome, which is its last stage's or why it broke off, and the context keys that it
-    changed. :class:`kilroy_engine.rundir.stages.branches.BranchRecord` is one."""
+    """The result of a branch: the outcome that the branch is judged by, and the context keys that the branch changed.
+
+    :class:`kilroy_engine.rundir.stages.branches.BranchRecord` has these properties.
+    """
 
     @property
     def branch_key(self) -> str: ...
@@ -85,7 +87,7 @@ Result = TypeVar("Result", bound=BranchResult)
 
 
 def verdict(policy: FanOutPolicy, results: Sequence[BranchResult]) -> Outcome:
-    """The fan-out's outcome once no branch is at work any more. Without its context keys."""
+    """The fan-out's outcome, without its context keys. Called once no branch is at work any more."""
     if policy.error is ErrorPolicy.IGNORE:
         results = [result for result in results if not result.outcome.failed]
     total, good, bad = len(results), len(successes(results)), len(failures(results))
@@ -111,7 +113,7 @@ def verdict(policy: FanOutPolicy, results: Sequence[BranchResult]) -> Outcome:
 
 
 def early_termination(policy: FanOutPolicy, results: Sequence[BranchResult]) -> str:
-    """Why the branches still at work can be stopped, empty while they cannot. ``results`` are those that answered."""
+    """Why the branches at work can be stopped; empty where they cannot. ``results`` are those of the branches that are over."""
     if policy.error is ErrorPolicy.FAIL_FAST and (bad := failures(results)):
         return f'fail_fast: branch "{bad[0].branch_key}" failed'
     good = successes(results)
@@ -125,28 +127,30 @@ def early_termination(policy: FanOutPolicy, results: Sequence[BranchResult]) -> 
 
 
 def visible_results(policy: FanOutPolicy, results: Iterable[Result]) -> list[Result]:
-    """What later stages see in the context: with ``error_policy=ignore`` no failed branch (Kilroy)."""
+    """The results that the context holds for later stages: no failed branch with ``error_policy=ignore`` (Kilroy), else all."""
     return [result for result in results if policy.error is not ErrorPolicy.IGNORE or not result.outcome.failed]
 
 
 def successes(results: Iterable[Result]) -> list[Result]:
-    """The branches that count as a success: success or partial_success."""
+    """The branches with the status success or partial_success."""
     return [result for result in results if result.outcome.satisfies_gate]
 
 
 def failures(results: Iterable[Result]) -> list[Result]:
-    """The branches that failed."""
+    """The branches with the status fail or retry."""
     return [result for result in results if result.outcome.failed]
 
 
 def winner(results: Iterable[Result]) -> Result | None:
-    """The best branch that did not fail: by status, then by score, then by key (Spec 4.9). None where all failed."""
+    """The best branch whose status is not ``fail``: by status, then by score, then by key (Spec 4.9). None where there is no
+    such branch.
+    """
     candidates = [result for result in results if result.outcome.status != Status.FAIL]
     return min(candidates, key=_order, default=None)
 
 
 def all_failed(results: Sequence[BranchResult]) -> Outcome:
-    """The fan-in's outcome where no branch can win: transient where every branch failed so, in Kilroy's words."""
+    """The fan-in's outcome where no branch can win, in Kilroy's words. The class is transient where all failures are."""
     failure_class = _class_of_all(results)
     reasons = ";".join(f"{result.branch_key}:{result.outcome.failure_reason}" for result in results)
     signature = f"parallel_all_failed|{failure_class}|branches={len(results)}|{reasons}"

@@ -1,4 +1,4 @@
-"""What an agent's stage is given of the run before it: mode of fidelity, thread, session (Spec 5.4, Kilroy: fidelity)."""
+"""What an agent stage gets of the run before it: the fidelity mode, the thread and the session (Spec 5.4, Kilroy)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kilroy_engine.traversal.state import RunState, Visit
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What goes into a stage: ``thread`` is empty unless the stage is part of a conversation, ``session`` continues that.
+    """What an agent stage gets. ``thread`` is empty unless the mode is ``full`` or was reduced from ``full`` by a resume.
 
-    A thread without a session begins one.
+    ``session`` is the agent session to continue. A thread without a session begins a new session.
     """
 
     fidelity: Fidelity = Fidelity.COMPACT
@@ -24,9 +24,9 @@ class Carried:
 
 
 def resolve_fidelity(graph: Graph, node: Node, edge: Edge | None) -> Fidelity:
-    """The mode by the edge taken, else the node, else the graph, else ``compact``.
+    """The mode of the edge taken, else of the node, else of the graph, else ``compact``.
 
-    Case does not matter. The first text that is not blank decides; one that is no mode counts as ``compact`` (Kilroy).
+    Case does not matter. The first text that is not blank decides. A text that is no mode counts as ``compact`` (Kilroy).
     """
     candidates = (
         edge.text("fidelity") if edge else "",
@@ -39,10 +39,10 @@ def resolve_fidelity(graph: Graph, node: Node, edge: Edge | None) -> Fidelity:
 
 
 def resolve_thread(graph: Graph, node: Node, edge: Edge | None, previous: str) -> str:
-    """The key of the conversation under ``full`` fidelity; never empty.
+    """The thread of a stage with ``full`` fidelity; never empty.
 
-    The node's ``thread_id``, the edge's, the graph's, its ``context_thread_default``, the node's first class (its innermost
-    subgraph's, if that has a label), the node before, the node itself.
+    The first that is not blank: the node's ``thread_id``, the edge's, the graph's, the graph's ``context_thread_default``, the
+    node's first class (from the label of its innermost subgraph, if any), the previous node, the node itself.
     """
     candidates = (
         node.text("thread_id"),
@@ -56,20 +56,20 @@ def resolve_thread(graph: Graph, node: Node, edge: Edge | None, previous: str) -
 
 
 def carried_into(graph: Graph, state: RunState, visit: Visit) -> Carried:
-    """What ``visit`` is given; ``state`` is the one in which it works."""
+    """What the stage of ``visit`` gets. ``state`` is the state in which the visit works."""
     node, edge = graph.nodes[visit.node_id], _edge(graph, visit)
     fidelity = resolve_fidelity(graph, node, edge)
     if fidelity is not Fidelity.FULL:
         return Carried(fidelity)
     thread = resolve_thread(graph, node, edge, state.last_node)
     if state.degrade_fidelity:
-        # The conversation begins anew, and its later stages go on with the new one.
+        # The stage begins a new session, and later stages of the thread continue that session.
         return Carried(Fidelity.SUMMARY_HIGH, thread)
     return Carried(fidelity, thread, state.sessions.get(thread, ""))
 
 
 def remember(graph: Graph, state: RunState, visit: Visit, outcome: Outcome) -> RunState:
-    """``state`` with what later stages and a resume need to know of this one: mode, thread, and the agent's session."""
+    """``state`` with the mode, the thread and the agent session of this visit, for later stages and for a resume."""
     if graph.nodes[visit.node_id].type != AGENT:
         return replace(state, last_fidelity="", last_thread_key="")
     carried = carried_into(graph, state, visit)

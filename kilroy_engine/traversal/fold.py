@@ -1,4 +1,4 @@
-"""How a run's state comes about: the first one, on arrival at a node, after its outcome."""
+"""Makes a run's states: the first state, the state on arrival at a node, and the state after an outcome."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kilroy_engine.traversal.outcome import Json, Outcome
 from kilroy_engine.traversal.state import RunState, Visit
 
 CARRIED_KEYS = frozenset({"outcome", "preferred_label", "failure_reason", "failure_class"})
-"""Context keys that tell about the last stage. A conditional node leaves them as they are."""
+"""Context keys about the last stage. A conditional node does not change them."""
 
 DOSSIER_KEYS = "context.failure_dossier."
-"""Beginning of the context keys that tell where the latest failure is described. A later success empties them (Kilroy)."""
+"""Prefix of the context keys that say where the latest failure's dossier is. A later success empties them (Kilroy)."""
 
 
 def initial_state(graph: Graph, *, run_id: str, inputs: Mapping[str, str], base_sha: str = "") -> RunState:
-    """The state before the first node: graph attributes, goal, inputs and base commit are in the context (Kilroy's keys)."""
+    """The state before the first node. Its context holds graph attributes, goal, inputs and base commit (Kilroy's keys)."""
     context: dict[str, Json] = {f"graph.{key}": attribute.value for key, attribute in graph.attributes.items()}
     context["graph.goal"] = graph.goal
     context["base_sha"] = base_sha
@@ -30,7 +30,7 @@ def initial_state(graph: Graph, *, run_id: str, inputs: Mapping[str, str], base_
 
 
 def with_inputs(state: RunState, inputs: Mapping[str, str]) -> RunState:
-    """``state`` with these inputs in its context, beside those that it has."""
+    """``state`` with ``inputs`` added to the inputs in its context."""
     if not inputs:
         return state
     known = state.context.get("inputs")
@@ -40,11 +40,11 @@ def with_inputs(state: RunState, inputs: Mapping[str, str]) -> RunState:
 
 
 def enter(state: RunState, visit: Visit) -> RunState:
-    """The state in which ``visit`` works: the arrival is counted, the context says where the run is and comes from."""
+    """The state in which ``visit`` works: the visit is counted, and the context says which node the run is at and came from."""
     node_id = visit.node_id
     context = {
         **state.context,
-        # The first stage of a branch comes from the fan-out, which its own walk does not know.
+        # A branch's walk has not completed the fan-out: the branch's first stage finds the fan-out's id in the context.
         "previous_node": state.last_node or state.context.get("previous_node", ""),
         "previous_outcome": str(state.routing_outcome.status) if state.routing_outcome else "",
         "current_node": node_id,
@@ -57,8 +57,8 @@ def enter(state: RunState, visit: Visit) -> RunState:
 def apply_outcome(graph: Graph, state: RunState, visit: Visit, outcome: Outcome) -> RunState:
     """The state after ``visit`` came to ``outcome``.
 
-    A conditional node that did its duty carries on the outcome that led to it: what edges call ``outcome`` and the context
-    keys of ``CARRIED_KEYS`` stay as they are. Where a loop ends at the node, one more of its iterations is over.
+    A conditional node that succeeds passes on the outcome that led to the node: ``routing_outcome`` and the context keys of
+    ``CARRIED_KEYS`` stay. Where a loop ends at the node, the iteration is counted.
     """
     node = graph.nodes[visit.node_id]
     carries = node.type == CONDITIONAL and outcome.succeeded and state.routing_outcome is not None
@@ -93,14 +93,16 @@ def _context_after(state: RunState, outcome: Outcome, *, carries: bool) -> dict[
 
 
 def _carried(outcome: Outcome | None) -> Outcome | None:
-    """What a conditional node hands on: all but the suggested ids, which were meant for the edges of the stage itself."""
+    """The outcome that a conditional node passes on, without the suggested ids: they name targets of the earlier stage's
+    edges.
+    """
     return outcome.with_updates(suggested_next_ids=()) if outcome else None
 
 
 def _retries_after(state: RunState, node: Node, outcome: Outcome) -> Mapping[str, int]:
-    """Retry counters in Kilroy's way: 0 after a success, the number spent after a failure, no entry before either.
+    """The retry counters in Kilroy's way: 0 after a success, the number of retries after a failure, no entry before either.
 
-    Of the nodes that run once, only the start has one.
+    Of the nodes that run once, only the start node has a counter.
     """
     counted = node.type == START or not runs_once(node.type)
     return {**state.retries, node.id: outcome.retries} if counted and (outcome.succeeded or outcome.retries) else state.retries

@@ -1,4 +1,4 @@
-"""Goal gates: which are open, and where a failed stage or an open gate sends the walk (Spec 3.4, 3.7)."""
+"""Goal gates: which are unsatisfied, and where a failed stage or an unsatisfied gate sends the walk (Spec 3.4, 3.7)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ def unsatisfied_gates(graph: Graph, state: RunState) -> tuple[str, ...]:
 
 
 def stage_retry_target(graph: Graph, node: Node) -> str:
-    """Where the failed stage ``node`` goes when no condition matches: its own targets only. Empty where there is none."""
+    """Where the walk goes when the stage ``node`` failed and no edge condition holds: the node's own retry target. Empty for
+    none.
+    """
     return _first_usable(graph, node.retry_targets)
 
 
 def gate_retry_target(graph: Graph, gate: Node) -> str:
-    """Where the walk goes when ``gate`` is unsatisfied at an exit: its own targets, then the graph's. Empty for none."""
+    """Where the walk goes when ``gate`` is unsatisfied at an exit: the gate's retry target, else the graph's. Empty for
+    none.
+    """
     of_graph = (graph.text("retry_target").strip(), graph.text("fallback_retry_target").strip())
     return _first_usable(graph, (*gate.retry_targets, *of_graph))
 
 
 def _first_usable(graph: Graph, targets: Iterable[str]) -> str:
-    """The first target that exists and is no exit: jumping to an exit would only find the same gate unsatisfied."""
+    """The first target that exists and is no exit: at an exit the same gate would be unsatisfied again."""
     return next((target for target in targets if target in graph.nodes and not graph.nodes[target].is_exit), "")

@@ -1,8 +1,8 @@
-"""Kilroy's loop primitive at work: after each iteration, whether there is another.
+"""Kilroy's loop primitive: decides after each iteration of a loop whether another one follows.
 
-What the work folder says is looked at by who performs the stage and comes with the outcome (``loop_file_seen``), so that the
-decision depends on graph and state only. The count of iterations is in the context and the decision in the state
-(``loop_round``): both are saved, and a resume goes on counting.
+A loop may depend on a file in the work folder. The code that performs the stage looks for the file and puts the result into the
+outcome (``loop_file_seen``), so that the decision depends on graph and state only. The context holds the number of iterations,
+the state holds the decision (``loop_round``). Both are saved, so that a resume goes on counting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SATISFIED = (Status.SUCCESS, Status.PARTIAL_SUCCESS)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The iteration of ``loop`` that the last stage has ended, and what follows it."""
+    """The iteration of ``loop`` that the last stage has ended, and what follows."""
 
     loop: Loop
     iteration: int
@@ -33,7 +33,7 @@ class Round:
 
     @property
     def decision(self) -> LoopIteration | LoopTerminated | None:
-        """What is told of it; an exceeded ``loop_max`` is told by the end of the run (Kilroy)."""
+        """The event about the iteration. None where ``loop_max`` is exceeded: the end of the run tells that (Kilroy)."""
         match self.turn:
             case Turn.AGAIN:
                 return LoopIteration(
@@ -48,7 +48,7 @@ class Round:
 
     @property
     def exceeded_reason(self) -> str:
-        """Why the run failed, in Kilroy's words, and how to allow more."""
+        """Why the run failed, in Kilroy's words, and how to allow more iterations."""
         return (
             f"loop_max exceeded: {self.loop.maximum} iterations without meeting termination condition "
             f"(at node {self.loop.end}); to allow more, raise loop_max on the node"
@@ -56,7 +56,7 @@ class Round:
 
 
 def count_round(graph: Graph, state: RunState, node: Node) -> RunState:
-    """``state``, whose last stage is ``node``, with one more iteration where a loop ends there: counted, and decided."""
+    """Counts an iteration where a loop ends at ``node``, the last stage of ``state``, and decides what follows."""
     loop = loop_at(graph, node)
     if loop is None:
         return replace(state, loop_round=None)
@@ -72,9 +72,9 @@ def count_round(graph: Graph, state: RunState, node: Node) -> RunState:
 
 
 def _with_round(state: RunState, loop: Loop) -> dict[str, int]:
-    """The arrivals in iterations that are over, with those of the loop's latest: all since the last one at its begin.
+    """The visits in finished iterations, with those of the latest one: all since the last visit of the loop's first node.
 
-    Never more than there were: an iteration of a loop may be part of another one's.
+    A node's count is never above its visits: an iteration may be part of another loop's iteration.
     """
     places = [place for place, node_id in enumerate(state.completed) if node_id == loop.begin]
     latest = Counter(state.completed[places[-1] :]) if places else Counter[str]()
@@ -97,7 +97,7 @@ def iterations(state: RunState, loop: Loop) -> int:
 
 
 def without_exceeded_loop(graph: Graph, state: RunState) -> RunState:
-    """``state`` with a loop counted anew that has exceeded its ``loop_max``, so that a resume can help."""
+    """``state`` with the iterations set to 0 where the last stage exceeded ``loop_max``. Called by a resume."""
     done = last_round(graph, state)
     if done is None or done.turn is not Turn.EXCEEDED:
         return state
@@ -105,7 +105,7 @@ def without_exceeded_loop(graph: Graph, state: RunState) -> RunState:
 
 
 def _turn(loop: Loop, iteration: int, outcome: Outcome, status: str) -> Turn:
-    """Kilroy's order: the hard limit comes first, even where a condition ends the loop at that very moment."""
+    """Kilroy's order: ``loop_max`` decides first, even where a condition ends the loop in the same iteration."""
     if 0 < loop.maximum <= iteration:
         return Turn.EXCEEDED
     counted = 0 < loop.count <= iteration
@@ -114,5 +114,5 @@ def _turn(loop: Loop, iteration: int, outcome: Outcome, status: str) -> Turn:
 
 
 def _status_of_loop(node: Node, outcome: Outcome, context: Mapping[str, Json]) -> str:
-    """The status that ``loop_while_outcome`` looks at: an end does no work of its own, so it is that of the stage before."""
+    """The status for ``loop_while_outcome``. A loop end node does no work, so there the status is the previous stage's."""
     return read_status(str(context.get("previous_outcome", ""))) if node.type == LOOP_END else outcome.status

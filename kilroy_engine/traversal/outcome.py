@@ -1,4 +1,4 @@
-"""What a stage came to: the outcome value, and how a run ends."""
+"""The outcome of a stage, and the final status of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["STATUS_ALIASES", "FinalStatus", "Json", "Outcome", "Status", "failur
 
 
 class FinalStatus(StrEnum):
-    """How a run ended. ``canceled`` on disk, ``Cancelled`` when naming Prefect's state."""
+    """How a run ended. ``canceled`` is the word on disk, ``Cancelled`` the name of Prefect's state."""
 
     SUCCESS = "success"
     FAIL = "fail"
@@ -21,18 +21,22 @@ class FinalStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a stage (Spec 5.2). Also the content of ``status.json`` in Kilroy's field names.
+    """Result of a stage (Spec 5.2). Also the content of ``status.json``, in Kilroy's field names.
 
-    ``failure_class`` is one of :class:`kilroy_engine.traversal.failure.FailureClass` or empty. ``failure_signature`` is what
-    makes this failure the same as another one, empty where reason and output do. ``timed_out``: the stage ran into its time
-    limit. ``meta`` is for readers: what else a stage says of itself. The engine looks for nothing in it.
+    - ``failure_class``: a :class:`kilroy_engine.traversal.failure.FailureClass` or empty.
+    - ``failure_signature``: the stage's own text for equal failures; where it is empty, reason and output make the signature.
+    - ``timed_out``: the stage reached its time limit.
+    - ``meta``: what else a stage says of itself, for readers. The engine never reads ``meta``.
 
-    The other fields are the engine's own; they are in no ``status.json``. ``verdict``: an agent judged so itself, and a FAIL of
-    this kind is never retried. ``retries`` are the attempts beyond the first that were used up in vain, ``session`` continues
-    the agent's conversation, ``output_digest`` stands for an output that ``tool.output`` does not hold whole, ``committed`` is
-    the commit that holds the work already, ``loop_file_seen`` tells whether the file that ends a loop was there when the stage
-    was over, None where no loop ends at the node. ``retry_after_s`` is how long whoever refused asks to wait before another
-    attempt, None where nobody said.
+    The other fields are the engine's own and not in ``status.json``:
+
+    - ``verdict``: the agent itself chose the status. Such a FAIL is never retried.
+    - ``retries``: how many attempts beyond the first were used in vain.
+    - ``session``: the id by which the agent's session is continued.
+    - ``output_digest``: digest of a tool's whole output where ``tool.output`` holds only a part.
+    - ``committed``: the commit that already holds the stage's work.
+    - ``retry_after_s``: how long a provider asks to wait before another attempt. None where no provider said so.
+    - ``loop_file_seen``: whether the file that ends a loop existed after the stage. None where no loop ends at the node.
     """
 
     status: str
@@ -57,22 +61,22 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Failure-like: ``fail`` or ``retry``."""
+        """Whether the status is fail or retry."""
         return self.status in (Status.FAIL, Status.RETRY)
 
     @property
     def succeeded(self) -> bool:
-        """Success-like for retries: success, partial_success or skipped."""
+        """Whether the status counts as a success for retries: success, partial_success or skipped."""
         return self.status in (Status.SUCCESS, Status.PARTIAL_SUCCESS, Status.SKIPPED)
 
     @property
     def satisfies_gate(self) -> bool:
-        """Whether a goal gate accepts it: success or partial_success (Spec 3.4)."""
+        """Whether a goal gate accepts the outcome: success or partial_success (Spec 3.4)."""
         return self.status in (Status.SUCCESS, Status.PARTIAL_SUCCESS)
 
     @property
     def custom(self) -> bool:
-        """Whether the status is a word of the pipeline's own."""
+        """Whether the status is the pipeline's own word."""
         return self.status not in tuple(Status)
 
     def with_updates(self, **changes: object) -> Outcome:
@@ -81,10 +85,10 @@ class Outcome:
 
 
 def success(notes: str = "", **context_updates: Json) -> Outcome:
-    """Shorthand for a plain success."""
+    """Makes an outcome with the status success."""
     return Outcome(Status.SUCCESS, notes=notes, context_updates=context_updates)
 
 
 def failure(reason: str, *, failure_class: str = "", **context_updates: Json) -> Outcome:
-    """Shorthand for a plain failure with a reason."""
+    """Makes an outcome with the status fail."""
     return Outcome(Status.FAIL, failure_reason=reason, failure_class=failure_class, context_updates=context_updates)

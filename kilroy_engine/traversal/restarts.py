@@ -1,4 +1,4 @@
-"""``loop_restart`` edges: the run begins again at the edge's target, with a context as at its beginning (Kilroy)."""
+"""``loop_restart`` edges: the run begins again at the edge's target, with the context of its beginning (Kilroy)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ FROM_KEY = "loop_restart.from_node"
 
 
 def restart_over(graph: Graph, state: RunState, edge: Edge, outcome: Outcome, decisions: tuple[Event, ...]) -> Restart | Finish:
-    """What taking the edge comes to: another restart, or the end of the run where a limit or the failure's class forbids it.
+    """What follows when the walk takes ``edge``: a restart, or the end of the run where a limit or the failure's class forbids
+    one.
 
-    ``outcome`` is the one that the edge's condition saw. A failure must be of the class ``transient_infra``.
+    ``outcome`` is the outcome that the edge's condition saw. A failure restarts the run only if its class is
+    ``transient_infra``.
     """
     number, signatures = state.restart_count + 1, dict(state.restart_signatures)
     if outcome.failed:
@@ -47,7 +49,7 @@ def restart_over(graph: Graph, state: RunState, edge: Edge, outcome: Outcome, de
 
 
 def restarted(begins: RunState, restart: Restart) -> RunState:
-    """The state in which the restarted walk begins. ``begins`` is the run's first one: graph, goal, inputs, base commit."""
+    """The state in which the walk begins again. ``begins`` is the run's first state: graph, goal, inputs and base commit."""
     return replace(restart.carried, context={**begins.context, **restart.carried.context})
 
 
@@ -58,7 +60,7 @@ def max_restarts(graph: Graph) -> int:
 
 
 def persist_keys(graph: Graph) -> tuple[str, ...]:
-    """Context keys that outlive a restart: ``loop_restart_persist_keys`` of the graph, separated by commas."""
+    """The context keys that a restart keeps: ``loop_restart_persist_keys`` of the graph, separated by commas."""
     keys = (key.strip() for key in graph.text("loop_restart_persist_keys").split(","))
     return tuple(key for key in keys if key)
 

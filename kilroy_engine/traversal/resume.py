@@ -1,4 +1,4 @@
-"""Where a run goes on after it was interrupted or has failed: from the saved state to the one that the walk begins with."""
+"""Where a run goes on after an interruption or a failure: from the saved state to the state that the walk begins with."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from kilroy_engine.traversal.walk import next_step
 
 
 def resumed_state(graph: Graph, saved: RunState, begun: Callable[[str], int]) -> tuple[RunState, str]:
-    """The state to go on from, and the node where that is.
+    """The state to go on from, and the id of the node where the walk goes on.
 
-    A visit that began and is not part of ``saved`` was interrupted: its node is visited again. A run that failed goes on at the
-    node that its failure names, whose failures (and an exceeded loop's iterations) are forgotten, so that the count of them
-    does not end the run at once. A run that only had to end ends. ``begun`` tells how many visits of a node have begun.
+    - An interrupted visit, which began and is not part of ``saved``: its node is visited again.
+    - A failed run: the node that the failure names is visited again. Its failure counts, and the iterations of an exceeded
+      loop, are removed, so that they do not end the run at once.
+    - A run whose walk was over: the walk ends.
 
-    After a stage of ``full`` fidelity the first agent is given a summary instead: its thread's session may be gone, and does
-    not know how the interrupted stage began (Spec 5.3).
+    ``begun`` gives the number of visits of a node that have begun. After a stage of ``full`` fidelity the first agent stage
+    gets a summary: the thread's session may be gone, and does not know how the interrupted stage began (Spec 5.3).
 
     Raises:
         CheckpointMismatch: The state names a node that the graph does not have.
@@ -47,17 +48,19 @@ def resumed_state(graph: Graph, saved: RunState, begun: Callable[[str], int]) ->
 
 
 def _failed_stage(graph: Graph, saved: RunState, node_id: str) -> str:
-    """The stage to visit again: where a conditional node has only handed a failure on, the one that failed."""
-    handed_on = saved.routing_outcome is not None and saved.routing_outcome.failed and node_id == saved.last_node
-    if not handed_on:
+    """The stage to visit again. Where a conditional node passed on a failure, this is the stage that failed."""
+    passed_on = saved.routing_outcome is not None and saved.routing_outcome.failed and node_id == saved.last_node
+    if not passed_on:
         return node_id
     stages = (done for done in reversed(saved.completed) if done in graph.nodes and graph.nodes[done].type != CONDITIONAL)
     return next(stages, node_id)
 
 
 def _arrivals(saved: RunState, node_id: str, begun: Callable[[str], int]) -> int:
+    """How many visits of the node have begun, by the stage directory or by the saved state."""
     return max(begun(node_id), saved.visits.get(node_id, 0)) if node_id else 0
 
 
 def _again(state: RunState, node_id: str, arrivals: int) -> RunState:
+    """``state`` in which the walk goes to the node next, after ``arrivals`` visits."""
     return replace(state, visits={**state.visits, node_id: arrivals}, jump_to=node_id)

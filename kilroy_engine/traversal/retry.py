@@ -1,4 +1,4 @@
-"""Attempts at one stage: whether there is another, after how long, and what an exhausted stage comes to (Spec 3.5, 3.6)."""
+"""Attempts at a stage: whether another one follows, after how long, and the outcome of an exhausted stage (Spec 3.5, 3.6)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_DIGEST = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a stage is tried and how long it waits in between. ``max_delay_ms`` 0 means no cap."""
+    """How many attempts a stage has, and how long the waits between them are. ``max_delay_ms`` 0 means no cap."""
 
     max_attempts: int = 1
     initial_delay_ms: int = 200
@@ -39,7 +39,7 @@ PRESETS: Mapping[str, RetryPolicy] = {
     "linear": RetryPolicy(initial_delay_ms=500, backoff_factor=1.0),
     "patient": RetryPolicy(initial_delay_ms=2000, backoff_factor=3.0),
 }
-"""Backoff of the named policies (Spec 3.6). The number of attempts always comes from ``max_retries``."""
+"""The backoff of the named policies (Spec 3.6). The number of attempts always comes from ``max_retries``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The stage is over with ``outcome``. ``reason`` is the text of ``retry_decision``, empty where no event is due.
+    """The visit is over with ``outcome``. ``reason`` is the text of ``retry_decision``, empty where no such event follows.
 
-    ``blocked``: attempts remained, but this kind of failure is not retried (``stage_retry_blocked``).
+    ``blocked``: attempts were left, but this kind of failure is not retried (event ``stage_retry_blocked``).
     """
 
     outcome: Outcome
@@ -64,7 +64,9 @@ class Settled:
 
 
 def retry_policy(graph: Graph, node: Node) -> RetryPolicy:
-    """The node's policy: its ``retry.backoff.*``, its ``retry_policy``, the same of the graph, else the standard."""
+    """The node's policy. The graph's ``retry_policy`` and ``retry.backoff.*`` change the standard policy, then the node's
+    do.
+    """
     policy = STANDARD
     for text in (graph.text, node.text):
         policy = _refine(policy, text)
@@ -74,7 +76,8 @@ def retry_policy(graph: Graph, node: Node) -> RetryPolicy:
 def delay_s(policy: RetryPolicy, run_id: str, node_id: str, attempt: int) -> float:
     """Seconds to wait after the failed attempt ``attempt`` (from 1), in whole milliseconds.
 
-    The jitter (times 0.5 to 1.5, after the cap) is a digest of run, node and attempt: the same run waits the same time.
+    The jitter (times 0.5 to 1.5, after the cap) comes from a digest of run, node and attempt, so that a run always waits the
+    same time.
     """
     try:
         delay_ms = policy.initial_delay_ms * policy.backoff_factor ** (attempt - 1)
@@ -89,9 +92,9 @@ def delay_s(policy: RetryPolicy, run_id: str, node_id: str, attempt: int) -> flo
 
 
 def judge(graph: Graph, node: Node, outcome: Outcome, *, attempt: int, accepts_partial: bool = True) -> Again | Settled:
-    """Whether the attempt ``attempt`` (from 1) that came to ``outcome`` is followed by another one.
+    """Whether another attempt follows the attempt ``attempt`` (from 1) that came to ``outcome``.
 
-    Without ``accepts_partial`` an exhausted stage has failed whatever its ``allow_partial`` says: there is no work to accept.
+    Without ``accepts_partial`` an exhausted stage has failed even with ``allow_partial``, because there is no work to accept.
     """
     if not outcome.failed or runs_once(node.type):
         return Settled(_classified(outcome))
@@ -155,7 +158,7 @@ def _max_retries(graph: Graph, node: Node) -> int:
 
 
 def _refine(policy: RetryPolicy, text: Callable[[str], str]) -> RetryPolicy:
-    """``policy`` with what one scope says: its named policy first, then its single figures."""
+    """``policy`` changed by the attributes of the graph or of the node: the named policy first, then the single numbers."""
     policy = PRESETS.get(text("retry_policy").strip().lower(), policy)
     factor = _read_factor(text("retry.backoff.backoff_factor"), default=policy.backoff_factor)
     return replace(

@@ -1,4 +1,4 @@
-"""Which edge follows a stage (Spec 3.3, 3.7)."""
+"""Selects the edge that follows a stage (Spec 3.3, 3.7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kilroy_engine.traversal.goals import stage_retry_target
 from kilroy_engine.traversal.outcome import Json, Outcome
 
 JUMP = -1
-"""``Edge.index`` of the edge that stands for a jump to a retry target: no edge of the file."""
+"""``Edge.index`` of an edge that the engine makes for a jump to a retry target. The pipeline has no such edge."""
 
 
 _ACCELERATOR = re.compile(r"(?:\[.\]\s*|.\)\s+|.\s+-\s+)(?=\S)")
@@ -23,11 +23,11 @@ _ACCELERATOR = re.compile(r"(?:\[.\]\s*|.\)\s+|.\s+-\s+)(?=\S)")
 def select_edge(
     graph: Graph, node: Node, outcome: Outcome, context: Mapping[str, Json]
 ) -> tuple[Edge | None, tuple[Event, ...]]:
-    """The edge to follow after ``node``, or None where nothing matches, with the decisions that led to it.
+    """The edge to follow after ``node``, or None where no edge matches. Also the events about the decision.
 
-    Order: conditions that hold; for a failed outcome the node's retry targets (an edge with index ``JUMP``); the preferred
-    label; the suggested ids; the best edge without a condition. A failed fan-in follows no edge without a condition, and no
-    failed stage follows one to an exit. One edge is chosen, ever: several plain edges do not fan out.
+    The order is: edges whose condition holds; for a failed outcome the node's retry targets (an edge with index ``JUMP``); the
+    preferred label; the suggested ids; the best edge without a condition. A failed fan-in follows no edge without a condition.
+    A failed stage follows no edge without a condition to an exit. Only one edge is ever chosen: several edges are no fan-out.
     """
     edges = graph.outgoing(node.id)
     matched, evaluated = _evaluate_conditions(edges, outcome, context)
@@ -49,7 +49,7 @@ def select_edge(
 
 
 def normalize_label(label: str) -> str:
-    """The label in lower case without an accelerator prefix: ``[Y] Yes``, ``Y) Yes`` and ``Y - Yes`` are all ``yes``."""
+    """The label in lower case without an accelerator prefix: ``[Y] Yes``, ``Y) Yes`` and ``Y - Yes`` all become ``yes``."""
     text = label.strip().lower()
     accelerator = _ACCELERATOR.match(text)
     return text[accelerator.end() :] if accelerator else text
@@ -78,7 +78,7 @@ def _evaluate_conditions(
 
 
 def _open_edges(graph: Graph, node: Node, outcome: Outcome) -> list[Edge]:
-    """Edges without a condition that ``outcome`` may follow."""
+    """The edges without a condition that may follow ``outcome``."""
     plain = [edge for edge in graph.outgoing(node.id) if not edge.condition]
     if not outcome.failed:
         return plain
@@ -102,12 +102,14 @@ def _plain_choice(plain: Sequence[Edge], outcome: Outcome) -> tuple[Edge, str] |
 
 
 def _rank(edge: Edge) -> tuple[int, str, int]:
-    """Heaviest first, then the target by code point, then the place in the file."""
+    """Sort key: the heaviest edge first, then the target by code point, then the place in the file."""
     return -edge.weight, edge.target, edge.index
 
 
 def _jump_decision(node: Node, jump: Edge, outcome: Outcome) -> Event:
-    """Kilroy reports a fan-in's jump as an edge without method or candidates, any other as a fallback."""
+    """The event for a jump. Kilroy reports a fan-in's jump as an edge without method or candidates, any other jump as a
+    fallback.
+    """
     if node.type == FAN_IN:
         return _selected(jump, "", candidates=0, hop_source="retry_target")
     return NoMatchingFailEdgeFallback(node_id=node.id, retry_target=jump.target, failure_reason=outcome.failure_reason)

@@ -1,4 +1,4 @@
-"""Where a run stands: the immutable state that the walk folds outcomes into."""
+"""The run's state: an immutable value that each visit and outcome replaces, and the steps of the walk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kilroy_engine.traversal.outcome import FinalStatus, Json, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One arrival at a node. ``number`` counts from 1 per node. ``decisions`` are the events that tell how the
-    walk came here, oldest first.
+    """One arrival at a node. ``number`` counts from 1 for each node.
 
-    ``edge`` is the index (``Edge.index``) of the edge taken, None for the start and for jumps to retry targets.
+    ``decisions`` are the events that tell how the walk came here, oldest first. ``edge`` is the ``Edge.index`` of the edge
+    taken, None for the start node and for jumps to retry targets.
     """
 
     node_id: str
@@ -35,7 +35,7 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoopRound:
-    """An iteration that is over: its number, counted from 1, and what follows it."""
+    """A finished iteration of a loop: its number, counted from 1, and what follows."""
 
     iteration: int
     turn: Turn
@@ -53,22 +53,26 @@ class Finish:
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything that decides what happens next; what ``checkpoint.json`` saves.
+    """Everything that decides what happens next. ``checkpoint.json`` holds this state.
 
-    ``completed`` holds node ids in the order of completion, with repetitions. ``outcomes`` is the last outcome per node,
-    ``visits`` the arrivals per node, ``retries`` the retry counter per node (0 after a success), ``failure_signatures`` how
-    often each failure signature was seen since the node's last success. ``routing_outcome`` is what edge conditions call
-    ``outcome``: the last stage's, which a conditional node carries on instead of its own. ``jump_to`` is where the walk goes
-    next when something other than routing decides it (a branch's first node, a node to run again, the target of a restart),
-    ``jump_edge`` the index of the edge that led there, if any; entering a node clears both. ``restart_count`` is how often the
-    run has begun again over a ``loop_restart`` edge, ``restart_signatures`` which failures led to that. ``visits_in_rounds``
-    are the arrivals in finished iterations of loops that a number ends: where nobody has set a limit, those do not count as
-    going round in a circle.
-
-    ``last_fidelity`` and ``last_thread_key`` are what the last stage was given if it was an agent's, else empty (Kilroy).
-    ``loop_round`` is the iteration that the last stage has ended, None where no loop ends there.
-    ``sessions`` holds the agent session of each thread. ``degrade_fidelity``: the next agent's stage gets ``summary:high``
-    instead of ``full`` (Spec 5.3).
+    - ``completed``: node ids in the order of completion, with repetitions.
+    - ``outcomes``: the last outcome of each node.
+    - ``visits``: the number of visits of each node.
+    - ``retries``: the retry counter of each node, 0 after a success.
+    - ``failure_signatures``: how often each failure was seen since its node's last success.
+    - ``routing_outcome``: the value of ``outcome`` in edge conditions: the last stage's outcome, which a conditional node
+      passes on.
+    - ``jump_to``: the next node where routing does not decide: a branch's first node, a node to visit again, a restart's
+      target.
+    - ``jump_edge``: the index of the edge to ``jump_to``, if any. Entering a node clears both.
+    - ``restart_count``: how often the run has begun again over a ``loop_restart`` edge.
+    - ``restart_signatures``: how often each failure led to a restart.
+    - ``visits_in_rounds``: each node's visits in finished iterations of loops with ``loop_count`` or ``loop_max``. The default
+      visit limit ignores them.
+    - ``last_fidelity``, ``last_thread_key``: mode and thread of the last stage; empty if it was no agent stage (Kilroy).
+    - ``loop_round``: the iteration that the last stage has ended; None where no loop ends there.
+    - ``sessions``: the agent session of each thread.
+    - ``degrade_fidelity``: the next agent stage gets ``summary:high`` instead of ``full`` (Spec 5.3).
     """
 
     run_id: str
@@ -93,15 +97,15 @@ class RunState:
 
     @property
     def last_node(self) -> str:
-        """Id of the last completed node, empty before the first."""
+        """Id of the last completed node; empty before the first."""
         return self.completed[-1] if self.completed else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A ``loop_restart`` edge was taken: the run begins again at ``target``.
+    """The walk took a ``loop_restart`` edge: the run begins again at ``target``.
 
-    ``carried`` is the state in which it does, but for what every context of the run begins with.
+    ``carried`` is the state of the new beginning, without the context that every beginning of the run has.
     """
 
     target: str

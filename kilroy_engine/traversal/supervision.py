@@ -1,4 +1,6 @@
-"""Supervising a child pipeline: what a manager sees of it, and what it makes of that in each cycle (Spec 4.11). Pure."""
+"""Supervision of a child pipeline: the facts that a manager sees, and the manager's decision in each cycle (Spec 4.11).
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _OF_ITS_WALK = CARRIED_KEYS | {"previous_node", "previous_outcome", "current_nod
 
 
 class ChildStatus(StrEnum):
-    """Where a child pipeline stands: the value of ``stack.child.status``."""
+    """The status of a child pipeline: the value of ``stack.child.status``."""
 
     NOT_STARTED = "not_started"
     RUNNING = "running"
@@ -39,10 +41,11 @@ _OUTCOMES: Mapping[ChildStatus, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ChildFacts:
-    """What is seen of a child pipeline.
+    """The facts that are seen of a child pipeline.
 
-    ``current_node`` began last. ``completed_count`` and ``failed_count`` are stages that ended, and attempts that failed.
-    ``failure_reason`` is the end's where it has failed, else the last failed attempt's.
+    - ``current_node``: the node whose attempt began last.
+    - ``completed_count``, ``failed_count``: the stages that ended, and the attempts that failed.
+    - ``failure_reason``: the reason of the child's end, else of the last failed attempt.
     """
 
     status: ChildStatus = ChildStatus.NOT_STARTED
@@ -69,7 +72,7 @@ class ChildFacts:
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """How a manager supervises: a look every ``poll_interval_s``, ``max_cycles`` of them at most."""
+    """How a manager supervises: one look every ``poll_interval_s`` seconds, at most ``max_cycles`` looks."""
 
     poll_interval_s: float = POLL_INTERVAL_S
     max_cycles: int = MAX_CYCLES
@@ -78,7 +81,7 @@ class Supervision:
 
     @classmethod
     def of(cls, node: Node) -> Supervision:
-        """The plan that a node's ``manager.*`` attributes write; what does not fit counts as not written.
+        """Reads the node's ``manager.*`` attributes. An unusable value counts as absent.
 
         Raises:
             ConditionSyntaxError: The stop condition does not parse.
@@ -93,10 +96,10 @@ class Supervision:
 
 
 def judge(plan: Supervision, facts: ChildFacts, cycle: int, context: Mapping[str, Json]) -> Outcome | None:
-    """What the manager comes to in this cycle (from 1); None to go on.
+    """The manager's outcome in this cycle (from 1); None to go on.
 
-    The end of the child counts before everything else, also when the cycles are used up. The stop condition sees the run's
-    ``context`` with the facts in it, and ``outcome`` as success (Kilroy).
+    The child's end decides first, even after ``max_cycles``. The stop condition sees the run's ``context`` with the facts, and
+    ``outcome`` as success (Kilroy).
     """
     if facts.ended:
         return ended_outcome(facts)
@@ -115,7 +118,9 @@ def ended_outcome(facts: ChildFacts) -> Outcome:
 
 
 def inherited_context(context: Mapping[str, Json]) -> dict[str, Json]:
-    """What a child pipeline knows of the run around it: what stages have set, not where that run is."""
+    """The context that a child pipeline begins with: the keys that stages have set, without keys that say where the run around
+    it is.
+    """
     return {
         key: copy.deepcopy(value)
         for key, value in context.items()

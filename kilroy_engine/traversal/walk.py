@@ -1,4 +1,4 @@
-"""The walk through the pipeline: what happens next, and the loop that makes it happen (Spec 3.2)."""
+"""The walk through the pipeline: decides the next step, and repeats that until the walk is over (Spec 3.2)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ JOIN_NODE_KEY = "parallel.join_node"
 
 
 class Recorder(Protocol):
-    """Is told what the walk does, in order. Decisions travel on the visit and on the finish."""
+    """Is called in order as the walk goes on. The events about decisions are in the visit and in the finish."""
 
     def visit_started(self, visit: Visit, state: RunState, /) -> None:
-        """The walk arrived at a node; ``state`` is the one in which it works."""
+        """The walk arrived at a node. ``state`` is the state in which the visit works."""
         ...
 
     def outcome_recorded(self, visit: Visit, outcome: Outcome, state: RunState, /) -> None:
-        """The visit is over; ``state`` includes its outcome."""
+        """The visit is over. ``state`` includes its outcome."""
         ...
 
     def restarting(self, restart: Restart, state: RunState, /) -> None:
-        """The run is to begin again; ``state`` is the one that it leaves."""
+        """The run begins again. ``state`` is the state before the restart."""
         ...
 
     def finished(self, finish: Finish, state: RunState, /) -> None:
@@ -53,10 +53,10 @@ def walk(
     recorder: Recorder,
     until: str = "",
 ) -> Finish | Restart:
-    """Goes from ``state`` to the end, or to a ``loop_restart`` edge: asks ``perform`` for the outcome of every visit and tells
-    ``recorder`` about it.
+    """Walks from ``state`` to the end or to a ``loop_restart`` edge. Calls ``perform`` for the outcome of each visit, and
+    ``recorder`` before and after.
 
-    A branch ends on arrival at the node ``until``, where it meets the others; that visit is not its own.
+    ``until`` is the join of a branch: the branch's walk ends on arrival there, and does not visit the join.
     """
     while True:
         step = next_step(graph, state)
@@ -78,7 +78,7 @@ def walk(
 
 
 def _in_branch(step: Step, until: str) -> Step:
-    """The step as a branch takes it: it ends at the join, and it cannot begin the run again, of which it is a part."""
+    """The step in a branch's walk, which ends at the join and cannot restart the run."""
     match step:
         case Visit(node_id=node_id) if node_id == until:
             return Finish(FinalStatus.SUCCESS, node_id=until, decisions=step.decisions)
@@ -90,14 +90,14 @@ def _in_branch(step: Step, until: str) -> Step:
 
 
 def next_step(graph: Graph, state: RunState) -> Step:
-    """What follows ``state``: a visit, the end, or the beginning again. Depends on nothing else.
+    """What follows ``state``: a visit, the end or a restart. Depends on ``graph`` and ``state`` only.
 
     Raises:
         InvalidPipeline: The graph has no start node.
         CheckpointMismatch: The state names a node that the graph does not have.
     """
     if state.jump_to:
-        # Nobody goes round in a circle here: somebody has said where the walk goes on.
+        # No visit limit applies here: the walk does not decide where it goes on.
         node_id = _known(graph, state.jump_to).id
         return Visit(node_id, state.visits.get(node_id, 0) + 1, state.jump_edge)
     if not state.completed:
@@ -118,7 +118,7 @@ def next_step(graph: Graph, state: RunState) -> Step:
 
 
 def _leave(graph: Graph, state: RunState, node: Node) -> Step:
-    """What follows the node by its edges."""
+    """The step from the completed ``node`` over one of its edges."""
     outcome = state.routing_outcome or state.outcomes[node.id]
     if node.type == PARALLEL:
         return _after_fan_out(graph, state, node, outcome)
@@ -131,14 +131,14 @@ def _leave(graph: Graph, state: RunState, node: Node) -> Step:
 
 
 def _at_exit(node: Node, outcome: Outcome) -> Finish:
-    """The end of the walk. Only an exit whose commit was refused fails: the work would not be where the run says it is."""
+    """The end of the walk. An exit fails only where its commit was refused: the run's branch does not hold the work then."""
     if outcome.failed:
         return Finish(FinalStatus.FAIL, f"exit stage failed: {one_line(outcome)} (at node {node.id})", node.id)
     return Finish(FinalStatus.SUCCESS, node_id=node.id)
 
 
 def _arrive(graph: Graph, state: RunState, node_id: str, decisions: tuple[Event, ...] = (), edge: int | None = None) -> Step:
-    """A visit to the node, unless it is an exit with an unsatisfied gate or has been visited too often."""
+    """A visit of the node, unless the node is an exit with an unsatisfied gate, or the visit is one too many."""
     if graph.nodes[node_id].is_exit and (gates := unsatisfied_gates(graph, state)):
         return _back_from_exit(graph, state, gates[0], decisions)
     number = state.visits.get(node_id, 0) + 1
@@ -156,7 +156,7 @@ def _back_from_exit(graph: Graph, state: RunState, gate: str, decisions: tuple[E
 
 
 def _after_fan_out(graph: Graph, state: RunState, node: Node, outcome: Outcome) -> Step:
-    """The join that the branches ended at: the edges of a fan-out node are its branches and never routed over."""
+    """The step to the join where the branches ended. The edges of a fan-out are its branches, so no edge is selected."""
     if outcome.failed:
         target = stage_retry_target(graph, node)
         if not target:
@@ -171,6 +171,7 @@ def _after_fan_out(graph: Graph, state: RunState, node: Node, outcome: Outcome) 
 
 
 def _no_edge(graph: Graph, state: RunState, node: Node, outcome: Outcome, decisions: tuple[Event, ...]) -> Step:
+    """The step where no edge matches: a failure, or for a node without edges the end as at an exit."""
     if outcome.failed:
         reason = _failed_without_edge(node, outcome)
         if any(not edge.condition and graph.nodes[edge.target].is_exit for edge in graph.outgoing(node.id)):

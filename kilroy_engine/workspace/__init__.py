@@ -1,4 +1,4 @@
-"""Where a run works: git worktrees and plain folders behind one protocol."""
+"""The place of work of a run: git worktrees and plain folders behind one protocol."""
 
 from __future__ import annotations
 

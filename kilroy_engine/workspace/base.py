@@ -1,4 +1,4 @@
-"""Where a run works: one protocol for git worktrees and plain folders."""
+"""The place of work of a run: one protocol for git worktrees and plain folders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Protocol
 from kilroy_engine.traversal.outcome import FinalStatus
 
 KILROY_FOLDER = ".kilroy"
-"""The engine's own folder in a place of work. What a repository has there stays as it is in all commits of the run."""
+"""The engine's own folder in a place of work. No commit of the run changes a ``.kilroy`` folder of the repository."""
 
 
 class KeepWorktree(StrEnum):
-    """Which worktrees outlive their run. ``never`` removes also what was not committed."""
+    """Which worktrees stay after the end of their run. ``never`` also removes a worktree with uncommitted files."""
 
     ON_FAILURE = "on_failure"
     ALWAYS = "always"
@@ -23,7 +23,7 @@ class KeepWorktree(StrEnum):
 
 
 class Submodules(StrEnum):
-    """What is done about a repository with submodules, whose folders are empty in every worktree."""
+    """What the engine does about a repository with submodules. The folders of submodules are empty in every worktree."""
 
     WARN = "warn"
     ACCEPT = "accept"
@@ -32,20 +32,20 @@ class Submodules(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageCommit:
-    """The commit that a stage's work went into; ``sha`` is empty for a plain folder. ``warnings`` tell what was unusual."""
+    """The commit that holds a stage's work; ``sha`` is empty for a plain folder. Each warning is a sentence for people."""
 
     sha: str
     warnings: tuple[str, ...] = ()
 
 
 def nothing_at_work() -> bool:
-    """For work that no process of a stage can be at."""
+    """The default for ``at_work``: no process of a stage is alive."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What came of a push. ``error`` is empty when it worked, else what git said, in one paragraph."""
+    """The result of a push. ``error`` is empty for a push that worked, else git's message in one paragraph."""
 
     remote: str
     branch: str
@@ -58,7 +58,7 @@ class PushResult:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFacts:
-    """What ``manifest.json`` keeps of a workspace, so that any process can open it again. No ``base_sha``: a plain folder."""
+    """The part of ``manifest.json`` from which any process opens the workspace again. A plain folder has no ``base_sha``."""
 
     run_id: str
     worktree: Path
@@ -68,16 +68,15 @@ class WorkspaceFacts:
 
 
 class Workspace(Protocol):
-    """The folder that stages work in. Every method may be called again, and from another process than the first."""
+    """The folder that stages work in. Every method may be called again, also by another process than the one that opened it
+    first."""
 
     @property
-    def path(self) -> Path:
-        """The folder."""
-        ...
+    def path(self) -> Path: ...
 
     @property
     def base_sha(self) -> str:
-        """The commit that the run began with; empty for a plain folder."""
+        """The commit that the run began at; empty for a plain folder."""
         ...
 
     @property
@@ -87,7 +86,7 @@ class Workspace(Protocol):
 
     @property
     def committed(self) -> str:
-        """The commit that the folder was last recorded in, restored to or begun with; empty for a plain folder."""
+        """The commit that the folder was last committed to, restored to or created at; empty for a plain folder."""
         ...
 
     @property
@@ -96,64 +95,67 @@ class Workspace(Protocol):
         ...
 
     def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
-        """Records the folder as the stage left it. ``at_work`` tells whether a process that the stage started still lives.
+        """Commits the folder as a stage left it. Called at the end of a visit, and before the branches of a fan-out begin.
+        ``at_work`` says whether a process of the stage is still alive.
 
         Raises:
-            WorkspaceError: The state could not be recorded, or is none that a stage may leave.
+            WorkspaceError: git refused the commit, or the stage left a state that no stage may leave.
         """
         ...
 
     def clear_locks(self, at_work: Callable[[], bool] = nothing_at_work) -> None:
-        """Removes what a killed git has left locked here, so that the next one can work. While ``at_work`` says that a process
-        of the stage lives, locks are its.
+        """Removes the lock files that a killed git left in the folder. Called before a commit and between two attempts. While
+        ``at_work`` says that a process of the stage is alive, the locks count as that process's and stay.
 
         Raises:
-            WorkspaceError: Such a process holds one and does not let go of it, or the folder is no place of work any more.
+            WorkspaceError: A live process does not release its lock, or the folder is no place of work any more.
         """
         ...
 
     def head(self) -> str:
-        """Id of the last commit, empty where there is none."""
+        """Id of the branch's last commit; empty for a plain folder."""
         ...
 
     def require_restorable(self, sha: str) -> None:
-        """Makes sure that :meth:`restore` can work. Changes nothing.
+        """Checks that :meth:`restore` can work. Changes nothing.
 
         Raises:
-            WorkspaceError: What is gone, and what to do.
+            WorkspaceError: Something is gone. The message says what is gone and what to do.
         """
         ...
 
     def restore(self, sha: str) -> None:
-        """Brings the folder back to a recorded state; what came after it is dropped. A plain folder stays as it is.
+        """Puts the folder back to commit ``sha``. Later commits and changes are dropped. A plain folder stays as it is.
 
         Raises:
-            WorkspaceError: There is no such state, or it cannot be brought back.
+            WorkspaceError: The commit does not exist, or git cannot put the folder back.
         """
         ...
 
     def advance(self, sha: str) -> bool:
-        """Makes sure that the folder holds the work on record at commit ``sha``, which may lie after the restored one: moves
-        branch and folder on to ``sha`` where it follows from theirs, and leaves both where they hold it already.
+        """Makes sure that the folder holds the work of commit ``sha``. Called in a resume, after :meth:`restore`: a child
+        pipeline or a fan-out may have committed after the run's checkpoint. Branch and folder move on to ``sha`` if ``sha``
+        follows from their commit, and stay if they hold ``sha`` already.
 
-        False where ``sha`` is gone or has gone another way; nothing was changed then. A plain folder is never put back, so it
-        holds all work that is on record.
+        Returns False, and changes nothing, if ``sha`` is gone or does not follow from the folder's commit. Returns True for a
+        plain folder: a plain folder is never put back, so it still holds all work.
 
         Raises:
-            WorkspaceError: The commit is there, and its files cannot be written.
+            WorkspaceError: The commit exists, and git cannot write its files.
         """
         ...
 
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
-        """Sends the run's branch to ``remote``; never asks anybody for a password. A failure is a value."""
+        """Pushes the run's branch to ``remote``. git never asks for a password. A failure is a value, no exception."""
         ...
 
     def tidy(self, status: FinalStatus, keep: KeepWorktree) -> bool:
-        """Removes what the end of the run leaves without use. True when the folder is gone."""
+        """Removes the worktree at the end of the run if ``keep`` and ``status`` allow that. Returns True when the folder is
+        gone."""
         ...
 
     def abandon(self) -> None:
-        """Takes back that the workspace was made, for a run that cannot begin after all. A folder of the user's stays.
+        """Removes the new workspace of a run that could not begin. A folder of the user's stays.
 
         Raises:
             WorkspaceError: git refused.
@@ -161,5 +163,5 @@ class Workspace(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of what this process holds open; the folder stays."""
+        """Ends the processes and closes the files that this process keeps open for the folder. The folder stays."""
         ...

@@ -1,4 +1,4 @@
-"""Places of work for parallel branches, and how their work comes back to the run's own (Kilroy: parallel, fan-in)."""
+"""Places of work for the branches of a fan-out, and bringing their work into the run's own place (Kilroy: parallel, fan-in)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kilroy_engine.workspace.plain import PlainWorkspace
 
 
 class BranchWorkspace(StrEnum):
-    """Where a fan-out's branches work: each in a place of its own, or all in the run's."""
+    """Where the branches of a fan-out work: each branch in a place of its own, or all branches in the run's place."""
 
     OWN = "own"
     SHARED = "shared"
@@ -25,20 +25,20 @@ class BranchWorkspace(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BranchPlace:
-    """A branch's place of work. ``warning`` says what could not be brought along."""
+    """A branch's place of work. ``warning`` says which ignored files were not copied into the place; empty for none."""
 
     workspace: Workspace
     warning: str = ""
 
 
 def branch_place(workspace: Workspace, folder: Path, *, name: tuple[str, ...], sha: str, max_bytes: int) -> BranchPlace:
-    """A place for a branch at ``folder``, with what ``workspace`` holds at commit ``sha``.
+    """Makes a branch's place of work at ``folder``, with the content that ``workspace`` has at commit ``sha``.
 
-    In a repository it is a worktree on a branch called ``name``, with the ignored files beside it; else a copy. What an
-    earlier, interrupted attempt left there is replaced.
+    In a repository the place is a worktree on a git branch called ``name``, and the ignored files are copied into the
+    worktree. Elsewhere the place is a copy of the folder. A place that an interrupted start left at ``folder`` is replaced.
 
     Raises:
-        WorkspaceError: It cannot be made, or a copy would be too large.
+        WorkspaceError: The place cannot be made, or the copy would be larger than ``max_bytes``.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(workspace, GitWorkspace):
@@ -49,13 +49,14 @@ def branch_place(workspace: Workspace, folder: Path, *, name: tuple[str, ...], s
 
 
 def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_bytes: int, message: str) -> str:
-    """Brings the work of the winning branch over. Answers with a warning about what stayed behind, empty where nothing did.
+    """Brings the winning branch's work into the run's place of work. Called by a fan-in. Returns a warning about ignored files
+    that were not copied, empty for none.
 
-    The run's branch is fast-forwarded. Where it has gone on since the branches began, as it has after a fan-in that failed and
-    was resumed, it gets a merge commit with this message.
+    git fast-forwards the run's branch to ``sha``. If the run's branch has commits since the fan-out began (a fan-in failed and
+    the run was resumed), git makes a merge commit with the text ``message`` instead.
 
     Raises:
-        WorkspaceError: It cannot be done; the run's place of work is then as it was, but for a plain folder.
+        WorkspaceError: git or the disk refused. A git place of work is then unchanged; a plain folder may be half copied.
     """
     if isinstance(workspace, GitWorkspace):
         if workspace.follows(sha, workspace.committed):
@@ -70,19 +71,20 @@ def adopt_branch(workspace: Workspace, branch_folder: Path, sha: str, *, max_byt
 
 
 def holds_work(workspace: Workspace, branch_folder: Path, sha: str) -> bool:
-    """Whether the work that a branch has on record is still there: in a repository its commit, else its folder."""
+    """Whether a branch's recorded work still exists: its commit in a repository, else its folder."""
     if isinstance(workspace, GitWorkspace):
         return not sha or bool(workspace.find_commit(sha))
     return branch_folder.is_dir()
 
 
 def branch_name(parts: tuple[str, ...]) -> str:
-    """The parts of a parallel branch's name, put together so that git accepts it."""
+    """The parts of a parallel branch's name as one name that git accepts."""
     return "/".join(ref_part(part) for part in parts)
 
 
 def _carry_ignored(source: Path, target: Path, max_bytes: int) -> str:
-    """Copies what git ignores (dependencies, build output, ``.kilroy``), so that a branch does not begin from nothing."""
+    """Copies the files that git ignores (dependencies, build output, ``.kilroy``), so that stages need not build them again.
+    Returns a warning if nothing was copied."""
     try:
         listed = run_git(source, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z")
         names = [name for name in listed.split("\0") if name]

@@ -1,4 +1,4 @@
-"""What the end of a run does to its place of work: push the branch, remove the worktree."""
+"""What the end of a run does with the place of work: push the branch, remove the worktree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, works
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceClosing:
-    """The end of one run's workspace; ``push_remote`` is empty for a run that is not pushed."""
+    """The closing of one run's workspace. ``push_remote`` is empty for a run that is not pushed."""
 
     run: RunDirectory
     workspace: Workspace
@@ -24,12 +24,13 @@ class WorkspaceClosing:
     keep_worktree: KeepWorktree
 
     def push(self, final: FinalOutcome, *, limit_s: float) -> Iterator[Event]:
-        """Kilroy's ``git_push_*`` events, each as soon as it happened; a failed push changes nothing but a warning."""
+        """Pushes the branch and yields Kilroy's ``git_push_*`` events, each as soon as it happened. A failed push adds a
+        warning and does not change how the run ends."""
         del final  # a failed run's branch is pushed as well
         yield from push_events(self.workspace, self.push_remote, limit_s=limit_s)
 
     def tidy(self, final: FinalOutcome) -> Iterator[Event]:
-        """Removes the worktree as ``keep_worktree`` says, and those of parallel branches."""
+        """Removes the run's worktree and those of its branches, as ``keep_worktree`` says."""
         for worktree in branch_worktrees(self.workspace, self.run):
             worktree.tidy(final.status, self.keep_worktree)
         self.workspace.tidy(final.status, self.keep_worktree)
@@ -37,7 +38,8 @@ class WorkspaceClosing:
 
 
 def push_events(workspace: Workspace, remote: str, *, limit_s: float) -> Iterator[Event]:
-    """Pushes the run's branch to ``remote``, telling of it; nothing where the run has no branch or ``remote`` is empty."""
+    """Pushes the run's branch to ``remote`` and yields the events of the push. Does nothing if the run has no branch or
+    ``remote`` is empty. Also called before each restart."""
     branch = workspace.branch
     if not remote or not branch:
         return
@@ -51,9 +53,10 @@ def push_events(workspace: Workspace, remote: str, *, limit_s: float) -> Iterato
 
 
 def closing_of(run: RunDirectory) -> Closing:
-    """The closing of the run in ``run``, from its records alone. Without readable ones nothing is pushed or removed."""
+    """The closing of the run in ``run``, read from the run's records. If the records cannot be read, nothing is pushed or
+    removed."""
     try:
         settings = workspace_settings_of(run)
         return WorkspaceClosing(run, workspace_of(run), settings.push_remote, KeepWorktree(settings.keep_worktree))
     except RunDirectoryError:
-        return NOTHING  # the end must be written in any case, and a worktree too many harms nobody
+        return NOTHING  # the run must get its end in any case, and a worktree that stays does no harm

@@ -1,4 +1,4 @@
-"""Copies of folders: by shared blocks where the file system can (btrfs, xfs), byte by byte elsewhere."""
+"""Copies folders: with shared blocks where the file system supports them (btrfs, xfs), byte by byte elsewhere."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ DEFAULT_COPY_MAX_BYTES = 1 << 30
 
 
 def copy_folder(source: Path, target: Path, *, max_bytes: int) -> None:
-    """A copy of ``source`` with everything in it; links stay links. An earlier, perhaps unfinished copy is replaced.
+    """Copies ``source`` with everything in it to ``target``. Links stay links. An earlier, perhaps unfinished copy at
+    ``target`` is replaced.
 
     Raises:
-        WorkspaceError: It holds more than ``max_bytes``, or the disk refused.
+        WorkspaceError: ``source`` holds more than ``max_bytes``, or the disk refused.
     """
     size = size_bytes([source])
     if size > max_bytes:
@@ -36,9 +37,9 @@ def copy_folder(source: Path, target: Path, *, max_bytes: int) -> None:
 
 
 def copy_entries(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Copies files and folders, given by names relative to ``source``, over those in ``target``.
+    """Copies files and folders over those in ``target``. ``names`` are paths relative to ``source``.
 
-    What lies behind a link in ``target`` is left as it is.
+    An entry whose folder in ``target`` is reached through a link is left out.
 
     Raises:
         WorkspaceError: The disk refused.
@@ -57,7 +58,7 @@ def copy_entries(source: Path, target: Path, names: Iterable[str]) -> None:
 
 
 def mirror_folder(source: Path, target: Path) -> None:
-    """Makes ``target`` hold what ``source`` holds, and nothing else. May be repeated after it was interrupted.
+    """Makes the content of ``target`` equal to that of ``source``. Can be called again after an interruption.
 
     Raises:
         WorkspaceError: The disk refused.

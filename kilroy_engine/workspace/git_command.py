@@ -1,4 +1,4 @@
-"""Runs git: one place for its environment, its patience and its errors."""
+"""Runs git commands: their environment, their time limits, their waiting for locks, their errors."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kilroy_engine.errors import WorkspaceError
 
 NO_GIT = "git is not installed or not on PATH; install it, or run without a repository (--no-git)"
 LOCK_PATIENCE_S = 6.0
-"""How long a lock that another git holds is waited for: a stage's own, or another run's."""
+"""How long a git command waits for a lock of another git process, such as one of a stage or of another run."""
 
-_LIMIT_S = 600.0  # a filter of the repository may take long, but not for ever
+_LIMIT_S = 600.0  # a filter of the repository may take long, but must end
 _PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _BUSY = re.compile(
     r"\.lock': File exists|[Uu]nable to lock|cannot lock ref|could not lock|failed to read .*commondir", re.IGNORECASE
 )
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
-# Set while a git hook runs the engine. They outrank the folder that a command is run in, index and all.
+# Set while a git hook runs the engine. git obeys these variables rather than the folder that a command is run in.
 GIT_FROM_AROUND = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -42,10 +42,11 @@ _UNSIGNED = ("commit.gpgSign=false", "tag.gpgSign=false")
 
 @dataclass(frozen=True, slots=True)
 class GitCall:
-    """How git is called: ``stdin`` is what it reads, ``hooks`` lets the repository's hooks run.
+    """How git is called. ``stdin`` is git's input. ``hooks`` lets the repository's hooks run.
 
-    git takes the folder that it is run in for the top of the work tree; with ``upwards`` it may be any folder below. So a
-    worktree that lost its ``.git`` is an error, and never turns a command loose on a repository around it.
+    git runs at the top of the work tree. With ``upwards`` the folder may be any folder below the top. Without ``upwards`` git
+    does not search the folders above, so that a command in a worktree without ``.git`` fails and never changes a repository
+    around it.
     """
 
     stdin: bytes = b""
@@ -56,7 +57,7 @@ class GitCall:
 
 @dataclass(frozen=True, slots=True)
 class GitAnswer:
-    """What git said. ``stdout`` is without its last newline; file names that are no UTF-8 come through unharmed."""
+    """git's output. ``stdout`` is without the last newline. Bytes of file names that are no UTF-8 become surrogates."""
 
     stdout: str
     stderr: str
@@ -66,7 +67,7 @@ _PLAIN = GitCall()
 
 
 def run_git(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> str:
-    """Output of ``git <arguments>`` in ``folder``, without its last newline.
+    """Output of ``git <arguments>`` in ``folder``, without the last newline.
 
     Raises:
         WorkspaceError: git is missing, refused, or did not end in time.
@@ -75,19 +76,19 @@ def run_git(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> str:
 
 
 def call_git(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> GitAnswer:
-    """As :func:`run_git`, with what git said beside its output."""
+    """The same as :func:`run_git`, but also returns standard error."""
     command = git_command(folder, *arguments, hooks=call.hooks)
     process = start_git(command, environment=git_environment(folder, upwards=call.upwards))
     return _finish(process, command, call)
 
 
 def run_git_patiently(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> str:
-    """As :func:`run_git`, but waits for a lock that another git holds."""
+    """The same as :func:`run_git`, but waits for a lock that another git process holds."""
     return call_git_patiently(folder, *arguments, call=call).stdout
 
 
 def call_git_patiently(folder: Path, *arguments: str, call: GitCall = _PLAIN) -> GitAnswer:
-    """As :func:`call_git`, but waits for a lock that another git holds."""
+    """The same as :func:`call_git`, but waits for a lock that another git process holds."""
     give_up, pause_s = time.monotonic() + LOCK_PATIENCE_S, _PAUSE_S
     while True:
         try:
@@ -100,13 +101,14 @@ def call_git_patiently(folder: Path, *arguments: str, call: GitCall = _PLAIN) ->
 
 
 def git_command(folder: Path, *arguments: str, hooks: bool = False) -> list[str]:
-    """The command line: the engine's commands run no hook, no file system monitor, no housekeeping, and sign nothing."""
+    """The command line. git runs no hook, no file system monitor and no housekeeping in the engine's commands, and signs
+    nothing."""
     settings = (*_ENGINE_SETTINGS, *_UNSIGNED, *(() if hooks else (_NO_HOOKS,)))
     return ["git", "-C", str(folder), *(part for setting in settings for part in ("-c", setting)), *arguments]
 
 
 def git_environment(folder: Path, *, upwards: bool = False) -> dict[str, str]:
-    """The environment of a git process in ``folder``: English messages, no questions, nothing of a git around the engine."""
+    """The environment of a git process in ``folder``: English messages, no questions, no variables of an outer git."""
     environment = {name: value for name, value in os.environ.items() if name not in GIT_FROM_AROUND}
     environment.update({"LANGUAGE": "C", "GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never"})
     if not upwards:
@@ -115,10 +117,10 @@ def git_environment(folder: Path, *, upwards: bool = False) -> dict[str, str]:
 
 
 def start_git(command: Sequence[str], *, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts git in a session of its own: a signal to the engine's process group does not end it half-way.
+    """Starts git in its own session, so that a signal to the engine's process group does not end git half-way.
 
     Raises:
-        WorkspaceError: There is no git, or it cannot be started.
+        WorkspaceError: git is not installed or cannot be started.
     """
     pipe = subprocess.PIPE
     try:
@@ -130,28 +132,28 @@ def start_git(command: Sequence[str], *, environment: dict[str, str]) -> subproc
 
 
 def refusal(command: Sequence[str], said: bytes, status: int) -> WorkspaceError:
-    """The error for a git that refused ``command`` with what it said; credentials in addresses are blotted out."""
+    """The error for a failed ``command``. ``said`` is git's standard error; credentials in addresses are masked."""
     text = _CREDENTIALS.sub("://***@", said.decode(errors="replace").strip())
     message = f"git {_verb(command)} failed: {text or f'exit status {status}'}"
     return WorkspaceError(message, command=shown(command), stderr=text)
 
 
 def kill_git(process: subprocess.Popen[bytes]) -> None:
-    """Ends git and what it started: its ssh or filter would otherwise hold the pipes."""
+    """Kills git and the processes that git started. A remaining ssh or filter process would keep the pipes open."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass  # it ended by itself in the meantime
+        pass  # git ended by itself in the meantime
     process.communicate()
 
 
 def readable(name: str) -> str:
-    """A file name as git told it, for people: bytes that are no UTF-8 are replaced."""
+    """A file name from git's output as text for people: bytes that are no UTF-8 are replaced."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def shown(command: Sequence[str]) -> str:
-    """A command line for people, without credentials."""
+    """A command line as text for people, with credentials masked."""
     return _CREDENTIALS.sub("://***@", " ".join(command))
 
 
@@ -170,7 +172,7 @@ def _finish(process: subprocess.Popen[bytes], command: Sequence[str], call: GitC
 
 
 def _verb(command: Sequence[str]) -> str:
-    """The git subcommand: the first word after git's own options."""
+    """The git subcommand: the first word after git's global options."""
     words = iter(command[1:])
     for word in words:
         if word in ("-C", "-c"):

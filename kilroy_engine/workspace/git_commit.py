@@ -1,7 +1,8 @@
-"""The commit of a stage, made of its parts: the index, a tree where that has changed, the commit as a text, the branch.
+"""The commit of a stage, made in steps: the index, a new tree if the index changed, the commit object, the branch.
 
-Whatever a stage has done with git in its worktree, its files become one commit with one parent on the run's own branch. Where
-nothing was changed that costs one git process, else two; a third one stays for the whole run and moves the branch.
+Whatever a stage has done with git in its worktree, the stage's files become one commit with one parent on the run's own
+branch. A commit costs one git process if nothing changed, else two. One more process lives as long as the run and moves the
+branch.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class CommitPlace:
-    """Where commits go: a worktree of the repository at ``repo``, on ``branch``. ``globs`` reach no commit, nor does what the
-    engine writes for the stages.
+    """Where commits are made: in the worktree of the repository ``repo``, on ``branch``. Files that match ``globs`` and the
+    ``.kilroy`` folder are in no commit.
 
-    ``sign`` lets git sign commits with the key that the repository is set to.
+    ``sign`` lets git sign commits with the key that the repository is configured with.
     """
 
     worktree: Path
@@ -60,17 +61,17 @@ class CommitPlace:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryFacts:
-    """What is the same for all worktrees of a run, and asked for once."""
+    """Facts that are the same for all worktrees of a run. git is asked for them once."""
 
     common: Path
     identity: CommitIdentity
     links: tuple[str, ...]
-    """Folders that are only the name of a commit where the run began."""
+    """Folders that the run's first commit holds as the id of another commit only: submodules and nested repositories."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The last commit of ours. ``index`` marks the index that holds its tree; None where that is not known."""
+    """The engine's last commit. ``index`` marks the index that holds that commit's tree; None if no such index is known."""
 
     sha: str
     tree: str = ""
@@ -79,7 +80,7 @@ class _Known:
 
 @dataclass
 class StageCommitter:
-    """Writes the commits of one worktree. ``begins_at`` is the commit that it stands at; ``reason`` is for reflogs."""
+    """Makes the commits of one worktree. ``begins_at`` is the worktree's commit. ``reason`` is the text in git's reflogs."""
 
     place: CommitPlace
     begins_at: str
@@ -88,27 +89,28 @@ class StageCommitter:
     _folder: GitFolder | None = None
     _refs: RefWriter | None = None
     _empty: frozenset[str] = frozenset()
-    _told: set[str] = field(default_factory=set[str])
+    _warned_of: set[str] = field(default_factory=set[str])
     _warnings: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         self._known = _Known(self.begins_at)
 
     def __getstate__(self) -> dict[str, object]:
-        """For another process, which starts a git of its own."""
+        """For a pickle: the other process starts its own git process for refs."""
         return {**self.__dict__, "_refs": None}
 
     @property
     def sha(self) -> str:
-        """The last commit of ours: made, or stood at."""
+        """The last commit that the engine made, or that the engine moved the worktree to."""
         return self._known.sha
 
     def stands_at(self, sha: str, *, clean: bool = False) -> None:
-        """Branch and worktree were brought to commit ``sha``; ``clean``: its index holds that and nothing else."""
+        """Notes that branch and worktree were moved to commit ``sha``. ``clean`` says that the index holds exactly this
+        commit."""
         self._known = _Known(sha, index=self.folder().index_mark() if clean else None)
 
     def reopen(self) -> None:
-        """The worktree was made anew: its git folder may be another one."""
+        """Forgets the worktree's git folder. Called after the worktree was made anew, perhaps with another git folder."""
         self.close()
         self._folder = None
 
@@ -116,7 +118,7 @@ class StageCommitter:
         """The worktree's own git folder.
 
         Raises:
-            WorkspaceError: The repository does not know the worktree.
+            WorkspaceError: The repository does not list the worktree.
         """
         if self._folder is None:
             common = self.facts.common if self.facts else common_folder(self.place.repo)
@@ -124,28 +126,28 @@ class StageCommitter:
         return self._folder
 
     def repository(self) -> RepositoryFacts:
-        """What branches of the run need not ask for again."""
+        """The facts about the repository. git is asked at the first call; branches of the run share the answer."""
         if self.facts is None:
             worktree = self.place.worktree
             self.facts = RepositoryFacts(self.folder().common, identity_in(worktree), links_in(worktree, self.begins_at))
         return self.facts
 
     def commit(self, node_id: str, status: str, at_work: Callable[[], bool]) -> StageCommit:
-        """One commit ``<reason>: <node> (<status>)`` with the worktree as it is now, even when nothing has changed.
+        """Makes one commit ``<reason>: <node> (<status>)`` of the worktree as it is, even when nothing has changed.
 
         Raises:
             WorkspaceError: git refused.
-            WorkInConflict: Files are in conflict, and the stage has not failed anyhow.
+            WorkInConflict: Files are in conflict after a stage that did not fail.
         """
         folder = self.folder()
         folder.require_own()
         folder.clear_locks(at_work)
         before: IndexChanges | None = None
         if folder.index_mark() != self._known.index:
-            # A git of the stage's has been here.
+            # The stage has run git in the worktree.
             before = index_changes(self.place.worktree, self._known.sha)
             if before.unmerged and status != Status.FAIL:
-                raise WorkInConflict(tuple(readable(path) for path in before.unmerged))
+                raise WorkInConflict(paths=tuple(readable(path) for path in before.unmerged))
             if before.has_folder_of_ours:
                 run_git_patiently(self.place.worktree, "reset", "--quiet", self._known.sha, "--", KILROY_FOLDER)
         self.put_right(node_id)
@@ -160,10 +162,11 @@ class StageCommitter:
         return StageCommit(sha, warnings)
 
     def put_right(self, node_id: str) -> None:
-        """HEAD names the run's branch again, and no operation waits; files, index and commits stay as they are.
+        """Lets HEAD name the run's branch again and ends unfinished git operations. Files, index and commits stay as they are.
+        Called before each commit, merge and move of the branch.
 
         Raises:
-            WorkspaceError: The worktree is another repository's by now, or git refused.
+            WorkspaceError: A stage has replaced the worktree's ``.git``, or git refused.
         """
         folder, branch = self.folder(), self.place.branch
         folder.require_own()
@@ -180,7 +183,8 @@ class StageCommitter:
         self._warnings.append(f"the stage left the worktree on {where}; its files are committed on the run's branch {branch}")
 
     def hold_branch(self, node_id: str) -> None:
-        """The branch is where the worktree is: a stage in another worktree of the repository may have moved or removed it.
+        """Moves the branch back to the engine's last commit if it is elsewhere: a stage in another worktree of the repository
+        may have moved or removed the branch. Called before a merge.
 
         Raises:
             WorkspaceError: git refused.
@@ -188,7 +192,7 @@ class StageCommitter:
         ours, tip, branch = self._known.sha, commit_of(self.place.repo, self.place.ref), self.place.branch
         if tip == ours:
             return
-        kept = f"; what it named is kept on {self._keep(tip, node_id)}" if tip else ""
+        kept = f"; what it named is kept on {self._keep_on_branch(tip, node_id)}" if tip else ""
         self._ref_writer().move(self.place.ref, ours, tip or "0" * len(ours))
         self._warnings.append(f"a stage elsewhere {'moved' if tip else 'removed'} branch {branch}; it was put back{kept}")
 
@@ -198,21 +202,24 @@ class StageCommitter:
             self._refs.close()
 
     def _keep_detached(self, node_id: str) -> str:
+        """Makes a branch for the commits of a detached HEAD, unless a ref contains them already. Returns the branch's name or
+        an empty text."""
         worktree = self.place.worktree
         sha = commit_of(worktree, "HEAD")
         holders = ("refs/heads", "refs/tags", "refs/remotes")
         if not sha or run_git(worktree, "for-each-ref", "--count=1", "--contains", sha, *holders):
             return ""
-        return self._keep(sha, node_id)
+        return self._keep_on_branch(sha, node_id)
 
     def _stage_files(self, links: Sequence[str]) -> bool:
-        """Brings the index to what the worktree holds, nested repositories as files; whether that may have changed it."""
+        """Adds the worktree's files to the index, those of nested repositories too. Returns whether the index may have
+        changed."""
         known = [link for link in self.repository().links if self._is_repository(link)]
         nested = self._take_in([*links, *known, *(name for name in self._empty if self._is_repository(name))])
         try:
             answer = self._add()
         except WorkspaceError:
-            # One without a commit is refused as a whole.
+            # git refuses to add anything if a nested repository has no commit.
             if not self._take_in(untracked_repositories(self.place.worktree, self.place.pathspec)):
                 raise
             nested, answer = True, self._add()
@@ -221,13 +228,14 @@ class StageCommitter:
         return nested or bool(answer.stdout)
 
     def _add(self) -> GitAnswer:
-        """Its output names each file whose content or mode in the index is another one now."""
+        """Runs ``git add``. The output names each file whose content or mode in the index has changed."""
         sparse = ("--sparse",) if self.folder().is_sparse else ()
         empty = (f":(exclude,literal){name}" for name in sorted(self._empty))
         return call_git_patiently(self.place.worktree, "add", "-A", "--verbose", *sparse, "--", *self.place.pathspec, *empty)
 
     def _take_in(self, names: Sequence[str]) -> bool:
-        """Puts nested repositories into the index as files; whether there were any. Submodules stay what they are."""
+        """Adds the files of the nested repositories ``names`` to the index. Returns whether there were any. Submodules stay
+        submodules."""
         nested = frozenset(names)
         if nested:
             nested -= declared_submodules(self.place.worktree)
@@ -236,26 +244,27 @@ class StageCommitter:
         zeros = "0" * len(self._known.sha)
         empty = take_in(self.place.worktree, sorted(nested), self.place.globs, zeros=zeros)
         self._empty = (self._empty - nested) | empty
-        for name in sorted(nested - empty - self._told):
+        for name in sorted(nested - empty - self._warned_of):
             self._warnings.append(
                 f"{readable(name)} is a git repository of its own: its files are committed, its history is not. A worktree "
                 "that is made again, by a resume or for a branch, has the files alone"
             )
-        self._told |= nested - empty
+        self._warned_of |= nested - empty
         return True
 
     def _is_repository(self, name: str) -> bool:
         return (self.place.worktree / name / ".git").exists()
 
     def _tree(self, *, changed: bool) -> str:
-        """The tree of the index. It is written anew where that may have changed, else known from the commit before."""
+        """Id of the index's tree. git writes the tree if it may have ``changed``; else it is the tree of the last commit."""
         worktree, known = self.place.worktree, self._known
         if changed:
             return run_git_patiently(worktree, "write-tree")
         return known.tree or run_git(worktree, "rev-parse", "--verify", f"{known.sha}^{{tree}}")
 
     def _move_branch(self, tree: str, message: str, node_id: str) -> str:
-        """The commit on top of the branch; where a stage has moved that, on top of what it made, if it follows from ours."""
+        """Commits ``tree`` on top of the branch and moves the branch to the commit. If a stage has moved the branch to a
+        commit that follows from the engine's last one, the new commit goes on top of the stage's."""
         parent = at = self._known.sha
         for _ in range(_TRIES):
             sha = self._write(CommitText(tree, parent, self.repository().identity, message))
@@ -272,22 +281,23 @@ class StageCommitter:
         raise WorkspaceError(f"branch {self.place.branch} does not stay where it is: somebody else moves it")
 
     def _parent(self, tip: str, node_id: str) -> str:
-        """The commit to go on from where the branch is at ``tip``. What does not follow from ours is kept aside."""
+        """The parent of the next commit when the branch is at ``tip``. A ``tip`` that does not follow from the engine's last
+        commit gets a branch of its own."""
         ours, branch = self._known.sha, self.place.branch
         if not tip.strip("0"):
             self._warnings.append(f"the stage removed branch {branch}; it is made again")
             return ours
         if succeeds(self.place.repo, "merge-base", "--is-ancestor", ours, tip):
             return tip
-        kept = self._keep(tip, node_id)
+        kept = self._keep_on_branch(tip, node_id)
         self._warnings.append(
             f"the stage moved branch {branch} to a commit that does not follow from the last stage's; what it made is kept on "
             f"{kept}, and its files are committed on top of the last stage's"
         )
         return ours
 
-    def _keep(self, sha: str, node_id: str) -> str:
-        """Makes a branch for commits that a stage left where nobody would find them. Answers with its name."""
+    def _keep_on_branch(self, sha: str, node_id: str) -> str:
+        """Makes a branch for commits of a stage that no branch contains. Returns the branch's name."""
         wanted = f"{self.place.branch}-left/{ref_part(node_id)}"
         name, number = wanted, 1
         while (there := commit_of(self.place.repo, f"refs/heads/{name}")) and there != sha:
@@ -310,12 +320,12 @@ class StageCommitter:
         return self._refs
 
     def beside(self, place: CommitPlace, sha: str) -> StageCommitter:
-        """The committer of another worktree of the same run, which begins at ``sha``."""
+        """The committer of another worktree of the same run, which begins at commit ``sha``."""
         return StageCommitter(place, sha, self.reason, self.facts)
 
 
 def identity_in(folder: Path) -> CommitIdentity:
-    """Whose commits they are: the identity that git is set to, else the engine's."""
+    """The author and committer of commits: the identity that git is configured with, else the engine's."""
     texts: list[str] = []
     for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
         try:
@@ -329,7 +339,7 @@ def identity_in(folder: Path) -> CommitIdentity:
 
 
 def config_of(identity: CommitIdentity) -> tuple[str, ...]:
-    """Options that give git the engine's identity; none where git has one of its own."""
+    """git options for the engine's identity; none if git is configured with an identity."""
     if identity != FALLBACK_IDENTITY:
         return ()
     name, _, email = FALLBACK_IDENTITY.committer.partition(" <")
@@ -337,7 +347,7 @@ def config_of(identity: CommitIdentity) -> tuple[str, ...]:
 
 
 def commit_of(folder: Path, revision: str) -> str:
-    """Id of the commit that ``revision`` names, empty where it names none."""
+    """Id of the commit that ``revision`` names; empty if there is none."""
     try:
         return run_git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     except WorkspaceError:
@@ -345,7 +355,7 @@ def commit_of(folder: Path, revision: str) -> str:
 
 
 def succeeds(folder: Path, *arguments: str) -> bool:
-    """Whether git carries out the command."""
+    """Whether the git command ends without an error."""
     try:
         run_git(folder, *arguments)
     except WorkspaceError:

@@ -1,4 +1,4 @@
-"""A worktree's own git folder, ``<repository>/worktrees/<name>``: what HEAD names, operations and locks that a stage left."""
+"""A worktree's own git folder, ``<repository>/worktrees/<name>``: the branch of HEAD, unfinished operations and lock files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from kilroy_engine.errors import WorkspaceError
 from kilroy_engine.workspace.git_command import LOCK_PATIENCE_S, run_git, run_git_patiently
 
-_YOUNG_S = 1.0  # a younger lock may be that of an editor, which looks at the worktree now and then
+_YOUNG_S = 1.0  # a younger lock may be that of an editor, which runs git in the worktree now and then
 _POLL_S = 0.05
 _OPERATIONS = {
     "rebase-merge": "rebase",
@@ -21,10 +21,10 @@ _OPERATIONS = {
     "REVERT_HEAD": "revert",
     "sequencer": "cherry-pick",
 }
-"""What git keeps of an operation that waits for somebody to go on with it, and the command that knows its ``--quit``."""
+"""Files in which git keeps an unfinished operation, each with the git command whose ``--quit`` ends the operation."""
 
 IndexMark = tuple[int, int, int, int]
-"""Tells one state of the index file from another: git never changes the file in place."""
+"""Differs for different states of the index file: git replaces the file and never changes it in place."""
 
 
 def common_folder(repo: Path) -> Path:
@@ -34,7 +34,7 @@ def common_folder(repo: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class GitFolder:
-    """The git folder ``path`` of the worktree ``worktree``; ``common`` is the repository's own."""
+    """The git folder ``path`` of the worktree ``worktree``. ``common`` is the git folder of the repository."""
 
     worktree: Path
     path: Path
@@ -46,25 +46,25 @@ class GitFolder:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether a sparse checkout was ever chosen here; git keeps the choice when that is switched off."""
+        """Whether the worktree ever had a sparse checkout. git keeps the file after the sparse checkout is switched off."""
         return (self.path / "info" / "sparse-checkout").exists()
 
     def require_own(self) -> None:
-        """Makes sure that git, run in the worktree, works on this folder and on no other repository.
+        """Checks that a git command in the worktree uses this git folder and no other repository.
 
         Raises:
             WorkspaceError: A stage has removed or replaced the worktree's ``.git``.
         """
         link = self.worktree / ".git"
-        if not link.is_file() or _pointed_at(link) != self.path:
+        if not link.is_file() or _path_in(link) != self.path:
             what = "has been replaced" if link.exists() else "is gone"
             raise WorkspaceError(
                 f"{link} {what}; a stage must leave it as it is, a repository of its own belongs in a folder below"
             )
 
     def branch(self, expected: str) -> str:
-        """The git branch that HEAD names; empty where it names a commit. Costs no git process where that is ``expected``,
-        unless the repository keeps its refs in tables."""
+        """The git branch that HEAD names; empty if HEAD names a commit. Runs no git process if the branch is ``expected``,
+        except in a repository that keeps refs in tables."""
         head = self.path / "HEAD"
         try:
             if not head.is_symlink() and head.read_text(encoding="utf-8") == f"ref: refs/heads/{expected}\n":
@@ -74,7 +74,7 @@ class GitFolder:
             return ""
 
     def end_operations(self) -> None:
-        """Ends what waits to be gone on with, and leaves files, index and commits as they are."""
+        """Ends unfinished operations, such as a merge. Files, index and commits stay as they are."""
         for _ in _OPERATIONS:
             waiting = [command for name, command in _OPERATIONS.items() if (self.path / name).exists()]
             if not waiting:
@@ -82,7 +82,7 @@ class GitFolder:
             run_git_patiently(self.worktree, waiting[0], "--quit")
 
     def index_mark(self) -> IndexMark:
-        """What tells the index as it is now from any other; zeros where nothing was ever added."""
+        """The mark of the index as it is now; zeros if there is no index file."""
         try:
             found = (self.path / "index").stat()
         except OSError:
@@ -90,10 +90,11 @@ class GitFolder:
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def clear_locks(self, at_work: Callable[[], bool]) -> None:
-        """Removes locks that a killed git left here. While ``at_work`` says that a process of the stage lives, they are its.
+        """Removes the lock files that a killed git left in this folder. While ``at_work`` says that a process of the stage is
+        alive, the locks count as that process's.
 
         Raises:
-            WorkspaceError: Such a process holds one and does not let go of it.
+            WorkspaceError: The live process does not release its lock within the patience for locks.
         """
         began = time.monotonic()
         while locks := list(self.path.glob("*.lock")):
@@ -107,22 +108,22 @@ class GitFolder:
             time.sleep(_POLL_S)
 
     def break_locks(self) -> None:
-        """Removes all locks here, when nobody can be at work."""
+        """Removes all lock files. Only called while no process of a stage can be alive."""
         for lock in self.path.glob("*.lock"):
             lock.unlink(missing_ok=True)
 
 
 def find_git_folder(worktree: Path, common: Path) -> GitFolder:
-    """The git folder of ``worktree`` as the repository knows it, whatever the worktree itself says by now.
+    """The git folder of ``worktree`` as the repository knows it. A stage may have changed the worktree's own ``.git``.
 
     Raises:
         WorkspaceError: The repository has no such worktree.
     """
     link = worktree.resolve() / ".git"
     listed = common / "worktrees"
-    said = _pointed_at(link)
+    said = _path_in(link)
     for place in ([said] if said and said.parent == listed else []) + _folders(listed):
-        if _pointed_at(place / "gitdir") == link:
+        if _path_in(place / "gitdir") == link:
             return GitFolder(worktree, place.resolve(), common)
     raise WorkspaceError(f"{worktree} is no worktree of {common} any more: not a git repository of the run's")
 
@@ -134,14 +135,14 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _pointed_at(file: Path) -> Path | None:
-    """The path in one of git's files that hold nothing else; relative ones are meant from the file's folder."""
+def _path_in(file: Path) -> Path | None:
+    """The path in a git file that holds nothing but a path. A relative path counts from the file's folder."""
     try:
         text = file.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("gitdir: ").rstrip("\n")
     except OSError:
         return None
     target = file.parent / text
-    # The .git of a worktree that a stage has replaced is no link to be followed.
+    # A stage may have replaced the worktree's .git by a link, which must not be followed.
     return target.parent.resolve() / target.name
 
 

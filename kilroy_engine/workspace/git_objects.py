@@ -1,6 +1,6 @@
-"""A commit as an object of git: a text, named by its digest. Writing it needs no git process.
+"""Writes commit objects without a git process. A commit object is a text whose digest is its id.
 
-git itself looks at every commit before it lets a branch point at it, so that a text that is none is refused there.
+git checks every commit before a branch is moved to the commit. An invalid text is refused then.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _SHA256_DIGITS = 64
 
 @dataclass(frozen=True, slots=True)
 class CommitIdentity:
-    """Who writes commits: two texts ``name <email>``, without a time."""
+    """The author and the committer of commits, each a text ``name <email>`` without a time."""
 
     author: str
     committer: str
 
 
 FALLBACK_IDENTITY = CommitIdentity(*2 * ("kilroy-attractor <kilroy-attractor@local>",))
-"""For machines where nobody told git a name (Kilroy)."""
+"""The identity on machines where git has no user name configured (Kilroy)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitText:
-    """What a commit says. ``tree`` and ``parent`` are ids; ``message`` is one line."""
+    """The content of a commit. ``tree`` and ``parent`` are ids. ``message`` becomes one line."""
 
     tree: str
     parent: str
@@ -41,7 +41,7 @@ class CommitText:
     message: str
 
     def encode(self, at: float) -> bytes:
-        """The object's content. ``at`` is a time in seconds since the epoch; it is told in local time, as git does."""
+        """The object's content. ``at`` is a time in seconds since the epoch, written with the local time zone, as git does."""
         offset = time.localtime(at).tm_gmtoff // 60
         zone = f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02}{abs(offset) % 60:02}"
         lines = (
@@ -57,9 +57,9 @@ class CommitText:
 
 
 def write_commit(objects: Path, commit: CommitText) -> str:
-    """Writes ``commit`` as a loose object into the folder ``objects`` of a repository. Returns its id.
+    """Writes ``commit`` as a loose object into a repository's folder ``objects``. Returns the commit's id.
 
-    The repository's digest is the one that its tree is named by: SHA-1 or SHA-256.
+    The length of the tree's id tells whether the repository uses SHA-1 or SHA-256.
 
     Raises:
         WorkspaceError: The disk refused.
@@ -77,12 +77,12 @@ def write_commit(objects: Path, commit: CommitText) -> str:
 
 
 def _place(objects: Path, target: Path, packed: bytes) -> None:
-    """The whole object or none of it, as git writes its own."""
+    """Writes the object to a temporary file and renames the file, as git does, so that no reader sees half an object."""
     if target.exists():
         return
     if not target.parent.is_dir():
         target.parent.mkdir(exist_ok=True)
-        # A repository that a group shares says so in the mode of this folder.
+        # The mode of this folder says whether a group shares the repository.
         target.parent.chmod(objects.stat().st_mode & 0o7777)
     handle, temporary = mkstemp(prefix="tmp_obj_", dir=target.parent)
     try:

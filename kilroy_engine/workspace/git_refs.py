@@ -1,7 +1,7 @@
-"""Moves branches through one git process that stays: ``git update-ref --stdin`` takes one transaction after the other.
+"""Moves branches through one long-lived git process: ``git update-ref --stdin`` takes one transaction after the other.
 
-git writes the ref in whatever way the repository keeps them (loose, packed, reftable), with its locks and its reflog, and moves
-it only from the commit that it is expected at.
+git writes the ref in the repository's format (loose, packed, reftable), with git's locks and the reflog. git refuses to move a
+ref that is not at the expected commit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def ref_part(text: str) -> str:
 
 
 class RefWriter:
-    """Writes refs of the repository that ``folder`` is a worktree of. git is started when it is first needed.
+    """Writes refs of the repository that the worktree ``folder`` belongs to. git is started by the first move.
 
     Not for use by two threads at once.
     """
@@ -42,21 +42,24 @@ class RefWriter:
         self._finalizer: weakref.finalize[..., RefWriter] | None = None
 
     def move(self, ref: str, new: str, old: str) -> None:
-        """Moves ``ref`` to commit ``new``. ``old`` is where it must be; an id of zeros for a ref that must not be there.
+        """Moves ``ref`` from commit ``old`` to commit ``new``. An ``old`` of zeros says that the ref must not exist yet.
 
         Raises:
-            WorkspaceError: It is somewhere else, or git cannot write it; a lock of another git was waited for.
+            WorkspaceError: The ref is not at ``old``, or git cannot write the ref, even after waiting for another git's lock.
         """
         if self._process is not None and self._process.poll() is not None:
-            self.close()  # somebody else has ended it
+            self.close()  # somebody has ended the git process
         transaction = f"start\nupdate {ref} {new} {old}\nprepare\ncommit\n".encode()
         if self._process is not None and self._moved_by(self._process, transaction):
             return
         self._asked(self._start(), transaction)
 
     def _moved_by(self, process: subprocess.Popen[bytes], transaction: bytes) -> bool:
-        """Whether the git that is still there has made the move. Its refusal is not the last word: git knows a packed-refs file
-        that was replaced by size, inode and the second of its time, so one that has read it before may know an old one."""
+        """Asks the git process of an earlier move; whether that process has made the move.
+
+        Its refusal is not the last word. git recognizes a new packed-refs file by size, inode and the second of its time, so an
+        older process may know an outdated file.
+        """
         try:
             self._asked(process, transaction)
         except WorkspaceError:
@@ -67,12 +70,12 @@ class RefWriter:
         try:
             self._ask(process, transaction)
         except BaseException:
-            # Where the process stands in its transaction is not known now.
+            # The process may be in the middle of a transaction.
             self.close()
             raise
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the git process."""
         if self._finalizer is not None:
             self._finalizer()
         self._process = None
@@ -98,7 +101,7 @@ class RefWriter:
             raise refusal(self._command, stderr, process.returncode)
 
     def _answer(self, stdout: int) -> bytes:
-        """What git says until the transaction is through; less where git has ended."""
+        """git's output up to the end of the transaction; less if git has ended."""
         said, give_up = b"", time.monotonic() + _ANSWER_LIMIT_S
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
@@ -113,7 +116,7 @@ class RefWriter:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """git ends by itself when nothing more can come; one that does not is killed."""
+    """Closes git's input, which ends git. A git that does not end within a second is killed."""
     if process.poll() is not None and process.stdin is not None and process.stdin.closed:
         return
     try:

@@ -1,4 +1,4 @@
-"""A git worktree as a place of work: a branch of the run's own, one commit per stage, the user's checkout untouched."""
+"""A git worktree as a place of work: a branch of the run's own, one commit per stage. The user's checkout stays unchanged."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from kilroy_engine.workspace.submodules import check_submodules
 
 DEFAULT_BRANCH_PREFIX = "attractor/run"
 DEFAULT_EXCLUDE_GLOBS = ("**/.cargo-target*/**", "**/.cargo_target*/**", "**/.wasm-pack/**", "**/.tmpbuild/**")
-"""Build output that no commit needs (Kilroy: artifact policy)."""
+"""Build output that no commit should hold (Kilroy: artifact policy)."""
 
 _SHOWN_CHANGES = 5
 
 
 def find_repository(folder: Path) -> Path | None:
-    """Top of the work tree that ``folder`` lies in, None outside of any. Looks at files only: works without git."""
+    """Top of the work tree around ``folder``, None if there is none. Only looks at files, so it works without git."""
     for place in (folder.resolve(), *folder.resolve().parents):
         if (place / ".git").exists():
             return place
@@ -43,15 +43,15 @@ def find_repository(folder: Path) -> Path | None:
 
 
 def head_of(repo: Path) -> str:
-    """The commit that the repository around ``repo`` is at, empty where there is none."""
+    """The commit of HEAD in the repository around ``repo``; empty if there is none."""
     return commit_of(repo, "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
 class GitPlan:
-    """A git run that can begin: checked, but nothing made yet. ``base_sha`` is the commit that it begins with.
+    """A git run that passed the checks and for which nothing was made yet. ``base_sha`` is the commit that the run begins at.
 
-    ``warnings`` tell what of the repository no worktree will have.
+    ``warnings`` say which parts of the repository no worktree will have.
     """
 
     run_id: str
@@ -61,7 +61,7 @@ class GitPlan:
     warnings: tuple[str, ...] = ()
 
     def open(self, worktree: Path, exclude_globs: Sequence[str] = DEFAULT_EXCLUDE_GLOBS, *, sign: bool = False) -> GitWorkspace:
-        """Makes the branch and the worktree at ``worktree``. What fails half-way is taken back.
+        """Makes the worktree at ``worktree`` and the run's branch. If one of them fails, both are removed.
 
         Raises:
             WorkspaceError: git refused; most often because ``worktree`` is in use.
@@ -74,7 +74,7 @@ class GitPlan:
         _add_worktree(self.repo_path, worktree, self.base_sha)
         failpoint("worktree", "added")
         try:
-            # The branch comes last: where this fails, the run id is still free.
+            # The branch comes last: if a step before fails, no branch uses the run id.
             run_git_patiently(worktree, "checkout", "--quiet", "--force", "-b", self.branch)
             workspace.stands_at(self.base_sha)
         except WorkspaceError:
@@ -93,12 +93,12 @@ def plan_git(
     require_clean: bool = False,
     submodules: Submodules = Submodules.WARN,
 ) -> GitPlan:
-    """Checks that a git run can begin in the repository around ``repo``, at ``base_sha`` or where that is now. Changes nothing,
-    not even the index.
+    """Checks that a git run can begin in the repository around ``repo``, at ``base_sha`` or else at HEAD. Changes nothing, not
+    even the index.
 
     Raises:
-        WorkspaceError: No git, no repository, no commit yet, a branch of that name, or (``require_clean``) uncommitted work,
-            or (``submodules``) submodules.
+        WorkspaceError: git, the repository or a first commit is missing; the branch exists already; there is uncommitted work
+            (``require_clean``); or there are submodules (``submodules``).
     """
     top = _top_of(repo)
     base_sha = base_sha or head_of(top)
@@ -117,7 +117,7 @@ def plan_git(
 
 
 class GitWorkspace:
-    """A run's worktree and branch. Stages work in ``path``; ``repo_path`` is the user's own checkout, only ever read."""
+    """A run's worktree and branch. Stages work in ``path``. The user's own checkout is only read."""
 
     def __init__(
         self, facts: WorkspaceFacts, exclude_globs: Sequence[str] = DEFAULT_EXCLUDE_GLOBS, *, sign: bool = False
@@ -150,14 +150,15 @@ class GitWorkspace:
         return self._repo_path
 
     def commit_stage(self, node_id: str, status: str, at_work: Callable[[], bool] = nothing_at_work) -> StageCommit:
-        """One commit ``attractor(<run_id>): <node> (<status>)`` on the run's branch, even when nothing changed.
+        """Makes one commit ``attractor(<run_id>): <node> (<status>)`` on the run's branch, even when nothing changed.
 
-        Nested git repositories are committed as the files that they hold. HEAD is put back to the run's branch, operations
-        that wait are ended, and the run's branch goes on from the last stage's commit, whatever the stage did with them.
+        Nested git repositories are committed as plain files. If the stage has changed HEAD or the run's branch, or left a git
+        operation unfinished, the engine puts HEAD back to the run's branch and ends the operation, and the commit still
+        follows from the last stage's.
 
         Raises:
-            WorkspaceError: git refused; the worktree is no worktree any more; files are in conflict (not where the stage
-                failed: then they are recorded as they are).
+            WorkspaceError: git refused; the folder is no worktree any more; or files are in conflict. A failed stage's files
+                in conflict are committed as they are.
         """
         return self._committer.commit(node_id, status, at_work)
 
@@ -165,11 +166,11 @@ class GitWorkspace:
         self._committer.folder().clear_locks(at_work)
 
     def stands_at(self, sha: str) -> None:
-        """Branch, index and files have just been brought to commit ``sha``."""
+        """Notes that branch, index and files were just brought to commit ``sha``."""
         self._committer.stands_at(sha, clean=True)
 
     def head(self) -> str:
-        """The last commit of the run's branch, whatever the worktree is on."""
+        """The last commit of the run's branch. The worktree's HEAD may be elsewhere."""
         return commit_of(self._repo_path, f"refs/heads/{self.branch}")
 
     def require_restorable(self, sha: str) -> None:
@@ -182,22 +183,22 @@ class GitWorkspace:
             )
 
     def restore(self, sha: str) -> None:
-        """Puts branch and worktree back to ``sha``, making the worktree anew where it is gone.
+        """Puts branch and worktree back to ``sha``. Makes the worktree anew if it is gone.
 
-        Call it only while no stage of the run can be at work: a lock that a killed git left behind is broken.
+        Removes lock files, so it may only be called while no stage of the run can be at work.
         """
         self.require_restorable(sha)
         failpoint("restore", "before")
         if not self._is_usable():
             if self.path.exists():
-                self.discard()  # left half made by a git that was killed, or made another repository's by a stage
+                self.discard()  # left unfinished by a killed git, or replaced by a stage
             _add_worktree(self._repo_path, self.path, sha)
             self._committer.reopen()
         failpoint("restore", "worktree")
         self._break_stale_locks()
         self._committer.folder().end_operations()
         run_git_patiently(self.path, "checkout", "--quiet", "--force", "-B", self.branch, sha)
-        # Twice forced: a repository that a stage made in a folder of its own goes too.
+        # --force twice: git then also removes repositories that a stage made below the worktree.
         pathspec = self._committer.place.pathspec
         run_git_patiently(self.path, "clean", "--quiet", "-d", "--force", "--force", "--", *pathspec)
         self.stands_at(sha)
@@ -210,7 +211,7 @@ class GitWorkspace:
         if not self.follows(wanted, head):
             return False
         failpoint("advance", "before")
-        # Set-up commands may have changed files since the restore; what the recorded work made of them is what counts.
+        # Set-up commands may have changed files since the restore; the files of the recorded commit replace them.
         self._committer.put_right("advance")
         run_git_patiently(self.path, "checkout", "--quiet", "--force", "-B", self.branch, wanted)
         self.stands_at(wanted)
@@ -218,7 +219,7 @@ class GitWorkspace:
         return True
 
     def find_commit(self, sha: str) -> str:
-        """Id of the commit that ``sha`` names, empty where the repository has no such commit."""
+        """Id of the commit that ``sha`` names; empty if the repository has no such commit."""
         return commit_of(self._repo_path, sha)
 
     def follows(self, sha: str, earlier: str) -> bool:
@@ -226,9 +227,10 @@ class GitWorkspace:
         return succeeds(self._repo_path, "merge-base", "--is-ancestor", earlier, sha)
 
     def branch_off(self, folder: Path, name: str, sha: str) -> GitWorkspace:
-        """A worktree at ``folder`` for a parallel branch, on git branch ``<prefix>/parallel/<run_id>/<name>`` from ``sha``.
+        """Makes a worktree at ``folder`` for a parallel branch, on git branch ``<prefix>/parallel/<run_id>/<name>``, at
+        ``sha``.
 
-        What is at ``folder`` and on that git branch is replaced: it was left half-made by a process that died.
+        A worktree at ``folder`` and a git branch of that name are replaced: a process that died has left them unfinished.
         """
         made = self.beside(folder, name, sha)
         failpoint("branch", "before")
@@ -242,19 +244,19 @@ class GitWorkspace:
         return made
 
     def beside(self, folder: Path, name: str, sha: str) -> GitWorkspace:
-        """The worktree of a parallel branch as :meth:`branch_off` makes it. Makes nothing."""
+        """The worktree of a parallel branch with the path and the branch that :meth:`branch_off` gives it. Makes nothing."""
         branch, worktree = f"{self._parallel_prefix()}/{name}", folder.parent.resolve() / folder.name
         return self._sibling(WorkspaceFacts(self.facts.run_id, worktree, self._repo_path, branch, sha))
 
     def _sibling(self, facts: WorkspaceFacts) -> GitWorkspace:
-        """Another worktree of the run, under the same rules."""
+        """Another worktree of the run, with the same excluded files and the same signing."""
         ours = self._committer
         found = GitWorkspace(facts, ours.place.globs, sign=ours.place.sign)
         found._committer = ours.beside(found._committer.place, facts.base_sha)
         return found
 
     def worktree_at(self, folder: Path) -> GitWorkspace | None:
-        """The worktree of a parallel branch that is at ``folder``, with the git branch it is on; None where there is none."""
+        """The worktree of a parallel branch at ``folder``, with its current git branch; None if there is none."""
         if not (folder / ".git").is_file():
             return None
         try:
@@ -264,7 +266,7 @@ class GitWorkspace:
         return self._sibling(WorkspaceFacts(self.facts.run_id, folder, self._repo_path, branch, self.base_sha))
 
     def fast_forward(self, sha: str) -> None:
-        """Moves branch and worktree on to ``sha``, a commit that follows from theirs."""
+        """Moves branch and worktree on to ``sha``, which must follow from their commit."""
         self._committer.put_right("fast-forward")
         self._committer.hold_branch("fast-forward")
         failpoint("merge", "before")
@@ -273,7 +275,7 @@ class GitWorkspace:
         self._committer.stands_at(sha)
 
     def merge(self, sha: str, message: str) -> tuple[str, ...]:
-        """Merges commit ``sha``. Answers with the files in conflict; where there are any, nothing was changed."""
+        """Merges commit ``sha``. Returns the files in conflict. If there are any, nothing was changed."""
         self._committer.put_right("merge")
         self._committer.hold_branch("merge")
         options = ("--quiet", "--no-ff", "--no-verify-signatures", *(("-S",) if self._committer.place.sign else ()))
@@ -295,7 +297,8 @@ class GitWorkspace:
         return succeeds(self.path, "rev-parse", "--verify", "--quiet", "MERGE_HEAD")
 
     def _parallel_prefix(self) -> str:
-        """Branches of a run are beside its own branch, not below it: git allows no branch below another one (Kilroy)."""
+        """The first part of the names of a run's parallel branches. It is not below the run's own branch, because git allows
+        no branch below another one (Kilroy)."""
         run_id, own = self.facts.run_id, self.branch
         root, is_branch, _ = own.partition(f"/parallel/{run_id}/")
         return f"{root if is_branch else own.rpartition('/')[0]}/parallel/{run_id}"
@@ -303,7 +306,7 @@ class GitWorkspace:
     def push(self, remote: str, *, timeout_s: float = 60.0) -> PushResult:
         refspec = f"refs/heads/{self.branch}:refs/heads/{self.branch}"
         try:
-            # The one command whose hook is meant for it: pre-push sends what git-lfs keeps beside the commits.
+            # Hooks run here alone: git-lfs sends its files in the pre-push hook.
             call = GitCall(timeout_s=timeout_s, hooks=True)
             run_git(self._repo_path, "push", "--quiet", "--", remote, refspec, call=call)
         except WorkspaceError as error:
@@ -311,9 +314,10 @@ class GitWorkspace:
         return PushResult(remote, self.branch)
 
     def tidy(self, status: FinalStatus, keep: KeepWorktree) -> bool:
-        """Removes the worktree of a run that needs it no more; the branch stays.
+        """Removes the worktree of an ended run; the branch stays.
 
-        Kept are a failed run's (by default), and a successful one's that holds anything neither committed nor ignored.
+        By default the worktree of a failed run stays, and so does a worktree with files that are neither committed nor
+        ignored.
         """
         if not self.path.exists():
             return True
@@ -324,25 +328,26 @@ class GitWorkspace:
         return self.discard()
 
     def discard(self) -> bool:
-        """Removes the worktree with everything in it. False when somebody has asked git to keep it (``git worktree lock``)."""
-        if self._repo_path.is_dir() and not self._forget():
+        """Removes the worktree with everything in it. Returns False if git was told to keep the worktree (``git worktree
+        lock``)."""
+        if self._repo_path.is_dir() and not self._remove_from_list():
             return False
         if self.path.exists():
             _remove_tree(self.path)
         return True
 
-    def _forget(self) -> bool:
-        """Takes the worktree out of the repository's list, unless it is locked there."""
+    def _remove_from_list(self) -> bool:
+        """Removes the worktree from the repository's list. Returns False if the worktree is locked there."""
         with _repository_lock(self._repo_path):
             try:
                 run_git_patiently(self._repo_path, "worktree", "remove", "--force", str(self.path))
             except WorkspaceError as error:
-                # Else a folder without write permission (Go's module cache, say) or a lost .git: the rest does not need git.
+                # Other causes, such as a folder without write permission or a lost .git, do not matter: files can be removed.
                 return "locked working tree" not in error.stderr
         return True
 
     def abandon(self) -> None:
-        """Removes worktree and branch, so that the run id is free again."""
+        """Removes worktree and branch, so that the run id can be used again."""
         self.discard()
         run_git_patiently(self._repo_path, "branch", "--quiet", "-D", self.branch)
 
@@ -357,7 +362,7 @@ class GitWorkspace:
         return succeeds(self.path, "rev-parse", "--git-dir")
 
     def _all_committed(self) -> bool:
-        """Whether the run's branch holds everything in the worktree that is not ignored. False when git cannot tell."""
+        """Whether the run's branch holds everything in the worktree that is not ignored. False if git cannot say."""
         try:
             folder = self._committer.folder()
             folder.require_own()
@@ -368,16 +373,18 @@ class GitWorkspace:
             return False
 
     def _break_stale_locks(self) -> None:
-        """Locks in the worktree's own git folder, and the one on the run's own branch, which only the run itself moves."""
+        """Removes the locks in the worktree's own git folder, and the lock of the run's own branch, which only the run itself
+        moves."""
         folder = self._committer.folder()
         folder.break_locks()
         (folder.common / f"{self._committer.place.ref}.lock").unlink(missing_ok=True)
 
 
 def _add_worktree(repo_path: Path, worktree: Path, sha: str) -> None:
-    """An empty worktree at ``sha``, on no branch. With many files the checkout takes long: that is left to do unlocked."""
+    """Adds a worktree without files at ``sha``, on no branch. The caller checks out the files without holding the repository's
+    lock, because that may take long."""
     with _repository_lock(repo_path):
-        # --force is for a folder that went away without git's knowledge; one that holds files is refused all the same.
+        # --force: the list may name a worktree whose folder is gone. git still refuses a folder that holds files.
         run_git_patiently(repo_path, "worktree", "add", "--quiet", "--force", "--no-checkout", "--detach", str(worktree), sha)
 
 
@@ -411,14 +418,14 @@ def _require_clean(top: Path) -> None:
 def _repository_lock(repo_path: Path) -> Generator[None]:
     """Lets one run at a time change the repository's list of worktrees, which git itself does not guard.
 
-    The lock is on git's common folder itself: it leaves no file behind, and ends with the process that holds it.
+    The lock is on git's common folder itself, so it leaves no file behind. The lock ends with the process that holds it.
     """
     descriptor = os.open(common_folder(repo_path), os.O_RDONLY)
     try:
         try:
             lock(descriptor)
         except OSError:
-            pass  # a network file system without such locks: what remains is to try again when git finds a lock
+            pass  # a network file system without such locks; git's own locks are still waited for
         yield
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The ``.kilroy`` folder in the place of work: what tools and agents are told in files (Kilroy: ``.kilroy`` files)."""
+"""The ``.kilroy`` folder in the place of work: files that tell tools and agents about the run (Kilroy: ``.kilroy`` files)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from kilroy_engine.workspace.base import KILROY_FOLDER
 _SHELL_SCRIPTS = frozenset({".sh", ".bash"})
 
 
-def _unheard(message: str) -> None:
+def _no_warning(message: str) -> None:
     del message
 
 
 @dataclass(frozen=True, slots=True)
 class KilroyFolder:
-    """``.kilroy/`` in ``work_dir``. It hides itself from git, so no commit and no ``git status`` ever holds it.
+    """The folder ``.kilroy/`` in ``work_dir``. Its ``.gitignore`` hides the folder from ``git status`` and from every commit.
 
-    Nothing is written through a link. Where the repository or a stage has put a link, or anything else that does not belong
-    there, in the place of the folder or of a file in it, that gives way (a link is removed, never what it leads to), and
-    ``warn`` takes a sentence about it.
+    Nothing is written through a link. A link in the place of the folder or of a file in it is removed; the link's target
+    stays. Anything else in the way is renamed. ``warn`` gets a sentence about either.
     """
 
     work_dir: Path
-    warn: Callable[[str], None] = _unheard
+    warn: Callable[[str], None] = _no_warning
 
     @property
     def path(self) -> Path:
@@ -43,13 +42,14 @@ class KilroyFolder:
 
     @property
     def data(self) -> Path:
-        """A folder that stages may use to hand things on."""
+        """A folder in which stages may leave files for later stages."""
         return self.path / "data"
 
     def prepare(self, inputs: Mapping[str, Json], package: Path | None = None) -> None:
-        """At the start of a run: makes the folder, writes ``INPUT.md`` and unpacks the workflow package, if there is one.
+        """Makes the folder, writes ``INPUT.md`` and unpacks the workflow package, if there is one. Called at the start of a
+        run.
 
-        ``package`` may be a folder that does not exist. Scripts for a shell can be run afterwards (Kilroy).
+        ``package`` may be a folder that does not exist. Shell scripts of the package are made executable (Kilroy).
 
         Raises:
             RunDirectoryError, OSError: The disk refused.
@@ -57,8 +57,8 @@ class KilroyFolder:
         self._make()
         self._write("INPUT.md", input_text(inputs))
         unpacked = self.path / "package"
-        self._give_way(unpacked, is_real_folder)
-        shutil.rmtree(unpacked, ignore_errors=True)  # in place, an earlier run may have left another one
+        self._clear_place(unpacked, is_real_folder)
+        shutil.rmtree(unpacked, ignore_errors=True)  # an earlier run in the user's folder may have left another package
         if package is None or not is_real_folder(package):
             return
         copy_tree(package, unpacked)
@@ -68,31 +68,31 @@ class KilroyFolder:
                     script.chmod(0o755)
 
     def begin_stage(self, node: Node, state: RunState) -> None:
-        """Before a visit: ``CONTEXT.md`` and ``TASK.md`` for this node, and no feedback from an earlier one."""
+        """Writes ``CONTEXT.md`` and ``TASK.md`` for the node and removes the last stage's feedback. Called before a visit."""
         self._write("CONTEXT.md", context_text(state, node))
         self._write("TASK.md", task_text(node))
         remove(self.path / "FEEDBACK.md")
 
     def write_feedback(self, node_id: str, *, attempt: int, reason: str, details: str = "") -> None:
-        """After a failed attempt: why, for the next one."""
+        """Writes why an attempt failed. Called when another attempt follows."""
         self._write("FEEDBACK.md", feedback_text(node_id, attempt, reason, details))
 
     def _write(self, name: str, text: str) -> None:
         if not is_real_folder(self.path):
-            self._make()  # a stage has cleaned the folder away, or a checkout has brought a link
-        self._give_way(self.path / name, _is_plain)
+            self._make()  # a stage has removed the folder, or a checkout has put a link there
+        self._clear_place(self.path / name, _is_plain)
         write_text(self.path / name, text)
 
     def _make(self) -> None:
         for folder in (self.path, self.data):
-            self._give_way(folder, is_real_folder)
+            self._clear_place(folder, is_real_folder)
             make_folder(folder)
         ignore = self.path / ".gitignore"
-        self._give_way(ignore, _is_plain)
+        self._clear_place(ignore, _is_plain)
         if not ignore.exists():
             write_text(ignore, "*\n")
 
-    def _give_way(self, path: Path, fits: Callable[[Path], bool]) -> None:
+    def _clear_place(self, path: Path, fits: Callable[[Path], bool]) -> None:
         if not os.path.lexists(path) or fits(path):
             return
         what = kind_at(path) or "a file"
@@ -105,10 +105,10 @@ class KilroyFolder:
 
 
 def require_usable(work_dir: Path) -> None:
-    """Checks that a folder of the user's has nothing in the place of ``.kilroy`` that would have to give way.
+    """Checks that a folder of the user's has nothing in the place of ``.kilroy`` that the engine would have to move.
 
     Raises:
-        WorkspaceError: With what is in the way.
+        WorkspaceError: Names the file that is in the way.
     """
     folder = KilroyFolder(work_dir).path
     for path, fits in ((folder, is_real_folder), *((folder / name, fits) for name, fits in _ENTRIES.items())):
@@ -135,7 +135,7 @@ _ENTRIES: Mapping[str, Callable[[Path], bool]] = {
 
 
 def input_text(inputs: Mapping[str, Json]) -> str:
-    """``INPUT.md``: the run's inputs, one section each, by name."""
+    """``INPUT.md``: the run's inputs, one section each, sorted by name."""
     if not inputs:
         return "# Input\n\nThis run was started without inputs.\n"
     sections = (f"## {key}\n\n{_as_text(value)}\n" for key, value in sorted(inputs.items()))
@@ -150,7 +150,7 @@ def context_text(state: RunState, node: Node) -> str:
 
 
 def task_text(node: Node) -> str:
-    """``TASK.md``: what the node is asked to do."""
+    """``TASK.md``: the node's prompt, or its label."""
     return f"# Task: {node.id}\n\n{node.prompt.strip() or node.label}\n"
 
 

@@ -1,7 +1,7 @@
-"""Git repositories inside a work folder: what scaffolders and ``git clone`` leave there.
+"""Git repositories inside a work folder, which scaffolders and ``git clone`` leave there.
 
-git itself would commit the name of a commit in their place, and their files would go with the worktree. They are committed as
-content instead; git goes on with a folder in the way that the index knows it.
+git would commit only the id of a nested repository's commit, and the repository's files would be lost with the worktree. So
+the engine adds the files themselves to the index. Afterwards git treats the nested folder as the index does: as plain files.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _EXCLUDE = ":(glob,exclude)"
 
 @dataclass(frozen=True, slots=True)
 class IndexChanges:
-    """What the index holds beyond a commit: paths in conflict, commits in the place of folders, and whether anything of
-    ``.kilroy`` is another one."""
+    """Differences between the index and a commit: paths in conflict (``unmerged``), folders that are only the id of a commit
+    (``links``), and whether anything in ``.kilroy`` differs."""
 
     unmerged: tuple[str, ...]
     links: tuple[str, ...]
@@ -30,7 +30,7 @@ class IndexChanges:
 
 
 def index_changes(folder: Path, sha: str) -> IndexChanges:
-    """What of interest was put into the index of ``folder`` since commit ``sha``."""
+    """The relevant differences between the index of ``folder`` and commit ``sha``."""
     listed = run_git(folder, "diff-index", "--cached", "--raw", "-z", "--no-renames", "--ignore-submodules=none", sha)
     unmerged: dict[str, None] = {}
     links: dict[str, None] = {}
@@ -45,7 +45,7 @@ def index_changes(folder: Path, sha: str) -> IndexChanges:
 
 
 def links_in(repo: Path, sha: str) -> tuple[str, ...]:
-    """Folders that are only the name of a commit in commit ``sha``: submodules, and nested repositories."""
+    """Folders that commit ``sha`` holds as the id of another commit only: submodules and nested repositories."""
     listed = run_git(repo, "ls-tree", "-r", "-z", sha)
     if _LINK_MODE not in listed:
         return ()
@@ -54,7 +54,7 @@ def links_in(repo: Path, sha: str) -> tuple[str, ...]:
 
 
 def declared_submodules(folder: Path) -> frozenset[str]:
-    """Paths that ``.gitmodules`` in ``folder`` declares: these commits can be fetched again from where they came."""
+    """Paths that ``.gitmodules`` in ``folder`` declares. Commits of submodules can be fetched again from their origin."""
     if not (folder / ".gitmodules").is_file():
         return frozenset()
     listed = run_git(folder, "config", "--file", ".gitmodules", "-z", "--list")
@@ -63,15 +63,17 @@ def declared_submodules(folder: Path) -> frozenset[str]:
 
 
 def untracked_repositories(folder: Path, pathspec: Sequence[str]) -> tuple[str, ...]:
-    """Nested repositories that the index of ``folder`` knows nothing of, with and without a commit."""
+    """Nested repositories that are not in the index of ``folder``, with or without a commit of their own."""
     listed = run_git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", *pathspec)
     return tuple(name.rstrip("/") for name in listed.split("\0") if name.endswith("/"))
 
 
 def take_in(folder: Path, names: Iterable[str], globs: Sequence[str], *, zeros: str) -> frozenset[str]:
-    """Puts the files of nested repositories into the index of ``folder``. Answers with those that have none.
+    """Adds the files of the nested repositories ``names`` to the index of ``folder``. Returns the names of those without
+    files.
 
-    Their own ignore rules hold, and the ``globs`` that reach no commit. ``zeros`` is the id of nothing in the repository.
+    The ignore rules of each nested repository apply, and the ``globs`` of files that no commit holds. ``zeros`` is the
+    all-zero id in the repository's length.
     """
     files: Mapping[str, list[str]] = {name: list(_files(folder, name, globs)) for name in names}
     listed = "".join(f"{file}\0" for of_one in files.values() for file in of_one)
@@ -87,11 +89,11 @@ def take_in(folder: Path, names: Iterable[str], globs: Sequence[str], *, zeros: 
 
 
 def _files(folder: Path, name: str, globs: Sequence[str]) -> Iterator[str]:
-    """Files of the repository in ``name``, relative to ``folder``, those of repositories inside it included."""
+    """Files of the repository in ``name``, relative to ``folder``, including those of repositories inside it."""
     excluded = [f"{_EXCLUDE}{glob.removeprefix(f'{name}/')}" for glob in globs if not glob.startswith(":(")]
     command = ("ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", ".", *excluded)
     try:
-        # A container of a stage may have made it, as another user. To list files git carries out nothing that is set in there.
+        # A stage's container may have made the repository as another user. Listing files runs nothing that its config sets.
         found = run_git(folder / name, "-c", "safe.directory=*", *command)
     except WorkspaceError as error:
         message = f"{readable(name)} is a git repository of its own, and it cannot be read: {error}"
@@ -101,7 +103,7 @@ def _files(folder: Path, name: str, globs: Sequence[str]) -> Iterator[str]:
         try:
             mode = path.lstat().st_mode
         except OSError:
-            continue  # known to the inner index, and removed since
+            continue  # still in the nested repository's index, but removed
         if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             yield f"{name}/{listed}"
         elif stat.S_ISDIR(mode) and (path / ".git").exists():

@@ -13,7 +13,7 @@ from kilroy_engine.workspace.base import KeepWorktree, PushResult, StageCommit, 
 
 @dataclass(frozen=True, slots=True)
 class PlainWorkspace:
-    """A folder without history. It is never removed: nothing else holds what was made in it."""
+    """A folder without commits. The engine never removes the folder: no other copy of its files exists."""
 
     path: Path
     base_sha: str = ""
@@ -55,24 +55,24 @@ class PlainWorkspace:
         return False
 
     def abandon(self) -> None:
-        return  # a scratch folder goes with the run directory that holds it
+        return  # a scratch folder is removed with the run directory around it
 
     def close(self) -> None:
         return
 
 
 def open_scratch(folder: Path) -> PlainWorkspace:
-    """A scratch folder of the run's own, made where it is missing.
+    """Opens a scratch folder of the run's own. Makes the folder if it is missing.
 
     Raises:
-        WorkspaceError: It cannot be made.
+        WorkspaceError: The folder cannot be made.
     """
     _make(folder)
     return PlainWorkspace(folder.resolve())
 
 
 def open_in_place(folder: Path) -> PlainWorkspace:
-    """A folder of the user's (``--workdir``), which must exist.
+    """Opens a folder of the user's (``--workdir``), which must exist.
 
     Raises:
         WorkspaceError: There is no such folder.

@@ -1,4 +1,4 @@
-"""Opening a run's place of work again, in any process, from the run directory or from the facts that it keeps."""
+"""Opens a run's place of work again, in any process, from the run directory or from its recorded facts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from kilroy_engine.workspace.plain import PlainWorkspace
 
 
 def workspace_settings_of(run: RunDirectory) -> RunSettings:
-    """The run's own settings of its place of work; the defaults where it has no ``run_config.json``. A worktree has no age to
-    be removed at where the file does not say one.
+    """The run's settings about its place of work; the defaults for a run without ``run_config.json``. If the file sets no
+    ``worktree_max_age_s``, the worktree has no maximum age.
 
     Raises:
-        CorruptRecord: The file holds something else.
+        CorruptRecord: The file is damaged.
     """
     return kept_settings(run, otherwise=RunSettings(worktree_max_age_s=None), topics=(Topic.PLACE,))
 
 
 def workspace_of(run: RunDirectory) -> Workspace:
-    """The place of work of the run in ``run``. Looks at the records only: the folder itself may be gone.
+    """The place of work of the run in ``run``, from the run's records alone. The folder itself may be gone.
 
     Raises:
         RunDirectoryError: The manifest is missing or damaged.
@@ -37,8 +37,8 @@ def workspace_of(run: RunDirectory) -> Workspace:
 
 
 def branch_worktrees(workspace: Workspace, run: RunDirectory) -> Iterator[GitWorkspace]:
-    """Worktrees of parallel branches that are still there. Copies of a run without a repository are none: nothing else
-    holds the work of a branch that did not win."""
+    """The worktrees of parallel branches that still exist. A run without a repository has none: its branches' copies must
+    stay, because nothing else holds the work of a branch that did not win."""
     if not isinstance(workspace, GitWorkspace):
         return
     for branch in all_branches(run):
@@ -48,7 +48,7 @@ def branch_worktrees(workspace: Workspace, run: RunDirectory) -> Iterator[GitWor
 
 
 def facts_in(run: RunDirectory, manifest: Manifest) -> WorkspaceFacts:
-    """What the manifest keeps of the place of work."""
+    """The facts about the place of work in the manifest."""
     return WorkspaceFacts(
         run_id=manifest.run_id,
         worktree=Path(manifest.worktree or run.worktree),
@@ -61,7 +61,7 @@ def facts_in(run: RunDirectory, manifest: Manifest) -> WorkspaceFacts:
 def reopen_workspace(
     facts: WorkspaceFacts, *, exclude_globs: tuple[str, ...] = DEFAULT_EXCLUDE_GLOBS, sign: bool = False
 ) -> Workspace:
-    """The workspace of an earlier process. Without ``exclude_globs`` the defaults reach no commit (Kilroy)."""
+    """The workspace that an earlier process made. If ``exclude_globs`` is empty, the default globs apply (Kilroy)."""
     return (
         GitWorkspace(facts, exclude_globs or DEFAULT_EXCLUDE_GLOBS, sign=sign)
         if facts.base_sha

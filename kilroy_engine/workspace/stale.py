@@ -1,4 +1,4 @@
-"""Worktrees of runs that ended long ago and that nobody came back for."""
+"""Finds and removes old worktrees of ended runs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kilroy_engine.workspace.reopen import branch_worktrees, workspace_of, works
 
 
 def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
-    """The worktree of an ended git run that is past the age which the run's own settings give it; None for any other.
+    """The worktree of a git run that ended at least ``worktree_max_age_s`` of its own settings before ``at``; else None.
 
-    A worktree that is to be kept ``always``, or a folder of the user's own, is never stale.
+    A worktree that is kept ``always`` is never stale, nor is a folder of the user's own.
     """
     try:
         final, manifest, settings = FinalOutcome.find(run), Manifest.find(run), workspace_settings_of(run)
     except RunDirectoryError:
-        return None  # what the records do not say is not removed
+        return None  # without readable records nothing is removed
     if final is None or manifest is None or not manifest.repo_path or not manifest.worktree:
         return None
     if settings.keep_worktree == KeepWorktree.ALWAYS or not settings.worktree_max_age_s:
@@ -32,7 +32,8 @@ def stale_worktree(run: RunDirectory, at: datetime) -> Path | None:
 
 
 def discard_worktree(run: RunDirectory) -> bool:
-    """Removes the worktree and those of parallel branches; the git branches stay. False when git was asked to keep it.
+    """Removes the run's worktree and those of its parallel branches; the git branches stay. Returns False if git was told to
+    keep the worktree.
 
     Raises:
         RunDirectoryError: The manifest is missing or damaged.

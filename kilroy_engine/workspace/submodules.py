@@ -1,4 +1,4 @@
-"""Submodules of a repository: a worktree has their folders, and nothing in them."""
+"""Submodules of a repository, whose folders are empty in a worktree."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHOWN = 5
 
 
 def check_submodules(repo: Path, sha: str, wanted: Submodules) -> tuple[str, ...]:
-    """What to tell of the submodules in commit ``sha``: nothing where there are none, or where they are accepted.
+    """Warnings about the submodules in commit ``sha``; none if the commit has no submodules, or if they are accepted.
 
     Raises:
-        WorkspaceError: There are some, and they are refused.
+        WorkspaceError: The commit has submodules, and the setting refuses them.
     """
     if wanted is Submodules.ACCEPT or not links_in(repo, sha):
         return ()

@@ -1,1 +1,1 @@
-"""The commands of ``kilroy``, a file each."""
+"""The commands of ``kilroy``, one module each."""

@@ -1,4 +1,4 @@
-"""``kilroy follow``: a run's events as lines, until it ends."""
+"""``kilroy follow``: prints a run's events as lines, until the run ends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def follow(
 
 
 def terminal_status(event: Mapping[str, object]) -> str:
-    """Final status that a terminal line tells, "" for any other event."""
+    """The final status in a terminal line's event; "" for any other event."""
     if event.get("event") in ("run_completed", "run_failed"):
         return str(event.get("status", ""))
     return ""

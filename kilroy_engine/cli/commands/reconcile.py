@@ -1,4 +1,4 @@
-"""``kilroy reconcile``: end the runs that nobody has ended."""
+"""``kilroy reconcile``: ends the runs that nobody has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kilroy render``: a picture of a pipeline, or of the path that a run took through it."""
+"""``kilroy render``: draws a pipeline, or the path that a run took through its pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GRAPHVIZ_TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn: the graph, and for a run the status of each node and the edges it took."""
+    """What is drawn: the graph, and for a run the last status of each node and the edges that were taken."""
 
     graph: Graph
     statuses: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -82,7 +82,7 @@ def _picture_of(subject: str, runs_root: Path | None) -> Picture:
 
 
 def picture_of_run(run: RunDirectory) -> Picture:
-    """The picture of the path taken, from the run's own copy of its pipeline and its events."""
+    """The picture of the path that the run took, from the run's own copy of the pipeline and the run's events."""
     from kilroy_engine.graph.dot.parse import parse_dot
     from kilroy_engine.rundir.stream.reader import tail_events
     from kilroy_engine.rundir.stream.visits import last_statuses, read_visits, taken_edges
@@ -93,10 +93,10 @@ def picture_of_run(run: RunDirectory) -> Picture:
 
 
 def writer_for(output: Path) -> Callable[[Picture, Path], None]:
-    """How to write a file with this name.
+    """The function that writes a picture to ``output``, chosen by the suffix.
 
     Raises:
-        InvalidInput: the suffix names no known format.
+        InvalidInput: The suffix names no known format.
     """
     suffix = output.suffix.lower()
     if str(output) == STANDARD_INPUT or suffix in _DOT:

@@ -60,7 +60,7 @@ def resume(
     try:
         prepared = prepare_run(parameters, environ=os.environ)
         if graph:
-            warn(prepared)  # the run's own pipeline has been warned of when the run began
+            warn(prepared)  # the first start has printed the warnings of the run's own pipeline
         connection.begin()
         connection.enter()
         require_callable(prepared)

@@ -1,4 +1,4 @@
-"""``kilroy run``: one pipeline from its file to its end, in this process."""
+"""``kilroy run``: runs one pipeline in this process and shows the run to its end."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _parameters(
 
 
 def warn(prepared: PreparedRun) -> None:
-    """Says what the checks and the settings have to say, short of refusing the run."""
+    """Prints the warnings of the checks and of the settings, before the run begins."""
     shown = _shown(prepared.filename)
     warnings = [diagnostic for diagnostic in prepared.diagnostics if diagnostic.severity == Severity.WARNING]
     for diagnostic in warnings:
@@ -101,7 +101,7 @@ def warn(prepared: PreparedRun) -> None:
 
 
 def _shown(filename: str) -> str:
-    """The shorter of the two names that a file has."""
+    """The file's absolute or relative path, whichever is shorter."""
     relative = os.path.relpath(filename) if os.path.isabs(filename) else filename  # noqa: PTH117  # relpath has no Path form that may climb
     return min(filename, relative, key=len)
 
@@ -123,7 +123,7 @@ def _check_only(parameters: RunParameters, connection: Connection) -> int:
 
 
 def launch_and_follow(parameters: RunParameters) -> int:
-    """Runs the pipeline here, shows it meanwhile and prints how it ended; the exit code."""
+    """Runs the pipeline in this process, shows the run, prints its end. Returns the exit code. Also used by ``resume``."""
     from kilroy_engine.cli.show.outcome import print_failure, print_success
     from kilroy_engine.cli.show.view import Follower, choose_view
     from kilroy_engine.orchestration.flows.launch import launch

@@ -1,4 +1,4 @@
-"""``kilroy runs list``: the runs below the runs root, the newest first."""
+"""``kilroy runs list``: lists the runs below the runs root, the newest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kilroy runs prune``: remove finished runs from the disk, worktrees included. Branches and commits stay."""
+"""``kilroy runs prune``: removes finished runs from the disk, worktrees included. Branches and commits stay."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def prune(
 
 
 def _choose(finished: Sequence[RunSummary], older_than: str, keep: int | None) -> list[RunSummary]:
-    """``finished`` is sorted, the newest first."""
+    """The runs to remove. ``finished`` is sorted, the newest first."""
     limit_s = read_duration_s(older_than, default=None) if older_than else 0.0
     if limit_s is None:
         raise InvalidInput(f"--older-than {older_than}: a time such as 24h or 7d is expected", name="older_than")
@@ -100,10 +100,10 @@ def _remove_all(doomed: Sequence[RunSummary]) -> int:
 
 
 def remove(run: RunSummary) -> None:
-    """Removes one run that is over. Its lock is held meanwhile, so that nobody resumes it half-way.
+    """Removes one finished run. Holds the run's lock, so that nobody resumes the run meanwhile.
 
     Raises:
-        RunDirectoryError: somebody works on it, or its worktree is locked by the user.
+        RunDirectoryError: Another process holds the lock, or the user has locked the worktree.
     """
     from kilroy_engine.rundir.ownership.ownership import RunLock
     from kilroy_engine.workspace.stale import discard_worktree
@@ -114,7 +114,7 @@ def remove(run: RunSummary) -> None:
         if run.manifest is not None and not discard_worktree(directory):
             raise RunDirectoryError("git keeps its worktree, which somebody has locked (`git worktree lock`)", path=run.path)
         going = run.path.with_name(f".removing-{run.path.name}")
-        run.path.rename(going)  # gone for every reader at once, whole or not at all
+        run.path.rename(going)  # one step: a reader finds the complete run or none
     finally:
         lock.release()
     _remove_tree(going)

@@ -1,4 +1,4 @@
-"""``kilroy runs show``: everything about one run."""
+"""``kilroy runs show``: prints everything about one run."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _outputs(path: Path) -> list[dict[str, object]]:
     try:
         content = from_json(read_file(RunDirectory(path).outputs_index) or b"[]")
     except (RunDirectoryError, ValueError):
-        return []  # damaged: the rest can be shown all the same
+        return []  # the index is damaged: the rest of the run is shown all the same
     entries = cast("list[object]", content) if isinstance(content, list) else []
     return [cast("dict[str, object]", entry) for entry in entries if isinstance(entry, dict)]
 
@@ -124,7 +124,7 @@ def _output_cells(output: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _print_path(run: RunDirectory, visits: Sequence[VisitRecord]) -> None:
-    """The visits from top to bottom, and between them why the walk went on so."""
+    """Prints the visits from top to bottom, and between two visits what led from the first to the second."""
     from rich.text import Text
 
     why = _reasons(run)
@@ -145,7 +145,7 @@ def _print_path(run: RunDirectory, visits: Sequence[VisitRecord]) -> None:
 
 
 def _reasons(run: RunDirectory) -> list[str]:
-    """What led from each visit to the next: the edge's condition or label, or the jump."""
+    """For each visit but the last, what led to the next: the edge's condition or label, a retry target, a loop, a resume."""
     from kilroy_engine.rundir.stream.reader import tail_events
 
     reasons: list[str] = []

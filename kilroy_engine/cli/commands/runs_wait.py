@@ -1,4 +1,4 @@
-"""``kilroy runs wait``: wait for a run's end."""
+"""``kilroy runs wait``: waits for a run's end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def wait(
     if not abandoned():
         say(f"kilroy: run {summary.run_id} is still {summary.status} after {timeout}")
         return ExitCode.TIMED_OUT
-    if summary.final is not None:  # whoever wrote it died before the terminal line
+    if summary.final is not None:  # the process that wrote final.json died before the terminal line
         return _tell_end(summary.run_id, summary.status, summary.failure_reason)
     say(f"kilroy: the process of run {summary.run_id} is gone and has left no end")
     return ExitCode.FAIL

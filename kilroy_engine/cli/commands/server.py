@@ -1,4 +1,4 @@
-"""``kilroy server``: the local Prefect server, seen from outside."""
+"""``kilroy server status`` and ``kilroy server stop``: shows or stops the local Prefect server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kilroy status``: where a run stands."""
+"""``kilroy status``: prints the state of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def status(
 
 
 def snapshot(summary: RunSummary) -> dict[str, object]:
-    """The run's state in Kilroy's keys, then ours; keys without a value are left out, as Kilroy does."""
+    """The JSON snapshot of the run: Kilroy's keys, then the engine's own. Empty keys are left out, as Kilroy does."""
     from kilroy_engine.events.times import rfc3339
     from kilroy_engine.rundir.stream.reader import tail_events
     from kilroy_engine.rundir.stream.visits import INTERRUPTED, read_visits
@@ -79,7 +79,7 @@ def _traced(visit: VisitRecord) -> dict[str, object]:
 
 
 def _print(summary: RunSummary) -> None:
-    """Lines of ``key=value`` that a shell can read, in Kilroy's order, then ours."""
+    """Prints lines of ``key=value`` that a shell can read: Kilroy's keys in Kilroy's order, then the engine's own."""
     known = snapshot(summary)
     lines = {
         "state": summary.status,

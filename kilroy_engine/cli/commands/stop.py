@@ -1,4 +1,4 @@
-"""``kilroy stop``: cancel a run and wait until it has ended."""
+"""``kilroy stop``: cancels a run and waits for its end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stop(
     try:
         summary = read_run(directory.path)
     except CorruptRecord as damaged:
-        say(f"kilroy: {damaged}")  # a run at work can be stopped all the same
+        say(f"kilroy: {damaged}")  # a damaged run at work can still be stopped
     else:
         if summary.complete:
             reason = f": {summary.failure_reason}" if summary.failure_reason else ""

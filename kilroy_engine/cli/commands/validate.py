@@ -1,4 +1,4 @@
-"""``kilroy validate``: check pipelines without running anything."""
+"""``kilroy validate``: checks pipelines without running anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kilroy_engine.graph.model import Graph
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in one file. ``nodes`` and ``edges`` are 0 where it could not be read."""
+    """The diagnostics of one file. ``nodes`` and ``edges`` are counts, 0 where the file could not be read."""
 
     file: str
     nodes: int
@@ -62,7 +62,7 @@ def validate(
 
 
 def check(name: str) -> FileReport:
-    """Reads and checks one file; what cannot be read is a finding too."""
+    """Reads and checks one file. A file that cannot be read or parsed gives a diagnostic."""
     from kilroy_engine.graph.dot.parse import parse_dot
 
     try:
@@ -79,7 +79,7 @@ def check(name: str) -> FileReport:
 
 
 def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
-    """All findings of a graph, after the transforms that a run applies."""
+    """All diagnostics of a graph, after the transforms that a run applies. Includes those of child pipelines."""
     from kilroy_engine.execution.preparing.extensions import findings_with_plugins, with_plugin_transforms
     from kilroy_engine.execution.preparing.pipeline_file import child_reader, read_prompt
     from kilroy_engine.graph.checks.child_validation import with_children_checked

@@ -1,1 +1,1 @@
-"""What a person sees: events, diagnostics, the board of a run, its end."""
+"""What commands show to people: events, diagnostics, the live board of a run, the end of a run."""

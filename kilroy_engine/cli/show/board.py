@@ -1,4 +1,4 @@
-"""What a run is doing right now, folded from its events: pure, for the live view."""
+"""Computes from a run's events which visits are at work now, for the live view. Pure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SAME_VISIT = frozenset(
         "warning",
     }
 )
-"""Events that may follow the end of an attempt while the visit goes on."""
+"""Events that may follow the end of an attempt before the visit is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoardRow:
-    """One visit of one node. ``status`` is ``running``, ``retrying``, ``waiting``, or how the last attempt ended.
+    """One visit of one node. ``status`` is ``running``, ``retrying``, ``waiting``, or the status of the last attempt.
 
-    ``node_id`` of a branch's stage reads ``<branch>/<node>``. Times are aware; ``ended_at`` is the last attempt's end.
+    ``node_id`` of a branch's stage reads ``<branch>/<node>``. Times have a time zone. ``ended_at`` is the last attempt's end.
     """
 
     node_id: str
@@ -45,16 +45,16 @@ class BoardRow:
 
     @property
     def open(self) -> bool:
-        """Whether the stage is at work, or will be again."""
+        """Whether the visit is running, retrying or waiting."""
         return self.status in ("running", "retrying", "waiting")
 
     def elapsed_s(self, now: datetime) -> float:
-        """Seconds from the first attempt's start to the end, or to ``now``."""
+        """Seconds from the first attempt's start to the last attempt's end, or to ``now`` while the visit is open."""
         return ((self.ended_at if not self.open and self.ended_at else now) - self.started_at).total_seconds()
 
 
 class Board:
-    """The rows of visits that are not over. Feed it every event of the stream, oldest first."""
+    """The rows of the visits that are not over. :meth:`apply` takes every event of the stream, oldest first."""
 
     def __init__(self) -> None:
         self._rows: dict[str, BoardRow] = {}
@@ -66,7 +66,7 @@ class Board:
         return tuple(self._rows.values())
 
     def apply(self, event: Event) -> tuple[BoardRow, ...]:
-        """Takes one event in; returns the visits that it showed to be over."""
+        """Updates the rows by one event. Removes and returns the visits that the event shows to be over."""
         event = _of_branch(event) if event.get("event") == "branch_progress" else event
         name, node_id = str(event.get("event", "")), str(event.get("node_id", ""))
         moment = moment_of(event) or datetime.now(UTC)
@@ -91,7 +91,7 @@ class Board:
         return over
 
     def _changed(self, row: BoardRow, name: str, event: Event, moment: datetime) -> bool:
-        """Whether the event says something about an open visit."""
+        """Updates ``row`` by an event of its visit. False where the event changes no row."""
         changes: dict[str, Any]
         match name:
             case "stage_attempt_end":
@@ -118,7 +118,7 @@ class Board:
 
 
 def _of_branch(event: Event) -> Event:
-    """The branch's own event, its node named after the branch."""
+    """The branch's own event inside of a ``branch_progress`` event, with ``<branch>/<node>`` as its node."""
     inner = {"event": event.get("branch_event"), "ts": event.get("ts")}
     inner |= {key.removeprefix("branch_"): value for key, value in event.items() if key.startswith("branch_")} | inner
     return {**inner, "node_id": f"{event.get('branch_key')}/{event.get('branch_node_id')}"}

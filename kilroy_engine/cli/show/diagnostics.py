@@ -1,4 +1,4 @@
-"""Diagnostics as people read them and as programs do."""
+"""Prints diagnostics for people, and converts them to JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity
 
 
 def print_diagnostic(filename: str, diagnostic: Diagnostic, *, stderr: bool = False, brief: bool = False) -> None:
-    """``file:line:column severity rule message``; unless ``brief``, then the source line with a caret, then how to mend it."""
+    """Prints ``file:line:column severity rule message``. Unless ``brief``, adds the source line with a caret, and the fix."""
     from rich.text import Text
 
     place = f"{filename}:{diagnostic.line}:{diagnostic.column}" if diagnostic.line else filename
@@ -33,7 +33,7 @@ def print_diagnostic(filename: str, diagnostic: Diagnostic, *, stderr: bool = Fa
 
 
 def as_json(diagnostic: Diagnostic) -> dict[str, object]:
-    """The keys of ``kilroy validate --json``."""
+    """The diagnostic as ``kilroy validate --json`` prints it."""
     return {
         "rule": diagnostic.rule,
         "severity": diagnostic.severity.value,
@@ -47,12 +47,12 @@ def as_json(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def count(diagnostics: Iterable[Diagnostic], severity: Severity) -> int:
-    """How many have this severity."""
+    """The number of diagnostics with this severity."""
     return sum(diagnostic.severity == severity for diagnostic in diagnostics)
 
 
 def tally(diagnostics: Sequence[Diagnostic]) -> str:
-    """``1 error, 2 warnings``; severities that do not occur are left out; empty when nothing was found."""
+    """``1 error, 2 warnings``, without the severities that do not occur. Empty when there are no diagnostics."""
     words = ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.INFO, "note"))
     parts = [(count(diagnostics, severity), word) for severity, word in words]
     return ", ".join(plural(number, word) for number, word in parts if number)
@@ -64,7 +64,7 @@ def plural(number: int, word: str) -> str:
 
 
 def print_refusal(error: InvalidPipeline, filename: str = "") -> None:
-    """A run was refused because of its pipeline: every error in full, on standard error."""
+    """Prints in full, on standard error, every error for which a run's pipeline was refused."""
     errors = [diagnostic for diagnostic in error.diagnostics if diagnostic.severity == Severity.ERROR]
     for diagnostic in errors:
         print_diagnostic(filename or "pipeline", diagnostic, stderr=True)

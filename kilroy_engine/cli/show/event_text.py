@@ -1,8 +1,8 @@
-"""Events of a run as lines for people.
+"""Turns the events of a run into lines for people.
 
-What an event says stands on its class (:attr:`kilroy_engine.events.Event.says`); here is how its fields are put into words, and
-what a line says that no field holds. One narrator follows one stream: "fail (2.3 s)" needs the time of an earlier event.
-Events that only programs need give no line; an unknown event is shown as it is.
+The class of an event holds its line as a template (:attr:`kilroy_engine.events.Event.says`). This module formats the event's
+fields, and adds words that no field holds. Each stream has its own narrator: "fail (2.3 s)" needs the time of an earlier event.
+Events that only programs need give no line. An unknown event is shown with all of its fields.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from kilroy_engine.events import CATALOG, BranchProgress, EdgeSelected, RetryDec
 Event = Mapping[str, Any]
 
 SAYS: Mapping[str, str] = {kind.event: kind.says for kinds in CATALOG.values() for kind in kinds}
-"""The line of each event, as its class has it."""
+"""The template of each event's line, by the event's name. Empty for an event that gives no line."""
 
 _ENVELOPE = frozenset({"event", "id", "run_id", "ts"})
 
 
 @dataclass
 class Narrator:
-    """Turns the events of one stream into text, oldest first."""
+    """Turns the events of one stream into text. Must get the events oldest first."""
 
     _started: dict[str, datetime] = field(default_factory=dict[str, datetime])
 
     def line(self, event: Event) -> str | None:
-        """``12:30:01  build: success (2.3 s)``; None for an event that says nothing to a person."""
+        """The event's line with the time: ``12:30:01  build: success (2.3 s)``. None for an event without a line."""
         text = self.text(event)
         return None if text is None else f"{local_time(event)}  {text}"
 
     def text(self, event: Event) -> str | None:
-        """The same without the time."""
+        """The event's line without the time. None for an event without a line."""
         name = str(event.get("event", ""))
         if name not in SAYS:
             return _unknown(event)
@@ -44,7 +44,7 @@ class Narrator:
         return _WORDS.vformat(SAYS[name], (), {**event, **self._more(event)})
 
     def _more(self, event: Event) -> Mapping[str, str]:
-        """What a line says beyond the fields of its event."""
+        """Words for the event's template that are no field of the event."""
         match event.get("event"):
             case StageAttemptStart.event:
                 return {"attempts": self._stage_started(event)}
@@ -69,7 +69,7 @@ class Narrator:
 
 
 def moment_of(event: Event) -> datetime | None:
-    """The event's time; None where it has none that can be read."""
+    """The event's time. None where the event has no readable time."""
     try:
         return datetime.fromisoformat(str(event["ts"]))
     except (KeyError, ValueError):
@@ -77,13 +77,13 @@ def moment_of(event: Event) -> datetime | None:
 
 
 def local_time(event: Event) -> str:
-    """``HH:MM:SS`` in the local time zone."""
+    """The event's time as ``HH:MM:SS`` in the local time zone."""
     moment = moment_of(event)
     return moment.astimezone().strftime("%H:%M:%S") if moment else "--:--:--"
 
 
 def duration(seconds: float) -> str:
-    """``0.42 s``, ``12.3 s``, ``3 m 05 s``, ``2 h 04 m``."""
+    """Seconds as text: ``0.42 s``, ``12.3 s``, ``3 m 05 s``, ``2 h 04 m``."""
     if seconds < 10:
         return f"{max(seconds, 0):.2f} s"
     if seconds < 60:
@@ -93,7 +93,7 @@ def duration(seconds: float) -> str:
 
 
 def one_line(value: object, limit: int = 400) -> str:
-    """Text without newlines, control characters and excess length."""
+    """``value`` as text without newlines and control characters, cut to ``limit`` characters."""
     text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in str(value)).split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
@@ -111,10 +111,10 @@ def _unknown(event: Event) -> str:
 def _goes_without_saying(event: Event) -> bool:
     match event.get("event"):
         case RetryDecision.event:
-            # The sleep that follows says it, or the end of the only attempt.
+            # The event of the retry's sleep says the same, or the end of the only attempt.
             return bool(event.get("will_retry")) or event.get("attempt") == 1
         case EdgeSelected.event:
-            # No choice was made.
+            # The node has one edge, so there was no choice.
             return event.get("selection_method") == "only_edge" and not event.get("condition")
         case BranchProgress.event:
             return _what(event) is None
@@ -135,7 +135,7 @@ def _where(event: Event) -> str:
 
 
 def _what(event: Event) -> str | None:
-    """What happened in a branch; None for what a person need not know."""
+    """What happened in a branch, as text. None for events that a person need not see."""
     match event.get("branch_event"):
         case StageAttemptStart.event:
             return "started"
@@ -169,14 +169,14 @@ _SPECS: Mapping[str, Callable[[object], str]] = {
     "usd": lambda value: f", {value:.4f} USD" if isinstance(value, int | float) else "",
     "page": lambda value: f" -- answer at {one_line(value)}" if value else "",
 }
-"""Ways to put a value into words; ``more`` is what the narrator adds, which is words already.
+"""Functions that format a value, by the format spec in a template. ``more`` is for words that the narrator adds.
 
-Besides: ``or <word>`` in place of an empty value, ``count <noun>`` for one or several.
+Two further specs have a word: ``or <word>`` replaces an empty value, ``count <noun>`` adds the noun, with an s for several.
 """
 
 
 class _Words(string.Formatter):
-    """Fills in a line. A field that the event does not have is empty: it is optional, or of another version."""
+    """Fills in a template. A field that the event lacks is empty: the field is optional, or belongs to another version."""
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         return kwargs.get(str(key), "")

@@ -1,4 +1,4 @@
-"""The end of a run in Kilroy's words: what ``kilroy run`` prints last."""
+"""Prints the end of a run as Kilroy does: the last lines of ``kilroy run`` and ``kilroy resume``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TAIL_BYTES = 8192
 
 
 def print_success(run: RunDirectory, final: FinalOutcome) -> None:
-    """Exactly Kilroy's five lines, in its order, on standard output."""
+    """Prints exactly Kilroy's five lines, in Kilroy's order, on standard output."""
     _print_facts(run, final, sys.stdout)
 
 
 def print_failure(run: RunDirectory, final: FinalOutcome) -> None:
-    """Why the run did not succeed, where to look, and the five lines; all on standard error."""
+    """Prints on standard error why the run did not succeed, the logs of the failed stage, and the five lines."""
     canceled = final.status == "canceled"
     say(f"kilroy: run {'' if canceled else 'failed: '}{final.failure_reason or final.status}")
     stage = failed_stage(run)
@@ -55,17 +55,17 @@ def _print_facts(run: RunDirectory, final: FinalOutcome, stream: TextIO) -> None
 
 
 def failed_stage(run: RunDirectory) -> Path | None:
-    """Folder of the last stage that failed; None where none did."""
+    """Folder of the last stage that failed. None where no stage failed or the run directory is damaged."""
     try:
         failed = [visit for visit in read_visits(tail_events(run.path)) if visit.status in ("fail", "retry")]
     except RunDirectoryError:
-        return None  # the reason of the failure is told all the same
+        return None  # the reason of the failure is printed all the same
     folder = failed[-1].stage_dir(run) if failed else None
     return folder if folder and folder.is_dir() else None
 
 
 def last_lines(stage: Path) -> list[str]:
-    """The end of what the stage's process wrote: its error output, else its output."""
+    """The last lines of the stage process's error output, or of its standard output where there is no error output."""
     for name in ("stderr.log", "stdout.log"):
         if lines := printable_lines(read_part(stage / name, _TAIL_BYTES, end=True)):
             return lines[-_OUTPUT_LINES:]

@@ -1,4 +1,4 @@
-"""Standard output for results, standard error for everything else; both safe on any terminal, pipe and encoding."""
+"""Prints results on standard output and everything else on standard error, on any terminal, pipe and encoding."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ STATUS_STYLES: Mapping[str, str] = {
     "lost": "red",
     "interrupted": "yellow",
 }
-_WIDE = 100_000  # nothing is cut for a program or a file
+_WIDE = 100_000  # columns of a pipe or file, where no text is cut
 
 
 def prepare_streams() -> None:
-    """Makes characters that the encoding lacks print as ``?`` rather than raise."""
+    """Makes characters that the encoding lacks print as ``?`` instead of raising. Called once, at the start of the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def silence_streams() -> None:
-    """After a broken pipe: nothing more can be written, and the interpreter must not complain about it at exit."""
+    """Sends both streams to the null device. Called after a broken pipe, so that Python reports no error at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(null, descriptor)
@@ -44,23 +44,23 @@ def silence_streams() -> None:
 
 
 def say(text: str = "") -> None:
-    """A line on standard error."""
+    """Prints a line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
-    """A result for programs, on standard output: plain ASCII, which no encoding lacks."""
+    """Prints a result for programs on standard output, in plain ASCII, which every encoding has."""
     print(json.dumps(value, indent=2))
 
 
 @lru_cache(maxsize=2)
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that prints text as it is: no markup, no highlighting, no cutting when nobody looks."""
+    """A rich console that prints text unchanged: no markup, no highlighting, and no cutting in a pipe."""
     from rich.console import Console
 
     class PipeAwareConsole(Console):
         def on_broken_pipe(self) -> None:
-            """Leaves a broken pipe to whoever printed; rich would end the process, and with it the run that it shows."""
+            """Raises, so that the caller handles a broken pipe. Rich would end the process, and with it the run."""
             raise BrokenPipeError
 
     stream = sys.stderr if stderr else sys.stdout
@@ -75,14 +75,14 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def style_of(status: str) -> str:
-    """Style of a status word; a custom status has none."""
+    """Rich style of a status word; "" for a custom status."""
     return STATUS_STYLES.get(status, "")
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, stream: TextIO | None = None) -> None:
-    """Aligned columns. On a terminal the last one is cut to its width; in a pipe every cell is whole.
+    """Prints aligned columns. The last column is cut to the width of a terminal; in a pipe every cell is complete.
 
-    A cell that is a status word has its colour.
+    A cell that is a status word gets the color of the status.
     """
     from rich.table import Table
     from rich.text import Text

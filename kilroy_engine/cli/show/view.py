@@ -1,6 +1,6 @@
-"""Following a run while it runs: a live board on a terminal, one line per event elsewhere. All of it on standard error.
+"""Shows a run on standard error while it runs: a live board on a terminal, one line per event elsewhere.
 
-The run never depends on its audience: a reader that goes away (``2>&1 | head``) ends the view and nothing else.
+The run does not depend on the view: a reader that closes the pipe (``2>&1 | head``) ends the view only.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TAIL_BYTES = 4096
 _ON_THE_BOARD = frozenset(
     {"stage_attempt_start", "stage_attempt_end", "stage_heartbeat", "stage_retry_sleep", "run_started", "run_failed"}
 )
-"""Events that the board or the command's last lines show; the others are printed above the board."""
+"""Events that the board or the command's last lines show. Other events are printed above the board."""
 
 
 class View(Protocol):
-    """Shows events as they come. ``tick`` is called about ten times a second."""
+    """Shows a run. ``show`` is called for each event, ``tick`` about ten times a second, ``close`` once at the end."""
 
     def show(self, event: Event) -> None: ...
     def tick(self) -> None: ...
@@ -43,7 +43,7 @@ class View(Protocol):
 
 
 class PlainView:
-    """One line per event that matters, with its time."""
+    """Prints one line per event that has a line, with the time."""
 
     def __init__(self) -> None:
         self._narrator = Narrator()
@@ -61,7 +61,7 @@ class PlainView:
 
 
 class LiveView:
-    """Finished visits scroll up as they end; below them, what runs now with its time and last line of output."""
+    """Prints finished visits as they end. Below them a live board shows each open visit with its time and last output line."""
 
     def __init__(self, run: RunDirectory) -> None:
         from rich.live import Live
@@ -102,7 +102,7 @@ class LiveView:
 
         now = datetime.now(UTC)
         rows = [self._running(row, now) for row in self._board.rows]
-        # Short, so that the ^C which the terminal echoes does not wrap and spoil the count of lines to erase.
+        # The line is short: the terminal echoes ^C, and a wrapped line would spoil the count of lines to erase.
         foot = f"  {duration((now - self._began).total_seconds())}  Ctrl-C cancels the run"
         return Group(*rows, Text(foot, style="dim", no_wrap=True, overflow="ellipsis"))
 
@@ -132,7 +132,7 @@ def _title(row: BoardRow) -> str:
 
 
 def last_output_line(stage_dir: Path) -> str:
-    """The last line that the stage's process wrote, without control characters; "" where there is none."""
+    """The last line that the stage's process wrote, without control characters. "" where the process wrote nothing."""
     newest = max((file for name in ("stdout.log", "stderr.log") if (file := _stat(stage_dir / name))), default=None)
     if newest is None:
         return ""
@@ -149,9 +149,9 @@ def _stat(file: Path) -> tuple[float, Path, int] | None:
 
 
 class Follower:
-    """A thread that reads a run's events and hands them to a view, until the run's end or until it is told to stop.
+    """A thread that reads a run's events and gives them to a view, until the run's end or :meth:`stop`.
 
-    ``start`` is the first of the run's starts that is shown.
+    ``start`` is the number of the first start that is shown.
     """
 
     def __init__(self, run: RunDirectory, view: View, *, start: int = 1) -> None:
@@ -162,7 +162,7 @@ class Follower:
         self._thread = start_thread(self._follow, name="kilroy-view")
 
     def stop(self) -> None:
-        """Shows what is still unread and ends the view."""
+        """Shows the unread events and ends the view. Waits up to 5 s for the thread."""
         self._stop.set()
         self._thread.join(timeout=5)
 
@@ -172,19 +172,19 @@ class Follower:
                 self._view.show(event)
             self._view.close()
         except (BrokenPipeError, ValueError):
-            pass  # nobody reads standard error any more (or it is closed): the run goes on unseen
+            pass  # standard error is closed: the run goes on without a view
         except RunDirectoryError as error:
             self._view.close()
             say(f"kilroy: the run goes on unseen: {error}")
 
     def _idle(self) -> bool:
-        """Called when there is nothing new to show, and before every pause."""
+        """Called by the event reader when there is no new event, before every pause. True ends the reading."""
         self._view.tick()
         return self._stop.is_set()
 
 
 def choose_view(run: RunDirectory) -> View:
-    """The board on a terminal that can move its cursor, lines elsewhere."""
+    """The live board on a terminal that can move its cursor, else lines."""
     return LiveView(run) if sys.stderr.isatty() and console(stderr=True).is_terminal and not _dumb() else PlainView()
 
 

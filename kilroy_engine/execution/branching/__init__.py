@@ -1,1 +1,1 @@
-"""Fan-outs: branches side by side, each a walk of its own, and their joining."""
+"""Fan-outs and fan-ins: branches side by side, each a walk of its own, and the joining of their work."""

@@ -1,4 +1,5 @@
-"""One branch of a fan-out: its lane, its walk, its record. Runs in a thread of the flow, or in another process altogether."""
+"""One branch of a fan-out: its lane, its walk, its record. A branch runs in a thread of the flow's process or in another
+process."""
 
 from __future__ import annotations
 
@@ -48,9 +49,10 @@ RUN_ENDS = "the run is to stop"
 
 @dataclass(frozen=True, kw_only=True)
 class BranchWork:
-    """What a branch is handed. It may be pickled: what is open in ``lane`` is opened anew in the process that gets it.
+    """Everything that a branch needs to run. Can be pickled: the process that gets it opens the files of ``lane`` anew.
 
-    ``lane`` is the fan-out's; ``ref`` names the branch in git, ``path`` tells it from all other branches of the run.
+    ``lane`` is the fan-out's lane. ``path`` tells the branch from all other branches of the run. ``ref`` are the parts of its
+    git branch's name.
     """
 
     lane: Lane
@@ -74,7 +76,7 @@ class BranchWork:
 
     @property
     def key(self) -> str:
-        """The branch's name among those of its fan-out."""
+        """The branch's name within its fan-out."""
         return self.branch.key
 
     def run(self) -> BranchRecord:
@@ -83,28 +85,28 @@ class BranchWork:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether this process is another one than the flow's."""
+        """Whether this process is another process than the flow's."""
         return self.process_id != os.getpid()
 
     def stop(self, kind: StopKind, told: str) -> None:
-        """Asks the branch to stop. The request is on disk too, where another process sees it.
+        """Asks the branch to stop. Also writes the request to disk, for a branch in another process.
 
-        A branch that stops with the run around it (``PARENT``) is not over: a resume goes on with it.
+        A branch that stops with the run around it (``PARENT``) has no result yet: a resume continues the branch.
         """
         self.cancellation.request(kind, told)
         CancelRequest(source=told, kind=kind, at=now()).write(self.directory)
 
     def make_ready(self) -> None:
-        """Makes the branch's directory; a request that stopped it in an earlier start is gone."""
+        """Makes the branch's directory and removes a stop request of an earlier start. Called before the branch begins."""
         make_way_to(self.lane.directory.path, self.directory.path)
         remove(self.directory.cancel_request)
 
     def found(self) -> BranchRecord | None:
-        """What the branch came to, as its record says; None while there is none."""
+        """The branch's result on disk; None if there is none."""
         return BranchRecord.find(self.directory)
 
     def result(self, outcome: Outcome, *, error: str = "") -> BranchRecord:
-        """A result without a walk."""
+        """The result of a branch that did not get through its walk."""
         return BranchRecord(
             branch_key=self.branch.key,
             start_node_id=self.branch.start_node_id,
@@ -116,7 +118,7 @@ class BranchWork:
         )
 
     def tell(self, step: str, **facts: str) -> None:
-        """A step of the branch's life, in the stream of the fan-out's lane."""
+        """Records a step of the branch in the stream of the fan-out's lane."""
         self.lane.emit(
             BranchProgress(
                 branch_key=self.branch.key,
@@ -128,10 +130,11 @@ class BranchWork:
 
 
 def run_through(work: BranchWork) -> BranchRecord:
-    """The branch from where it stands to its end. A branch that is over already is only read.
+    """Runs the branch from its checkpoint, or from its beginning, to its end. The result of a branch that is over is read from
+    disk.
 
     Raises:
-        RunCanceled: The whole run is to stop; the branch can be gone on with.
+        RunCanceled: The whole run is to stop. A resume can continue the branch.
     """
     _forget_lost_work(work)
     if (known := work.found()) is not None:
@@ -159,7 +162,7 @@ def run_through(work: BranchWork) -> BranchRecord:
 
 
 def _forget_lost_work(work: BranchWork) -> None:
-    """A branch whose commits, or whose copy of the folder, are gone begins anew, whatever it has on record.
+    """Removes checkpoint and result of a branch whose commits or copied folder are gone, so that the branch begins anew.
 
     Raises:
         CorruptRecord: A record is damaged.
@@ -198,7 +201,7 @@ def _walked(work: BranchWork) -> BranchRecord:
     finally:
         progress.close()
         workspace.close()
-    assert isinstance(finish, Finish)  # a branch cannot begin the run again
+    assert isinstance(finish, Finish)  # no edge in a branch can restart the run
     state = recorder.state
     return BranchRecord(
         branch_key=work.branch.key,
@@ -216,7 +219,7 @@ def _walked(work: BranchWork) -> BranchRecord:
 
 
 class _BranchRecorder(LaneRecorder):
-    """Keeps the last state: a walk answers only with how it ended."""
+    """Keeps the last state, because a walk returns only how it ended."""
 
     state: RunState
 
@@ -226,7 +229,7 @@ class _BranchRecorder(LaneRecorder):
 
 
 def _place_and_state(work: BranchWork) -> tuple[Workspace, RunState]:
-    """Where the branch works and what it goes on from: its checkpoint, or the beginning."""
+    """The branch's place of work and the state that its walk begins with: the checkpoint's, or the fan-out's."""
     graph, directory = work.lane.graph, work.directory
     checkpoint = load_checkpoint(directory) if directory.checkpoint.exists() else None
     saved = checkpoint.state if checkpoint else work.state
@@ -249,7 +252,7 @@ def _place_and_state(work: BranchWork) -> tuple[Workspace, RunState]:
 
 
 def _relay(work: BranchWork, event: Event) -> None:
-    """Tells the branch's event in the stream of the lane above, with the fields that Kilroy's readers know."""
+    """Repeats an event of the branch in the stream of the fan-out's lane, with Kilroy's field names."""
     found = {name: value for name in _RELAYED if (value := getattr(event, name, None)) not in (None, "")}
     work.lane.emit(
         BranchProgress(
@@ -274,7 +277,7 @@ _RELAYED = {
 
 @contextmanager
 def _watched(work: BranchWork) -> Generator[None]:
-    """In another process than the flow's: watches the disk for a request to stop, and the flow's process itself."""
+    """In another process than the flow's: watches for a stop request on disk and for the death of the flow's process."""
     if not work.is_elsewhere:
         yield
         return

@@ -1,4 +1,4 @@
-"""Signs of life of branches at work: heartbeats, a warning when one is silent for long, and the run's progress clock."""
+"""Watches the branches of a fan-out: heartbeats, a warning about a branch that is silent for long, the run's progress clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WARN_AGAIN_S = 60.0
 
 @dataclass
 class BranchWatch:
-    """Looks at the branches of one fan-out. Times are those of ``time.monotonic``."""
+    """Watches the branches of one fan-out. Times are those of ``time.monotonic``."""
 
     lane: Lane
     _beaten: dict[str, float] = field(default_factory=dict[str, float])
@@ -29,16 +29,17 @@ class BranchWatch:
     _sizes: dict[str, int] = field(default_factory=dict[str, int])
 
     def look(self, works: Iterable[BranchWork], at: float) -> None:
-        """Tells of each branch what is due."""
+        """Emits the heartbeats and warnings that are due. Called about five times a second by the fan-out."""
         for work in works:
             key = work.branch.key
-            self._notice(work)
+            self._tick_if_grown(work)
             if at - self._beaten.setdefault(key, at) >= HEARTBEAT_S:
                 self._beaten[key] = at
-                self._beat(work, at)
+                self._emit_heartbeat(work, at)
 
-    def _notice(self, work: BranchWork) -> None:
-        """A branch in another process cannot set the clock back; its stream grows where this process can see it."""
+    def _tick_if_grown(self, work: BranchWork) -> None:
+        """Resets the progress clock when a branch's stream has grown. A branch in another process cannot reset this process's
+        clock."""
         try:
             size = work.directory.progress.stat().st_size
         except OSError:
@@ -47,7 +48,7 @@ class BranchWatch:
             self._sizes[work.branch.key] = size
             self.lane.clock.tick()
 
-    def _beat(self, work: BranchWork, at: float) -> None:
+    def _emit_heartbeat(self, work: BranchWork, at: float) -> None:
         last = _last_event(work)
         if last is None:
             return
@@ -72,4 +73,4 @@ def _last_event(work: BranchWork) -> tuple[str, datetime] | None:
         event = parse_line(read_file(work.directory.live) or b"")
         return (str(event["event"]), read_rfc3339(str(event.get("ts")))) if event is not None else None
     except (RunDirectoryError, ValueError):
-        return None  # damaged by a stage: the next event replaces it
+        return None  # damaged by a stage; the branch's next event replaces the file

@@ -1,4 +1,4 @@
-"""A fan-in as the engine carries it out: the winner's work, or everybody's, comes to the lane's place of work."""
+"""Carries out a fan-in: brings the winner's work, or the work of all successful branches, into the lane's place of work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kilroy_engine.workspace.git_worktree import GitWorkspace
 
 
 def fan_in(lane: Lane, node: Node, effect: FanIn) -> Outcome:
-    """Brings the work over and tells later stages whose it is.
+    """Brings the work into the place of work and sets the context keys that name the winner.
 
     Raises:
         WorkspaceError: git or the disk refused.
@@ -39,8 +39,8 @@ def fan_in(lane: Lane, node: Node, effect: FanIn) -> Outcome:
 
 
 def _lost_work(lane: Lane, node: Node, wanted: list[BranchRecord]) -> str:
-    """Whose work is on record and gone, in a sentence; empty where all of it is there. The branches are not at hand any more:
-    the fan-out is over."""
+    """The failure reason if a branch's recorded work is gone; empty if all work exists. The branch cannot be run again here,
+    because its fan-out is over."""
     for result in wanted:
         if holds_work(lane.workspace, Path(result.worktree_dir), result.head_sha):
             continue
@@ -55,7 +55,7 @@ def _lost_work(lane: Lane, node: Node, wanted: list[BranchRecord]) -> str:
 def _adopt(lane: Lane, node: Node, winner: BranchRecord, max_bytes: int) -> None:
     folder = Path(winner.worktree_dir)
     if folder == lane.workspace.path:
-        return  # the branches have worked here
+        return  # the branches have worked in the lane's own place of work
     message = _merge_message(lane, node, winner)
     warning = adopt_branch(lane.workspace, folder, winner.head_sha, max_bytes=max_bytes, message=message)
     if not warning:
@@ -65,7 +65,7 @@ def _adopt(lane: Lane, node: Node, winner: BranchRecord, max_bytes: int) -> None
 
 
 def _merge_all(lane: Lane, node: Node, merged: list[BranchRecord]) -> str:
-    """Merges branch after branch in the order of their keys. Answers with why that failed; nothing is merged then."""
+    """Merges the branches in the order of their keys. Returns why a merge failed; then no branch is merged."""
     workspace = lane.workspace
     if not isinstance(workspace, GitWorkspace):
         return f'node "{node.id}": merge=all needs a run on a git repository'

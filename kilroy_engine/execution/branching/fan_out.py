@@ -1,7 +1,7 @@
-"""A fan-out: its branches carried out side by side, judged by its policy.
+"""Carries out a fan-out: runs its branches side by side and judges their results by the fan-out's policy.
 
-The branches run inside the fan-out's own visit, so that lasts as long as they do and says how they ended. A finished branch has
-a record on disk: a resume that comes through here again takes it from there and runs only the others.
+The branches run within the fan-out's own visit. The visit lasts as long as they do, and its outcome says how they ended. A
+finished branch has a record on disk. A resume reads the record and runs only the other branches.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _TICK_S = 0.2
 
 
 def fan_out(lane: Lane, node: Node, effect: FanOut, state: RunState, *, attempt: int) -> Outcome:
-    """Runs the branches and judges them.
+    """Runs the branches and judges their results.
 
     Raises:
-        RunCanceled: The run is to stop; no branch is at work any more.
-        WorkspaceError: The place of work cannot be branched.
+        RunCanceled: The run is to stop. No branch is at work any more.
+        WorkspaceError: A place of work for a branch cannot be made.
     """
-    passed = _begin_pass(lane, node, effect, state, attempt)
-    works = [_work(lane, node, effect, state, branch, passed) for branch in effect.plan.branches]
+    this_pass = _begin_pass(lane, node, effect, state, attempt)
+    works = [_work(lane, node, effect, state, branch, this_pass) for branch in effect.plan.branches]
     results = _Dispatch(lane, node, effect, works).run()
     lane.cancellation.raise_if_requested()
     write_results(lane.directory.stage(node.id), results)
@@ -76,8 +76,8 @@ def fan_out(lane: Lane, node: Node, effect: FanOut, state: RunState, *, attempt:
             MERGE_MODE_KEY: merge_mode if effect.workspace is BranchWorkspace.OWN else "shared_workspace",
             RESULTS_KEY: shown_results(visible_results(effect.policy, results)),
         },
-        # A commit of the fan-out's own, after those of its branches, would keep them from merging.
-        committed=passed.base_sha,
+        # A later commit of the fan-out itself would keep the run's branch from being fast-forwarded to a winner.
+        committed=this_pass.base_sha,
     )
 
 
@@ -89,28 +89,29 @@ class _Pass:
 
 
 def _begin_pass(lane: Lane, node: Node, effect: FanOut, state: RunState, attempt: int) -> _Pass:
-    """The pass that was interrupted, or a new one. Its commit is where the branches begin and what a winner follows from."""
+    """Continues the interrupted pass, or begins a new one. The pass has the commit that its branches begin at; the winner's
+    work follows from that commit."""
     number, done = last_pass(lane.directory, node.id), state.completed.count(node.id)
     own = effect.workspace is BranchWorkspace.OWN
     if number and attempt == 1:
         earlier = pass_directory(lane.directory, node.id, number)
         record = FanOutRecord.find(earlier)
         same = record is not None and (record.join_node_id, record.round) == (effect.plan.join_node_id, done)
-        if record is not None and same and _has_its_work(lane, node, record, own=own):
+        if record is not None and same and _advance_to_its_start(lane, node, record, own=own):
             return _Pass(earlier, number, record.base_sha)
-    passed = pass_directory(lane.directory, node.id, number + 1)
+    this_pass = pass_directory(lane.directory, node.id, number + 1)
     base_sha = commit_visit(lane, node.id, Status.SUCCESS) if own else ""
-    make_way_to(lane.directory.path, passed.path)
+    make_way_to(lane.directory.path, this_pass.path)
     record = FanOutRecord(
         node_id=node.id, join_node_id=effect.plan.join_node_id, base_sha=base_sha, round=done, attempt=attempt
     )
-    record.write(passed)
-    return _Pass(passed, number + 1, base_sha)
+    record.write(this_pass)
+    return _Pass(this_pass, number + 1, base_sha)
 
 
-def _has_its_work(lane: Lane, node: Node, interrupted: FanOutRecord, *, own: bool) -> bool:
-    """Moves a resumed run's worktree on to the commit that the branches of the interrupted pass began at. Branches that worked
-    in the run's own worktree have committed nothing, and a resume has put that back."""
+def _advance_to_its_start(lane: Lane, node: Node, interrupted: FanOutRecord, *, own: bool) -> bool:
+    """Moves a resumed run's worktree on to the commit that the branches of the interrupted pass began at. Returns False if the
+    pass cannot be continued. Branches in the run's own worktree made no commits, and the resume has put the worktree back."""
     workspace = lane.workspace
     if not isinstance(workspace, GitWorkspace):
         return True
@@ -126,15 +127,15 @@ def _has_its_work(lane: Lane, node: Node, interrupted: FanOutRecord, *, own: boo
     return False
 
 
-def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branch, passed: _Pass) -> BranchWork:
+def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branch, this_pass: _Pass) -> BranchWork:
     return BranchWork(
         lane=lane,
         fan_out_id=node.id,
         branch=branch,
-        directory=branch_directory(passed.directory, branch),
-        path=(*lane.path, f"{ref_part(node.id)}.pass{passed.number}.{branch.key}"),
-        ref=(".".join((*lane.names, node.id)), f"pass{passed.number}", branch.key),
-        base_sha=passed.base_sha,
+        directory=branch_directory(this_pass.directory, branch),
+        path=(*lane.path, f"{ref_part(node.id)}.pass{this_pass.number}.{branch.key}"),
+        ref=(".".join((*lane.names, node.id)), f"pass{this_pass.number}", branch.key),
+        base_sha=this_pass.base_sha,
         join_node_id=effect.plan.join_node_id,
         state=branch_state(state, node, branch),
         shared=effect.workspace is BranchWorkspace.SHARED,
@@ -145,7 +146,7 @@ def _work(lane: Lane, node: Node, effect: FanOut, state: RunState, branch: Branc
 
 @dataclass
 class _Dispatch:
-    """Hands out branches, at most ``max_parallel`` at a time, until all have answered or the answer is certain."""
+    """Runs the branches, at most ``max_parallel`` at a time, until all have ended or the policy's verdict is certain."""
 
     lane: Lane
     node: Node
@@ -162,7 +163,7 @@ class _Dispatch:
         watch = BranchWatch(self.lane)
         with (
             self.lane.orchestrator.branches(min(policy.max_parallel, len(self.works))) as runner,
-            self._stopping_on_the_way_out(),
+            self._stopping_branches_on_exception(),
         ):
             while waiting or self.running:
                 if self.lane.cancellation.requested and not stopped:
@@ -182,8 +183,9 @@ class _Dispatch:
         return results
 
     @contextmanager
-    def _stopping_on_the_way_out(self) -> Generator[None]:
-        """A signal's exception ends the branches before it comes to the runner, which waits for them."""
+    def _stopping_branches_on_exception(self) -> Generator[None]:
+        """Asks all branches to stop when an exception leaves the block. Otherwise leaving the runner would wait for the
+        branches' ends."""
         try:
             yield
         except BaseException:
@@ -193,11 +195,11 @@ class _Dispatch:
     def _submit(self, runner: BranchRunner, number: int) -> None:
         work = self.works[number]
         work.make_ready()
-        self.begun.add(number)  # first: a signal may come while the branch begins
+        self.begun.add(number)  # before `submit`: a signal may come while the branch begins
         self.running[number] = runner.submit(work, lambda: self.answered.put(number))
 
     def _next_answers(self) -> list[int]:
-        """Branches that are over, waiting a moment for the first."""
+        """Numbers of the branches that have ended since the last call. Waits a moment for the first one."""
         if not self.running:
             return []
         try:
@@ -210,11 +212,11 @@ class _Dispatch:
 
     def _result(self, number: int) -> BranchRecord:
         work, ended = self.works[number], self.running.pop(number)()
-        # A result that has not come back, because a process or a connection was lost after it was written, is on disk.
+        # The result is on disk even if the branch's process or connection was lost after the branch had written it.
         result = ended.result or work.found()
         if result is not None:
             return result
-        # There is none: the run is to stop, or the branch could not even write.
+        # No result: the run is to stop, or the branch could not write its record.
         failed = failure(ended.told, failure_class=FailureClass.CANCELED if ended.canceled else "")
         return work.result(failed, error=ended.told)
 

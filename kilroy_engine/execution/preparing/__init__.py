@@ -1,1 +1,1 @@
-"""Everything that can refuse a run before anything is written, and where its settings come from."""
+"""Everything that can refuse a run before a file is written, and the sources of the run's settings."""

@@ -1,6 +1,6 @@
-"""What installed distributions add to the checks and transforms of every pipeline, and whether their handlers can be loaded.
+"""The rules and transforms that installed distributions add to every pipeline, and the check that their handlers can be loaded.
 
-A broken one refuses the run: a rule that cannot be asked must not pass for one that has agreed.
+A broken plug-in refuses the run: a rule that cannot run must not count as a rule that found nothing.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from kilroy_engine.handlers.registry import HandlerRegistry
 from kilroy_engine.plugins import distribution_of, plugins
 
 RULES = "kilroy_engine.rules"
-"""Entry point group of lint rules (Spec 7.4); the object takes a Subject and gives diagnostics."""
+"""Entry point group of lint rules (Spec 7.4). The object takes a Subject and returns diagnostics."""
 TRANSFORMS = "kilroy_engine.transforms"
-"""Entry point group of transforms (Spec 9); the object takes a Graph and gives a Graph."""
+"""Entry point group of transforms (Spec 9). The object takes a Graph and returns a Graph."""
 
 
 def with_plugin_transforms(graph: Graph) -> Graph:
-    """The graph after the transforms of plug-ins, in the order of their names. One that fails is a finding."""
+    """The graph after the plug-ins' transforms, applied in the order of their names. A transform that fails becomes a finding
+    of the graph."""
     for name, plugin in sorted(plugins(TRANSFORMS).items()):
         try:
             changed: object = plugin.load()(graph)
-        except Exception as failed:  # noqa: BLE001 - code of others may raise anything; the finding says whose it is
+        except Exception as failed:  # noqa: BLE001 - a plug-in may raise anything; the finding names its distribution
             changed = failed
         if isinstance(changed, Graph):
             graph = changed
@@ -41,17 +42,18 @@ def with_plugin_transforms(graph: Graph) -> Graph:
 
 
 def plugin_rules() -> tuple[Rule, ...]:
-    """The rules of plug-ins, in the order of their names."""
+    """The plug-ins' rules, in the order of their names."""
     return tuple(_guarded(name, plugin) for name, plugin in sorted(plugins(RULES).items()))
 
 
 def findings_with_plugins(graph: Graph) -> tuple[Diagnostic, ...]:
-    """What the built-in rules and those of plug-ins find in a graph with all its transforms."""
+    """The findings of built-in and plug-in rules in a graph after all transforms. Called by the checks of child pipelines and
+    by ``kilroy validate``."""
     return validate(graph, known_types=known_types(), extra_rules=plugin_rules())
 
 
 def handler_findings(graph: Graph) -> tuple[Diagnostic, ...]:
-    """A diagnostic for every node whose type a plug-in serves that cannot be loaded."""
+    """A diagnostic for every node whose type belongs to a plug-in that cannot be loaded."""
     registry = HandlerRegistry()
     found: list[Diagnostic] = []
     for node in graph.nodes.values():

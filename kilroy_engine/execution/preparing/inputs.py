@@ -1,8 +1,8 @@
-"""Inputs of a run: the values that stages see, and what may be shown of them.
+"""Inputs of a run: the values that stages get, and the texts that may be shown.
 
-A secret is never a parameter's value. It is named: ``secret:NAME`` is the Prefect Secret block NAME, ``env:NAME`` the
-environment variable NAME of the flow's process. Only child processes get the value, as ``KILROY_INPUT_<KEY>``; the context,
-the run directory and Prefect hold the name.
+A secret's value is never given as a parameter. The parameter names the secret: ``secret:NAME`` is the Prefect Secret block
+NAME, ``env:NAME`` the environment variable NAME of the flow's process. Only child processes get the value, as
+``KILROY_INPUT_<KEY>``. The context, the run directory and Prefect hold the name.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ MASK = "********"
 
 @dataclass(frozen=True)
 class Inputs:
-    """``shown`` goes to context and files, ``values`` to child processes; they differ where an input names a secret."""
+    """``shown`` is for context and files, ``values`` for child processes. They differ in inputs that name a secret."""
 
     shown: Mapping[str, str] = field(default_factory=dict[str, str])
     values: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secret values, longest first, for masking."""
+        """The values of the secrets, longest first, for masking."""
         secret = {self.values[key] for key in self.values if self.values[key] != self.shown[key]}
         return tuple(sorted((value for value in secret if value), key=len, reverse=True))
 
     def masked(self, text: str) -> str:
-        """``text`` with every secret value blotted out."""
+        """``text`` with every secret's value masked."""
         for value in self.secrets:
             text = text.replace(value, MASK)
         return text
 
     def masked_value(self, value: Json) -> Json:
-        """``value`` with every secret in its texts blotted out, names of entries included."""
+        """``value`` with every secret's value masked in all texts, keys of objects included."""
         match value:
             case str():
                 return self.masked(value)
@@ -52,7 +52,8 @@ class Inputs:
 
 
 def with_defaults(declared: Sequence[DeclaredInput], given: Mapping[str, str]) -> dict[str, str]:
-    """The inputs with defaults for those that are not given, values in their one spelling. What does not fit stays as it is."""
+    """The inputs with defaults for missing ones, each value in its canonical spelling. A value that does not fit stays as it
+    is."""
     values = {known.name: known.absent for known in declared if known.absent is not None} | dict(given)
     return values | {known.name: _spelled(known, values[known.name]) for known in declared if known.name in values}
 
@@ -61,7 +62,7 @@ def check_inputs(declared: Sequence[DeclaredInput], given: Mapping[str, str]) ->
     """Checks the inputs against the pipeline's declaration.
 
     Raises:
-        InvalidInput: One is missing or does not fit; the message names all of them.
+        InvalidInput: Inputs are missing or do not fit. The message names all of them.
     """
     missing = sorted(known.name for known in declared if known.name not in given)
     problems = [problem for known in declared if known.name in given and (problem := _misfit(known, given[known.name]))]
@@ -81,8 +82,8 @@ def reveal(
     environ: Mapping[str, str],
     secret: Callable[[str], str],
 ) -> Inputs:
-    """The inputs with the named secrets looked up: environment variables in ``environ``, others by ``secret``, which raises
-    KeyError for one that it does not have.
+    """The inputs with the values of named secrets. Environment variables come from ``environ``, other secrets from ``secret``,
+    which raises KeyError for an unknown name. Called when the run is opened.
 
     Raises:
         InvalidInput: A named secret does not exist, or its value does not fit.
@@ -101,11 +102,11 @@ def _spelled(known: DeclaredInput, text: str) -> str:
     try:
         return text if NAMED_SECRET.fullmatch(text) else known.read(text)
     except ValueError:
-        return text  # check_inputs says what is wrong with it, once the pipeline itself is known to be sound
+        return text  # check_inputs refuses the value later, after the checks of the pipeline
 
 
 def _misfit(known: DeclaredInput, text: str) -> str:
-    """What is wrong with a value; never the value of a secret."""
+    """Why a value does not fit; empty if it fits. Never contains a secret's value."""
     try:
         known.require_name(text)
         if not NAMED_SECRET.fullmatch(text):

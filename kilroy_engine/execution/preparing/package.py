@@ -1,4 +1,4 @@
-"""Workflow packages: a folder that holds a pipeline with its scripts, its prompts and what it says about itself (Kilroy)."""
+"""Workflow packages: folders with a pipeline, its scripts, its prompts and a ``workflow.toml`` (Kilroy)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kilroy_engine.rundir.files.inside import path_inside, read_inside
 from kilroy_engine.rundir.files.regular import is_real_folder
 
 PACKAGE_FOLDERS = ("scripts", "prompts")
-"""Folders of a package that every place of work gets, in ``.kilroy/package/``."""
+"""Folders of a package that are copied into ``.kilroy/package/`` of every place of work."""
 _PLACE_IN_MESSAGE = re.compile(r"\s*\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)\Z")
 
 
@@ -43,7 +43,7 @@ class PackageInput(_Table):
     @field_validator("default", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        # Inputs are text; TOML's own kinds are written as the command line would give them.
+        # Inputs are text. Other TOML types are written as on the command line.
         match value:
             case bool():
                 return str(value).lower()
@@ -58,7 +58,7 @@ class _Defaults(_Table):
 
 
 class PackageManifest(_Table):
-    """``workflow.toml``."""
+    """The content of ``workflow.toml``."""
 
     name: str = ""
     description: str = ""
@@ -71,7 +71,7 @@ class PackageManifest(_Table):
 
 @dataclass(frozen=True)
 class WorkflowPackage:
-    """A package on disk. ``warnings`` name keys of its ``workflow.toml`` that nothing reads."""
+    """A package on disk. ``warnings`` name the unknown keys of its ``workflow.toml``."""
 
     folder: Path
     manifest: PackageManifest
@@ -82,9 +82,10 @@ class WorkflowPackage:
         return self.manifest.name or self.folder.resolve().name
 
     def declared_with(self, of_graph: Sequence[DeclaredInput]) -> tuple[DeclaredInput, ...]:
-        """The inputs that the graph declares, with what the package says of them, then those that only the package declares.
+        """The inputs that the graph declares, completed by the package, then the inputs that only the package declares.
 
-        A default of the package takes the place of the graph's. An input that one of both requires is required.
+        A default of the package replaces the graph's. An input without a default is required if the graph or the package
+        requires it.
         """
         inputs = {known.name: known for known in of_graph}
         for own in self.manifest.inputs:
@@ -103,10 +104,10 @@ class WorkflowPackage:
         return self.manifest.defaults.labels
 
     def require_inputs(self, given: Mapping[str, str]) -> None:
-        """Checks that nothing required is missing, ``given`` counting the defaults in.
+        """Checks that ``given``, with defaults included, holds all required inputs.
 
         Raises:
-            InvalidInput: An input is missing; with its description.
+            InvalidInput: Inputs are missing. The message has their descriptions.
         """
         missing = [declared for declared in self.manifest.inputs if declared.required and declared.name not in given]
         if missing:
@@ -119,19 +120,20 @@ class WorkflowPackage:
 
 
 def package_at(graph: str, *, base: Path) -> WorkflowPackage | None:
-    """The package that the parameter ``graph`` names; None where that is no folder.
+    """The package that the parameter ``graph`` names; None if ``graph`` names no folder.
 
     Raises:
-        PackageSyntaxError: Its ``workflow.toml`` cannot be read as one.
+        PackageSyntaxError: The ``workflow.toml`` is invalid.
+        InvalidInput: A link in the package leads out of it.
     """
     return read_package(base / Path(graph).expanduser()) if is_folder(graph, base=base) else None
 
 
 def read_package(folder: Path) -> WorkflowPackage:
-    """The package in ``folder``; without a ``workflow.toml`` one that says nothing about itself.
+    """The package in ``folder``. Without a ``workflow.toml`` the package has an empty manifest.
 
     Raises:
-        PackageSyntaxError: With file, line and column.
+        PackageSyntaxError: The ``workflow.toml`` is invalid. The error has file, line and column.
         InvalidInput: A link in the package leads out of it.
     """
     path = folder / PACKAGE_FILE
@@ -156,10 +158,10 @@ def read_package(folder: Path) -> WorkflowPackage:
 
 
 def keep_package(package: WorkflowPackage, kept: Path) -> None:
-    """Copies into the run directory what a later start needs of the package.
+    """Copies the package into the run directory, for the place of work and for later starts.
 
     Raises:
-        RunDirectoryError: Something of it cannot be copied.
+        RunDirectoryError: A file cannot be copied.
     """
     if package.folder.resolve() == kept.resolve():
         return
@@ -176,7 +178,7 @@ def keep_package(package: WorkflowPackage, kept: Path) -> None:
 
 
 def _require_own_files(folder: Path) -> None:
-    """A package is copied with its links as they are. One that leads out, or in a circle, would lead nowhere in the copy."""
+    """Refuses links that lead out of the package or in a circle. Links are copied as links and would be broken in the copy."""
     for name in (*PACKAGE_FOLDERS, PACKAGE_FILE):
         for link in _links_at(folder / name):
             target = link.readlink()
@@ -223,7 +225,7 @@ def _at(path: Path, lines: list[str], line: int, column: int, message: str, hint
 
 
 def _line_of(place: list[str | int], lines: list[str]) -> tuple[int, int]:
-    """Where a value stands: below the header of its table, at its key. TOML's reader keeps no places."""
+    """Line and column of a value in the text: its key, below its table's header. Python's TOML reader gives no positions."""
     start, table, index = 0, str(place[0]), place[1] if len(place) > 1 and isinstance(place[1], int) else 0
     headers = [n for n, text in enumerate(lines) if re.match(rf"\s*\[+\s*{re.escape(table)}\b", text)]
     if len(place) > 1 and len(headers) > index:

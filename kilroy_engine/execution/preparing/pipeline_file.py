@@ -1,4 +1,5 @@
-"""The text of a pipeline, from a path or as it is. Imports little: every command that looks at a pipeline begins here."""
+"""Reads a pipeline's text from a path or from the parameter itself. Imports little, because every command that looks at a
+pipeline loads this module."""
 
 from __future__ import annotations
 
@@ -19,30 +20,30 @@ PACKAGE_FILE = "workflow.toml"
 
 
 def is_folder(graph: str, *, base: Path | None = None) -> bool:
-    """Whether the parameter ``graph`` names a folder: a workflow package."""
+    """Whether the parameter ``graph`` names a folder, which is a workflow package."""
     return "{" not in graph and bool(graph.strip()) and ((base or Path.cwd()) / Path(graph).expanduser()).is_dir()
 
 
 def pipeline_file(graph: str) -> str:
-    """Path of the DOT file that ``graph`` stands for: its own, or that of the pipeline in the folder.
+    """Path of the DOT file that ``graph`` names, directly or as a folder with a pipeline in it.
 
     Raises:
-        PipelineNotFound: The folder has none, or several.
+        PipelineNotFound: The folder has no pipeline, or several.
     """
     return str(Path(graph) / _pipeline_in(Path(graph).expanduser(), graph).name) if is_folder(graph) else graph
 
 
 def name_by_file(filename: str) -> str:
-    """A name for a pipeline whose graph has none: its file's, or its package's where that is ``graph.dot``."""
+    """A name for a pipeline whose graph has none: the file's name without suffix, or the folder's name for ``graph.dot``."""
     path = Path(filename)
     return path.absolute().parent.name if path.name == PACKAGE_GRAPH else path.stem
 
 
 def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
-    """Text and file name of a pipeline given as a path or as DOT text. A folder stands for the pipeline in it.
+    """Text and file name of a pipeline. ``graph`` is a path, a folder with a pipeline in it, or DOT text.
 
     Raises:
-        PipelineNotFound: No file is there, or it is not readable, too large, or not UTF-8 text.
+        PipelineNotFound: The file does not exist, cannot be read, is too large, or is not UTF-8 text.
     """
     if "{" in graph:
         return graph, INLINE
@@ -55,7 +56,7 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
         path = _pipeline_in(path, graph)
         graph = str(Path(graph) / path.name)
     try:
-        with path.open("rb") as stream:  # what a person names may be a pipe: `kilroy run <(generate)`
+        with path.open("rb") as stream:  # the path may be a pipe: `kilroy run <(generate)`
             raw = stream.read(TEXT_BYTES + 1)
     except OSError as error:
         raise PipelineNotFound(f"pipeline file {graph} cannot be read: {error.strerror}", path=path) from error
@@ -71,11 +72,12 @@ def read_pipeline(graph: str, *, base: Path | None = None) -> tuple[str, str]:
 
 
 def read_prompt(folder: Path, name: str) -> str:
-    """The text of a prompt file, which lies in the folder of the pipeline that names it, or below.
+    """The text of a prompt file, which must be in ``folder`` or below. ``folder`` is the folder of the pipeline that names the
+    file.
 
     Raises:
-        FileNotFoundError: None is there.
-        ValueError: It leads out of the folder, is no file, too large, or no UTF-8 text.
+        FileNotFoundError: The file does not exist.
+        ValueError: The path leads out of the folder, or names no file, too large a file, or no UTF-8 text.
     """
     if path_inside(folder, name) is None:
         raise ValueError(f"it leads out of {folder}; a prompt file lies in the pipeline's folder or below")
@@ -89,10 +91,10 @@ def read_prompt(folder: Path, name: str) -> str:
 
 
 def find_child(name: str, *folders: Path) -> Path | None:
-    """The file of a child pipeline: ``name`` in the first folder that has it; None where none does.
+    """The file of a child pipeline: ``name`` in the first of ``folders`` that has it; None if no folder has it.
 
     Raises:
-        PipelineNotFound: It is a folder, a pipe or the like.
+        PipelineNotFound: ``name`` is a folder, a pipe or another thing that is no file.
     """
     candidates = (folder / Path(name).expanduser() for folder in folders)
     found = next((path.absolute() for path in candidates if path.exists()), None)
@@ -104,7 +106,8 @@ def find_child(name: str, *folders: Path) -> Path | None:
 
 
 def child_reader(folder: Path) -> ReadChild:
-    """Reads child pipelines for the check: those of the first pipeline, whose folder is ``folder``, and theirs."""
+    """A function that reads child pipelines for the checks. Children of the outermost pipeline are in ``folder``, their
+    children beside them."""
 
     def read(name: str, named_in: str) -> ChildText | None:
         path = find_child(name, Path(named_in).parent if named_in else folder)

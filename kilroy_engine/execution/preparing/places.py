@@ -1,4 +1,4 @@
-"""Which place a run works in, decided and checked before anything is made."""
+"""Chooses and checks the place of work of a run before anything is made."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from kilroy_engine.workspace.reopen import reopen_workspace
 
 @dataclass(frozen=True, slots=True)
 class PlainPlan:
-    """A plain run: in ``workdir``, in place, or in a scratch folder of the run's own where that is None."""
+    """A plain run: in the folder ``workdir``, or in a scratch folder of the run's own if ``workdir`` is None."""
 
     workdir: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class GuestPlan:
-    """A child pipeline: it works where the run around it does, on the same branch, from ``base_sha`` on. Nothing is made,
-    nothing is taken back."""
+    """A child pipeline works in ``host``, the place of work of the run around it, on the same branch, from ``base_sha`` on.
+    Nothing is made, so a failure removes nothing."""
 
     host: Workspace
     base_sha: str
@@ -42,8 +42,8 @@ WorkspacePlan: TypeAlias = GitPlan | PlainPlan | GuestPlan
 
 
 def first_commit(settings: RunSettings, *, base: Path) -> str:
-    """The commit that a new run begins at, empty for a plain run. Empty too where there is none: :func:`plan_workspace` says
-    what is wrong then."""
+    """The commit that a new run begins at. Empty for a plain run, and for a repository that is missing or has no commit, which
+    :func:`plan_workspace` refuses."""
     if settings.workdir or settings.workspace == "plain":
         return ""
     repo = _repository(settings, base)
@@ -51,13 +51,14 @@ def first_commit(settings: RunSettings, *, base: Path) -> str:
 
 
 def plan_workspace(settings: RunSettings, *, run_id: str, base: Path, base_sha: str = "") -> WorkspacePlan:
-    """The place of work that the settings ask for, at ``base_sha`` or where the repository is now. Makes nothing.
+    """The plan for the place of work that the settings ask for, at ``base_sha`` or else at the repository's HEAD. Makes
+    nothing.
 
-    Without a word about it, a run inside a repository is a git run, any other a plain one.
+    Without settings about the place, a run inside a repository is a git run, any other a plain run.
 
     Raises:
         InvalidInput: The settings contradict each other.
-        WorkspaceError: The place cannot be used; says why and what to do.
+        WorkspaceError: The place cannot be used. The message says why and what to do.
     """
     if settings.workdir:
         if settings.repo or settings.workspace == "git":
@@ -87,7 +88,7 @@ def plan_workspace(settings: RunSettings, *, run_id: str, base: Path, base_sha: 
 
 
 def facts_of(plan: WorkspacePlan, *, run_id: str, worktree: Path) -> WorkspaceFacts:
-    """What any process needs to know of the place; :func:`open_place` makes it so. The folder above ``worktree`` exists."""
+    """The facts about the place of work that :func:`open_place` will make. The folder above ``worktree`` must exist."""
     match plan:
         case GitPlan():
             place = worktree.parent.resolve() / worktree.name
@@ -105,10 +106,10 @@ def _repository(settings: RunSettings, base: Path) -> Path | None:
 
 
 def open_place(plan: WorkspacePlan, *, worktree: Path, exclude_globs: tuple[str, ...], sign: bool = False) -> Workspace:
-    """Makes the place of work; ``worktree`` is where a worktree or scratch folder goes. ``sign`` signs commits.
+    """Makes the place of work. ``worktree`` is the path of the worktree or scratch folder. ``sign`` signs commits.
 
     Raises:
-        WorkspaceError: It cannot be made; what was made is taken back.
+        WorkspaceError: The place cannot be made. Everything that was made is removed.
     """
     exclude_globs = exclude_globs or DEFAULT_EXCLUDE_GLOBS
     match plan:

@@ -1,6 +1,6 @@
 """Everything that can refuse a run before it starts: the pipeline's text, its checks, settings, inputs, the repository.
 
-Nothing here writes. A run that is refused leaves nothing behind.
+This module writes nothing, so that a refused run leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ from kilroy_engine.settings.table import RunSettings
 from kilroy_engine.workspace.branching import BranchWorkspace
 
 UNNAMED = "unnamed"
-"""Stands for a run id that follows from the flow run, where the place of work is checked before there is one."""
+"""Used as run id for the check of the place of work, when the real id will follow from a flow run that does not exist yet."""
 
 
 @dataclass(frozen=True)
 class RunParameters:
     """What a run is started with: the flow's parameters.
 
-    ``graph`` is a path, or DOT text: a text with ``{`` in it is DOT. Relative paths count from ``base``.
+    ``graph`` is a path, a folder or DOT text. A text that contains ``{`` is DOT text. Relative paths count from the ``base`` of
+    :func:`prepare_run`.
     """
 
     graph: str
@@ -71,13 +72,13 @@ class RunParameters:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that may start. ``source`` is the pipeline's text as submitted. ``graph`` is what all transforms have made of it;
-    that is checked, and that runs. ``base_sha`` is the commit that the run begins at, empty without a repository.
+    """A run that may start. ``source`` is the pipeline's text as submitted. ``graph`` is the graph after all transforms; this
+    graph is checked and run. ``base_sha`` is the commit that the run begins at, empty without a repository.
 
-    ``declared`` are the inputs that the pipeline and its package declare, ``inputs`` the values, defaults counted in.
-    ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new one;
-    ``package`` the workflow package that the pipeline is part of. ``around`` are the files of the pipelines around a child
-    pipeline, outermost first, empty texts for those without a file.
+    ``declared`` are the inputs that the pipeline and its package declare. ``inputs`` are the values, defaults included.
+    ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new run.
+    ``package`` is the workflow package of the pipeline. ``around`` are the files of the pipelines around a child pipeline,
+    outermost first. A pipeline without a file is an empty text.
     """
 
     parameters: RunParameters
@@ -98,26 +99,26 @@ class PreparedRun:
 
     @property
     def name(self) -> str:
-        """The graph's name, else its package's or its file's."""
+        """The name of the graph, else of the earlier run, the package or the file."""
         known = self.earlier.manifest.graph_name if self.earlier else ""
         return self.graph.name or known or (self.package.name if self.package else name_by_file(self.filename))
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Files that the run hands over at its end: those that the graph declares, then those of its package."""
+        """Files that the run delivers at its end: those that the graph declares, then those of the package."""
         of_package = self.package.manifest.outputs if self.package else ()
         return tuple(dict.fromkeys((*declared_outputs(self.graph.text("outputs")), *of_package)))
 
     @property
     def graph_file(self) -> str:
-        """Absolute path of the file that the pipeline came from; empty for DOT text."""
+        """Absolute path of the pipeline's file; empty for DOT text."""
         if self.earlier is not None and self.source == self.earlier.source:
             return self.earlier.manifest.graph_file
         return "" if self.filename == INLINE else str(Path(self.filename).absolute())
 
     @property
     def pipelines(self) -> tuple[str, ...]:
-        """The files of the pipelines around this one, and its own."""
+        """The files of the pipelines around this one, then its own file."""
         return (*self.around, self.graph_file and str(Path(self.graph_file).resolve()))
 
 
@@ -127,10 +128,10 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     Args:
         parameters: The flow's parameters.
         environ: The process environment.
-        base: Folder that relative paths count from; the current one by default.
+        base: Folder that relative paths count from; the current folder by default.
 
     Raises:
-        KilroyError: Something refuses the run; the message says what, where and how to mend it.
+        KilroyError: The run is refused. The message says what is wrong, where, and how to mend it.
     """
     folder, options = base or Path.cwd(), parameters.options
     earlier = read_earlier(resumed_path(options.resume_from, environ)) if options.resume_from else None
@@ -187,14 +188,14 @@ def prepare_child(
     base_sha: str = "",
     environ: Mapping[str, str] | None = None,
 ) -> PreparedRun:
-    """The same for a child pipeline, which has the ``settings`` of the run around it but for what is that run's business: place
-    of work, deadlines, set-up, publishing.
+    """Prepares a child pipeline. The child has the ``settings`` of the run around it, except those of the outer run alone:
+    place of work, deadlines, set-up, publishing.
 
-    ``parameters.graph`` is the absolute path of its file; it is resumed where ``options.resume_from`` says so. A new one
-    begins at ``base_sha``, the commit that the run around it has come to.
+    ``parameters.graph`` is the absolute path of the child's file. ``options.resume_from`` says that the child is resumed. A new
+    child begins at ``base_sha``, the outer run's last commit.
 
     Raises:
-        KilroyError: Something refuses it.
+        KilroyError: The child is refused.
     """
     file = Path(parameters.graph)
     nested = nesting_problem((*around, str(file.resolve())))
@@ -232,9 +233,12 @@ def prepare_child(
 
 
 def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Diagnostic, ...]]:
-    """The graph after the transforms of plug-ins, as it will run, and what the checks say short of refusing it.
+    """The graph after the plug-ins' transforms, and the diagnostics of the checks.
 
-    Its child pipelines are checked too; they are looked for in ``folder``.
+    The checks include child pipelines, which are looked for in ``folder``.
+
+    Raises:
+        InvalidPipeline: There are errors among the diagnostics.
     """
     types = known_types()
     graph = with_plugin_transforms(graph)
@@ -247,7 +251,7 @@ def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Di
 
 
 def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | None) -> str:
-    """Absolute path of the pipeline's own file, empty where it has none: no child of it may be that file."""
+    """Absolute path of the pipeline's own file, empty for DOT text. No child pipeline may be that file."""
     if earlier is not None and source == earlier.source:
         file = earlier.manifest.graph_file
     else:
@@ -256,10 +260,10 @@ def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | No
 
 
 def _agents_for(graph: Graph, settings: RunSettings, environ: Mapping[str, str]) -> AgentsOfRun:
-    """Who works on the run's agent nodes, once it is sure that gates and agent nodes have who they need.
+    """The agents of the run. Refuses the run if a human gate has nobody to answer or an agent node has no agent.
 
     Raises:
-        InvalidInput: A node has nobody.
+        InvalidInput: Names the node and the mend.
     """
     _require_answerable(graph, settings)
     agents = AgentsOfRun(settings, environ.get("PATH", ""))
@@ -281,7 +285,7 @@ def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[s
 
 
 def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> WorkflowPackage | None:
-    """The package that is named, else the one that the resumed run began with."""
+    """The package that ``parameters.graph`` names, else the package that the resumed run began with."""
     named = package_at(parameters.graph, base=folder)
     if named is None and earlier is not None and earlier.directory.package.is_dir():
         return read_package(earlier.directory.package)
@@ -289,12 +293,12 @@ def _package(parameters: RunParameters, folder: Path, earlier: EarlierRun | None
 
 
 def _read_prompt(folders: tuple[Path, ...], name: str) -> str:
-    """Text of a prompt file, from the first of the folders that has it."""
+    """Text of a prompt file, from the first folder that has the file."""
     return read_prompt(next((folder for folder in folders if os.path.lexists(folder / name)), folders[-1]), name)
 
 
 def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | None) -> tuple[str, str, tuple[Path, ...]]:
-    """The pipeline's text, its file name, and the folders that its prompt files may be in."""
+    """The pipeline's text, its file name, and the folders in which its prompt files may be."""
     if earlier is None or parameters.graph.strip():
         source, filename = read_pipeline(parameters.graph, base=folder)
     else:
@@ -309,7 +313,8 @@ def _pipeline(parameters: RunParameters, folder: Path, earlier: EarlierRun | Non
 
 
 def _require_no_child(earlier: EarlierRun) -> None:
-    """A child pipeline goes on with the run around it, which alone knows where both are."""
+    """Refuses to resume a child pipeline alone. A child is resumed by the run around it, which knows where both of them
+    stopped."""
     supervisor = SupervisorRecord.find(earlier.directory)
     if supervisor is not None:
         raise InvalidInput(
@@ -320,7 +325,7 @@ def _require_no_child(earlier: EarlierRun) -> None:
 
 
 def _require_answerable(graph: Graph, settings: RunSettings) -> None:
-    """Gates are answered automatically only where that was asked for; never silently."""
+    """Refuses a pipeline with human gates, unless the settings ask for automatic answers."""
     gate = next((node for node in graph.nodes.values() if node.type == "wait.human"), None)
     if gate is None or settings.simulate or settings.human == "auto-approve":
         return
@@ -333,7 +338,7 @@ def _require_answerable(graph: Graph, settings: RunSettings) -> None:
 
 
 def _require_branchable(graph: Graph, plan: WorkspacePlan) -> None:
-    """What a fan-out cannot do without a repository, told before the run begins."""
+    """Refuses fan-outs and fan-ins that need a repository in a plain run."""
     if not isinstance(plan, PlainPlan):
         return
     for node in graph.nodes.values():

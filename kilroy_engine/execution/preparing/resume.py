@@ -1,6 +1,6 @@
-"""Going on with a run that has ended or was interrupted: what is on disk of it, what refuses it, where it goes on.
+"""Resuming a run that has ended or was interrupted: what its directory holds, what refuses the resume, where the run goes on.
 
-Nothing here writes into a run directory. A resume that is refused leaves it as it is.
+This module writes nothing into a run directory, so that a refused resume leaves it unchanged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _DIFF_LINES = 80
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run as its directory holds it: ``settings`` in dotted keys, ``source`` the pipeline that it began with."""
+    """A run as its directory holds it. ``settings`` has dotted keys. ``source`` is the text of the pipeline that the run began
+    with."""
 
     directory: RunDirectory
     manifest: Manifest
@@ -44,7 +45,7 @@ class EarlierRun:
 
     @property
     def prompt_folder(self) -> Path | None:
-        """Folder of the pipeline's file, for its prompt files; None where it was given as text."""
+        """Folder of the pipeline's file, for prompt files; None for a pipeline that was given as text."""
         return Path(self.manifest.graph_file).parent if self.manifest.graph_file else None
 
 
@@ -64,15 +65,15 @@ def read_earlier(path: Path) -> EarlierRun:
     """The run in the directory at ``path``.
 
     Raises:
-        RunDirectoryError: No run is there, or a file that a resume needs is missing or damaged.
-        RunAlreadyOwned: A live process works on it.
-        RunAlreadyFinished: It has succeeded.
+        RunDirectoryError: There is no run, or a file that a resume needs is missing or damaged.
+        RunAlreadyOwned: A live process works on the run.
+        RunAlreadyFinished: The run has succeeded.
     """
     run = RunDirectory(path)
     if not path.is_dir():
         raise RunDirectoryError(f"there is no run directory {path}; start the pipeline anew", path=path)
     if owner_alive(run):
-        RunLock.acquire(run).release()  # says who owns it, unless that ended just now
+        RunLock.acquire(run).release()  # raises RunAlreadyOwned, unless the owner has just ended
     manifest = Manifest.find(run)
     if manifest is None:
         raise RunDirectoryError(
@@ -94,8 +95,10 @@ def read_earlier(path: Path) -> EarlierRun:
 
 
 def refuse_success(run: RunDirectory) -> None:
-    """Raises:
-    RunAlreadyFinished: The run has succeeded, and everything of its end is there.
+    """Refuses to resume a run that has succeeded.
+
+    Raises:
+        RunAlreadyFinished: The run has succeeded, and all records of its end are written.
     """
     final = FinalOutcome.find(run)
     if final is not None and final.status is FinalStatus.SUCCESS and is_ended(run.progress):
@@ -103,10 +106,10 @@ def refuse_success(run: RunDirectory) -> None:
 
 
 def require_same_pipeline(earlier: EarlierRun, source: str, filename: str, *, force: bool) -> None:
-    """Refuses a pipeline that differs from the one that the run began with, unless ``force``.
+    """Refuses a pipeline that differs from the one that the run began with, unless ``force`` is set.
 
     Raises:
-        CheckpointMismatch: With the difference as a unified diff.
+        CheckpointMismatch: The pipelines differ. The message has a unified diff.
     """
     if source == earlier.source or force:
         return
@@ -122,7 +125,7 @@ def require_same_pipeline(earlier: EarlierRun, source: str, filename: str, *, fo
 
 
 def require_same_place(earlier: EarlierRun, options: Options, repo: Path | None) -> None:
-    """Refuses parameters that would move the run: its id, directory and repository are decided once.
+    """Refuses parameters that would change the run's id or its repository.
 
     Raises:
         InvalidInput: One of them differs.
@@ -138,11 +141,12 @@ def require_same_place(earlier: EarlierRun, options: Options, repo: Path | None)
 
 
 def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) -> Resumption:
-    """Where the run goes on, read from its directory now. Without a checkpoint it begins anew.
+    """Where the run goes on, read from its directory now. Without a checkpoint the run begins anew. Called when a resume is
+    prepared, and again under the run's lock.
 
     Raises:
         CorruptRecord: The checkpoint is damaged.
-        CheckpointMismatch: It belongs to another run or to another pipeline.
+        CheckpointMismatch: The checkpoint belongs to another run or another pipeline.
         WorkspaceError: The repository, the commit or the work folder is gone.
     """
     run, manifest = earlier.directory, earlier.manifest
@@ -159,7 +163,7 @@ def resumption_of(earlier: EarlierRun, graph: Graph, inputs: Mapping[str, str]) 
 
 
 def _saved(run: RunDirectory, current: RunDirectory) -> Checkpoint | None:
-    """The checkpoint to go on from. A run that has completed no stage has none; a restart has one from its beginning on."""
+    """The checkpoint to continue from; None for a run that has completed no stage. A restart always has a checkpoint."""
     if current.checkpoint.exists():
         return load_checkpoint(current)
     if current == run:
@@ -171,7 +175,7 @@ def _saved(run: RunDirectory, current: RunDirectory) -> Checkpoint | None:
 
 
 def _saved_state(checkpoint: Checkpoint, begins: RunState, earlier: EarlierRun, inputs: Mapping[str, str]) -> RunState:
-    """The saved state, with what may have changed since: attributes of the pipeline, and inputs that are given anew."""
+    """The checkpoint's state, with the current attributes of the pipeline and the inputs that were given anew."""
     state, run = checkpoint.state, earlier.directory.ending_directories()[0]
     if state.run_id != begins.run_id:
         raise CheckpointMismatch(f"{run.checkpoint} belongs to run {state.run_id}, not to {begins.run_id}; restore its own")

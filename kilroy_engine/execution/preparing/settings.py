@@ -1,6 +1,7 @@
-"""Where a run's settings come from: flow parameters (the CLI's flags are the same thing), environment, settings file, default.
+"""Resolves a run's settings: flow parameters (or the CLI's flags), then environment, settings file, default.
 
-The settings themselves are in ``kilroy_engine/settings``; what the options of one start mean is told here.
+The settings are defined in ``kilroy_engine/settings``. This module also resolves the options of one start, such as the run
+directory.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ def resolve_settings(
     """The run's settings from all sources.
 
     Args:
-        options: What was given with the run; ``repo`` likewise.
+        options: The options given with the run; ``repo`` likewise.
         environ: The process environment, for ``KILROY_*`` variables.
-        base: Folder that a relative settings file is looked up in; the current one by default.
-        saved: ``run_config.json`` of a run that is resumed, by dotted key: it stands in the place of environment and file.
+        base: Folder that a relative settings file is looked up in; the current folder by default.
+        saved: ``run_config.json`` of a run that is resumed, by dotted key. It replaces environment and settings file.
 
     Raises:
-        InvalidInput: A source holds a value that does not fit; names the source and what is expected.
+        InvalidInput: A source holds a value that does not fit. The message names the source and the expected values.
     """
     given = {"repo": repo, **options.model_dump()}
     if saved is not None:
@@ -51,9 +52,9 @@ def resolve_settings(
 
 
 def run_directory_path(options: Options, *, run_id: str, environ: Mapping[str, str]) -> Path:
-    """Absolute path of a run's directory: the resumed run's, else what ``logs_root`` says, else ``run_id`` under the runs root.
+    """Absolute path of a run's directory: the resumed run's, else ``logs_root``, else ``run_id`` under the runs root.
 
-    The flow body and the state hooks both call it, so that a hook in a fresh process finds the run.
+    Called by the flow and by the state hooks, so that a hook in another process finds the run.
 
     Raises:
         InvalidInput: ``run_id`` does not fit the pattern.
@@ -66,10 +67,10 @@ def run_directory_path(options: Options, *, run_id: str, environ: Mapping[str, s
 
 
 def require_task_runner(task_runner: str) -> None:
-    """Makes sure that what the setting names is installed.
+    """Checks that the package that the task runner needs is installed.
 
     Raises:
-        InvalidInput: It is not.
+        InvalidInput: The package is missing.
     """
     if task_runner.partition(":")[0] == "dask" and importlib.util.find_spec("prefect_dask") is None:
         raise InvalidInput(
@@ -79,12 +80,12 @@ def require_task_runner(task_runner: str) -> None:
 
 
 def run_id_for(flow_run_id: UUID, options: Options) -> str:
-    """The run's id: as given, else the ULID form of the flow run's id."""
+    """The run's id: the given id, else the ULID form of the flow run's id."""
     return options.run_id or run_id_of(flow_run_id)
 
 
 def resumed_path(reference: str, environ: Mapping[str, str]) -> Path:
-    """The directory that ``resume_from`` names, by the run's id or by its path."""
+    """The directory that ``resume_from`` names, by the run's id or by a path."""
     if "/" in reference or reference.startswith((".", "~")):
         return Path(reference).expanduser().absolute()
     return runs_root(environ) / check_run_id(reference)

@@ -1,4 +1,4 @@
-"""Reads a ``run.yaml`` that somebody wrote."""
+"""Reads a user's settings file, ``run.yaml``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kilroy_engine.settings.keys import by_key
 
 
 def read_settings_file(path: Path) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Content of a ``run.yaml`` as dotted keys, and warnings about keys that nobody knows.
+    """The content of a ``run.yaml`` by dotted keys, and warnings about unknown keys.
 
     Raises:
         InvalidInput: The file is missing, is no YAML, or is no mapping.

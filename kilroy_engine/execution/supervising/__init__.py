@@ -1,1 +1,1 @@
-"""Child pipelines: the child at work, and the node that watches it."""
+"""Child pipelines: the child's run, and the node that watches the child."""

@@ -1,8 +1,8 @@
-"""A child pipeline: a run of its own in a thread, with its own directory, in the place of work of the run around it.
+"""A child pipeline: a run in a thread, with a directory of its own, in the place of work of the run around it.
 
-It is an ordinary run in most ways: the orchestrator gives it a flow run, its stages are task runs of that, the same hooks write
-its end. What is different follows from the run around it, which it cannot outlive: no signals, no reconciler, no events about
-start and end.
+A child is mostly an ordinary run: it has a flow run, its stages are task runs of that flow run, and the same hooks write its
+end. It cannot outlive the run around it. So it handles no signals, starts no reconciler, and emits no events about start and
+end.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from kilroy_engine.traversal.state import RunState
 from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, inherited_context
 
 STOP_WAIT_S = 20.0
-"""How long a child that was asked to stop may take: less than the patience of a supervisor that ends the whole process."""
+"""How long a child may take to stop. Less than the time that a supervisor gives the whole process."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class ChildRun:
-    """A child pipeline of ``node``, which is visited in ``lane`` from ``state``. ``resumes`` tells that it was begun before."""
+    """A child pipeline of ``node``, visited in ``lane`` from ``state``. ``resumes`` says that the child has begun in an earlier
+    start."""
 
     lane: Lane
     node: Node
@@ -50,7 +51,7 @@ class ChildRun:
     record: SupervisorRecord
     resumes: bool = False
     _opened: OpenedRun | None = None
-    _told: str = ""
+    _end_reason: str = ""
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -66,41 +67,42 @@ class ChildRun:
 
     @property
     def options(self) -> Options:
-        """Where its directory is, and whether it goes on there."""
+        """The options of the child's run: its directory, and whether the run is resumed there."""
         directory = str(self.directory.path)
         if self.resumes:
             return Options(resume_from=directory)
         return Options(logs_root=directory, run_id=self.lane.run_id)
 
     def start(self) -> None:
-        """Starts the thread. The directory says at once whose child this is, so that whoever ends the run ends it too."""
+        """Starts the child's thread. Writes first whose child it is, so that any process that ends the run also ends the
+        child."""
         make_folder(self.directory.path)
         self.record.write(self.directory)
         start_thread(self._work, name=f"kilroy-child-{self.node.id}")
 
     def facts(self) -> ChildFacts:
-        """What is seen of it now. An end that an earlier start has left is not taken for this one's."""
+        """The facts about the child now. Until the child is opened, the end of an earlier start is ignored."""
         over = self._over.is_set()
         if self._opened is not None:
             return child_facts(self.directory)
-        return ChildFacts(ChildStatus.FAILED, failure_reason=self._told) if over else ChildFacts()
+        return ChildFacts(ChildStatus.FAILED, failure_reason=self._end_reason) if over else ChildFacts()
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits up to ``timeout_s`` seconds for its end; whether it has ended."""
+        """Waits up to ``timeout_s`` seconds for the child's end. Returns whether the child has ended."""
         return self._over.wait(timeout_s)
 
     def stop(self, told: str) -> None:
-        """Stops it and waits until it has: its processes are gone then. ``told`` completes ``canceled: …``."""
+        """Stops the child and waits until its processes are gone. ``told`` completes the reason ``canceled: …``."""
         self.cancellation.request(StopKind.PARENT, told)
         if not self._over.wait(STOP_WAIT_S):
             _log.warning("%s does not stop within %g s; its processes are ended", self.directory.path, STOP_WAIT_S)
             end_process_groups(self.directory, grace_s=END_GRACE_S)
 
     def conduct(self, identity: Identity) -> Conclusion:
-        """Opens the child's run and carries it out. The orchestrator calls this, in the child's thread.
+        """Opens the child's run and carries it out. The orchestrator calls this in the child's thread.
 
         Raises:
-            KilroyError: It was refused and has not begun, or it broke off, which is on disk then.
+            KilroyError: The child was refused and has not begun, or the child broke off and its conclusion is on disk.
         """
         lane = self.lane
         parameters = RunParameters(graph=str(self.file), inputs=self.inputs, options=self.options)
@@ -115,15 +117,16 @@ class ChildRun:
 
     def _work(self) -> None:
         try:
-            self._told = self.lane.orchestrator.child(self)
-        except Exception as error:  # noqa: BLE001 - whatever an orchestrator raises here, the node that waits has to be told
-            self._told = f"{type(error).__name__}: {error}"
+            self._end_reason = self.lane.orchestrator.child(self)
+        except Exception as error:  # noqa: BLE001 - an orchestrator may raise anything, and the waiting node needs the reason
+            self._end_reason = f"{type(error).__name__}: {error}"
         finally:
             self._see_to_end()
             self._over.set()
 
     def _see_to_end(self) -> None:
-        """Without a server no hook runs; the child has its end all the same before anybody is told that it is over."""
+        """Writes the child's end if no hook has written one, as without a server. Called before waiters learn that the child is
+        over."""
         if self._opened is None:
             return
         run = self._opened.run

@@ -1,4 +1,4 @@
-"""A node that runs a child pipeline, as the engine carries it out: the child at work, the looks at it, its end."""
+"""Carries out a node that runs a child pipeline: starts the child, looks at it in cycles, turns its end into an outcome."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from kilroy_engine.traversal.supervision import ChildFacts, ChildStatus, Supervi
 
 STOPPED = "by its manager"
 _TICK_S = 0.2
-_WAITS_FOR_EVER = Supervision(poll_interval_s=3600.0)
+_WAIT_ONLY = Supervision(poll_interval_s=3600.0)
 
 
 class Child(Protocol):
-    """A child pipeline, whoever runs it."""
+    """A child pipeline, run by this node or by somebody else."""
 
     @property
     def directory(self) -> RunDirectory: ...
@@ -55,7 +55,7 @@ class Child(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OthersChild:
-    """A child pipeline that somebody else runs in this directory. It is only looked at."""
+    """A child pipeline that somebody else runs in ``directory``. The node only reads its files."""
 
     directory: RunDirectory
 
@@ -68,7 +68,8 @@ class OthersChild:
 
 
 def supervise(lane: Lane, node: Node, effect: Supervise, state: RunState, *, attempt: int) -> Outcome:
-    """Runs the child pipeline and watches it until it ends or the node has seen enough. No child is at work afterwards."""
+    """Runs the child pipeline and watches it until it ends or the node's plan is fulfilled. A child that this node runs is
+    stopped before the function returns."""
     if not effect.child_file:
         return _Watch(lane, node, effect, state, OthersChild(child_directory(lane.directory.stage(node.id)))).run()
     file = find_child(effect.child_file, lane.folder, lane.workspace.path)
@@ -80,7 +81,7 @@ def supervise(lane: Lane, node: Node, effect: Supervise, state: RunState, *, att
         return _Watch(lane, node, effect, state, OthersChild(child.directory)).run()
     with _at_work(child):
         outcome = _Watch(lane, node, effect, state, child).run()
-    # What stopped before its end is shown as it is now.
+    # A child that was stopped has other facts now than at the last look.
     return outcome.with_updates(context_updates=child.facts().context())
 
 
@@ -95,7 +96,7 @@ def _at_work(child: ChildRun) -> Generator[None]:
 
 
 def _child(lane: Lane, node: Node, file: Path, state: RunState, attempt: int) -> ChildRun:
-    """The child of this attempt: a new one, or the one that a start before this one was interrupted in or failed at."""
+    """The child of this attempt: a new child, or the unfinished child of an earlier start."""
     stage_dir = lane.directory.stage(node.id)
     owner = current_owner(lane.base)
     start, finished = owner.start if owner else 1, state.completed.count(node.id)
@@ -104,7 +105,9 @@ def _child(lane: Lane, node: Node, file: Path, state: RunState, attempt: int) ->
         set_aside(stage_dir, attempt)
     earlier = earlier_child(stage_dir) if attempt == 1 else None
     resumes = (
-        earlier is not None and _goes_on(lane, earlier, file, state, node, start=start) and _has_its_work(lane, earlier, node)
+        earlier is not None
+        and _continues_earlier(lane, earlier, file, state, node, start=start)
+        and _advance_to_its_work(lane, earlier, node)
     )
     if earlier is not None and resumes:
         earlier.path.rename(directory.path)
@@ -114,13 +117,13 @@ def _child(lane: Lane, node: Node, file: Path, state: RunState, attempt: int) ->
 
 
 def _child_name(lane: Lane, node: Node, stage_dir: Path, attempt: int) -> str:
-    """A name that no other child of the run has had: visits that were interrupted count too."""
+    """A name that no other child of the run has had. Interrupted visits count too."""
     return ".".join((*lane.names, node.id, f"visit{begun_visits(stage_dir)}", *([f"attempt{attempt}"] if attempt > 1 else [])))
 
 
-def _goes_on(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, node: Node, *, start: int) -> bool:
-    """Whether this visit goes on with the child of an earlier one: an earlier start of the run has left it, by being
-    interrupted in that visit or by failing at it. One whose file has changed since begins anew."""
+def _continues_earlier(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, node: Node, *, start: int) -> bool:
+    """Whether this visit continues the ``earlier`` child. That child must be from an earlier start of the run that was
+    interrupted in this visit or failed at it. A child whose file has changed begins anew."""
     record = SupervisorRecord.read(earlier)
     interrupted = record.finished_visits == state.completed.count(node.id)
     failed_there = state.last_node == node.id and child_facts(earlier).status is not ChildStatus.COMPLETED
@@ -135,9 +138,9 @@ def _goes_on(lane: Lane, earlier: RunDirectory, file: Path, state: RunState, nod
     return same
 
 
-def _has_its_work(lane: Lane, earlier: RunDirectory, node: Node) -> bool:
-    """Moves the place of work on to what the child has on record. The run was put back to its own checkpoint, which knows
-    nothing of the child's commits."""
+def _advance_to_its_work(lane: Lane, earlier: RunDirectory, node: Node) -> bool:
+    """Moves the place of work on to the child's last commit. A resume has put it back to the outer run's checkpoint, which may
+    be older than the child's commits. Returns False if the commit is lost."""
     sha = last_commit(earlier)
     if lane.workspace.advance(sha):
         return True
@@ -152,6 +155,8 @@ def _has_its_work(lane: Lane, earlier: RunDirectory, node: Node) -> bool:
 
 @dataclass
 class _Watch:
+    """The node's looks at one child."""
+
     lane: Lane
     node: Node
     effect: Supervise
@@ -159,11 +164,11 @@ class _Watch:
     child: Child
 
     def run(self) -> Outcome:
-        """Looks at the child until there is an outcome. Its end ends a wait at once."""
-        plan = self.effect.plan or _WAITS_FOR_EVER
+        """Looks at the child in cycles until there is an outcome. The end of the child ends a wait at once."""
+        plan = self.effect.plan or _WAIT_ONLY
         limit_s = self.effect.timeout_s
         deadline = time.monotonic() + limit_s if limit_s else None
-        told: tuple[int, int] | None = None
+        seen_counts: tuple[int, int] | None = None
         for cycle in itertools.count(1):
             if self.effect.plan is not None and cycle <= plan.max_cycles:
                 self.lane.emit(ManagerLoopCycle(node_id=self.node.id, cycle=cycle, max_cycles=plan.max_cycles))
@@ -171,8 +176,8 @@ class _Watch:
             outcome = judge(plan, facts, cycle, self.state.context)
             if outcome is not None:
                 return outcome.with_updates(context_updates=facts.context())
-            if facts.status is ChildStatus.RUNNING and told != (facts.completed_count, facts.failed_count):
-                told = facts.completed_count, facts.failed_count
+            if facts.status is ChildStatus.RUNNING and seen_counts != (facts.completed_count, facts.failed_count):
+                seen_counts = facts.completed_count, facts.failed_count
                 self._steer(facts, cycle)
             self._wait(plan.poll_interval_s, deadline)
             if self.lane.cancellation.requested:
@@ -190,7 +195,8 @@ class _Watch:
                 return
 
     def _steer(self, facts: ChildFacts, cycle: int) -> None:
-        """Says something new where there is something new: a stage was completed, an attempt failed."""
+        """Writes new guidance for the child's agents. Called at the first look, and after a stage was completed or an attempt
+        failed."""
         text = self.effect.guide(facts) if self.effect.guide else ""
         if text.strip():
             write_guidance(self.child.directory, text)

@@ -1,4 +1,4 @@
-"""The commit of a visit: what a stage left in the place of work, recorded before anything goes on from it."""
+"""The commit of a visit: the stage's work in the place of work, committed before the walk goes on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kilroy_engine.traversal.outcome import Outcome, Status
 
 
 def commit_visit(lane: Lane, node_id: str, status: str) -> str:
-    """Commits the work of a visit that came to ``status``. Returns the commit's id, empty for a plain folder.
+    """Commits the work of a visit with the outcome ``status``. Returns the commit's id, empty for a plain folder.
 
     Raises:
-        WorkspaceError: git refused, or the stage left what cannot be committed.
+        WorkspaceError: git refused, or the stage left a state that cannot be committed.
     """
     stage_dir = lane.directory.stage(node_id)
     made = lane.workspace.commit_stage(node_id, status, lambda: any_alive(stage_dir))
@@ -24,7 +24,8 @@ def commit_visit(lane: Lane, node_id: str, status: str) -> str:
 
 
 def clear_locks(lane: Lane, node_id: str) -> None:
-    """Between two attempts: what the git of the first left locked would fail every git of the next."""
+    """Removes git locks that an attempt has left, because they would make git fail in the next attempt. Called between
+    attempts."""
     stage_dir = lane.directory.stage(node_id)
     try:
         lane.workspace.clear_locks(lambda: any_alive(stage_dir))
@@ -33,8 +34,8 @@ def clear_locks(lane: Lane, node_id: str) -> None:
 
 
 def refused(outcome: Outcome, error: WorkspaceError) -> Outcome:
-    """What a stage has come to whose work could not be committed. Its wishes were those of a success."""
-    # git may do it at the next attempt. Files in conflict stay so until somebody resolves them.
+    """The failed outcome of a stage whose work could not be committed. The edge that the success wished for is dropped."""
+    # git may succeed at the next attempt, but files in conflict stay so until somebody resolves them.
     in_conflict = isinstance(error, WorkInConflict)
     return outcome.with_updates(
         status=Status.FAIL,
@@ -46,7 +47,7 @@ def refused(outcome: Outcome, error: WorkspaceError) -> Outcome:
 
 
 def commit_failure(lane: Lane, node_id: str) -> None:
-    """Commits what a failed visit left. Where that is refused, its files stay in the place of work, and a warning says so."""
+    """Commits the work of a failed visit. If git refuses, the files stay in the place of work, and a warning says so."""
     try:
         commit_visit(lane, node_id, Status.FAIL)
     except WorkspaceError as error:

@@ -1,4 +1,4 @@
-"""What is written down of a stage that failed, and how later stages find it."""
+"""The dossier of a failed stage, and the context keys that lead later stages to the dossier (Kilroy: failure dossier)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kilroy_engine.traversal.retry import retry_policy
 
 
 def report_failure(lane: Lane, node: Node, outcome: Outcome) -> Outcome:
-    """Writes the dossier of a failed outcome; the outcome with the context keys that lead to it (Kilroy: failure dossier)."""
+    """Writes the dossier of a failed outcome. Returns the outcome with the context keys that name the dossier."""
     stage_dir = lane.directory.stage(node.id)
     tool = read_tool_facts(stage_dir)
     failed = FailedStage(
@@ -26,7 +26,7 @@ def report_failure(lane: Lane, node: Node, outcome: Outcome) -> Outcome:
         max_attempts=retry_policy(lane.graph, node).max_attempts,
         stage_dir=stage_dir,
         output=str(outcome.context_updates.get("tool.output", "")),
-        # A copy of the dossier goes into the work folder, and with the stage's commit into the repository.
+        # A copy of the dossier is in the work folder and gets into the repository with the stage's commit.
         tool=replace(tool, stderr_excerpt=lane.inputs.masked(tool.stderr_excerpt)),
     )
     dossier = write_dossier(lane.directory, failed, run_id=lane.run_id, work_dir=lane.workspace.path)

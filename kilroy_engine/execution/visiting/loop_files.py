@@ -1,4 +1,4 @@
-"""What the work folder says about the end of a loop: looked at when a stage is over, and handed on with its outcome."""
+"""Checks whether a file in the work folder ends a loop. Called when a stage is over."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kilroy_engine.traversal.outcome import Outcome
 
 
 def with_loop_files(graph: Graph, node: Node, outcome: Outcome, work_dir: Path, *, simulate: bool) -> Outcome:
-    """``outcome`` with whether a file ends the loop at ``node`` now; as it is where no loop ends there.
+    """``outcome`` with ``loop_file_seen``: whether a file ends the loop at ``node`` now. Unchanged if no loop ends at ``node``.
 
-    In a simulated run nobody writes the file, so it counts as seen.
+    In a simulated run no stage writes the file, so the file counts as seen.
     """
     loop = loop_at(graph, node)
     if loop is None:
@@ -25,7 +25,7 @@ def with_loop_files(graph: Graph, node: Node, outcome: Outcome, work_dir: Path, 
 
 
 def file_ends(loop: Loop, work_dir: Path) -> bool:
-    """Whether ``loop_until_file`` is there, or the file of ``loop_until_file_contains`` holds its text."""
+    """Whether the file ``loop_until_file`` exists, or the file of ``loop_until_file_contains`` holds its text."""
     if loop.until_file and (work_dir / loop.until_file).exists():
         return True
     path, wanted = loop.until_contains
@@ -36,4 +36,4 @@ def _content(work_dir: Path, path: str) -> bytes:
     try:
         return read_inside(work_dir, path, limit_bytes=TEXT_BYTES) or b""
     except RunDirectoryError:
-        return b""  # no file, or none of the place of work: it ends nothing
+        return b""  # no readable file inside of the place of work: the loop does not end

@@ -1,4 +1,4 @@
-"""Performs the visits of one walk, each through the orchestrator, linked in the order of the path."""
+"""Performs the visits of one walk through the orchestrator. Each visit is linked to the visit before it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from kilroy_engine.traversal.state import RunState, Visit
 
 
 class Performer:
-    """The walk's performer in ``lane``. ``after`` are the links of the visits that the path begins after."""
+    """The performer of the walk in ``lane``. ``after`` are the links of the visits before the next one."""
 
     def __init__(self, lane: Lane, after: tuple[object, ...] = ()) -> None:
         self._lane = lane
         self.after = after
 
     def __call__(self, visit: Visit, state: RunState) -> Outcome:
-        """Outcome of the visit.
+        """Carries out the visit and returns its outcome.
 
         Raises:
             RunCanceled: A stop was requested.

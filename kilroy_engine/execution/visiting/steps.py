@@ -1,7 +1,8 @@
-"""The steps that an outcome passes between a handler's answer and the walk, in their order.
+"""The steps that turn a handler's answer into a visit's outcome, in order.
 
-``ANSWERED`` makes of each answer the outcome of an attempt, ``SETTLED`` of the last attempt's that of the visit. Between the
-two the attempt is judged and its work committed (:mod:`kilroy_engine.execution.visiting.stage_visit`).
+The steps of ``ANSWERED`` turn each answer into the outcome of an attempt. Then the attempt is judged and its work committed
+(:mod:`kilroy_engine.execution.visiting.stage_visit`). The steps of ``SETTLED`` turn the last attempt's outcome into the
+visit's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from kilroy_engine.traversal.state import RunState, Visit
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a visit, ``number`` from 1. ``state`` is the one that the visit began in."""
+    """One attempt at a visit; ``number`` counts from 1. ``state`` is the state that the visit began in."""
 
     lane: Lane
     visit: Visit
@@ -41,7 +42,7 @@ Step: TypeAlias = Callable[[Attempt, Outcome], Outcome]
 
 
 def stages_own_verdict(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """A ``status.json`` that the stage has left takes the outcome's place (Kilroy: status contract)."""
+    """Replaces the outcome by the ``status.json`` that the stage has left (Kilroy: status contract)."""
     found = read_status(attempt.stage_dir)
     if found.problem:
         attempt.lane.emit(WarningGiven(message=f"{attempt.node.id}: its status.json is ignored: {found.problem}"))
@@ -49,30 +50,30 @@ def stages_own_verdict(attempt: Attempt, outcome: Outcome) -> Outcome:
 
 
 def engines_keys_kept(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """No stage sets what the engine owns in the context."""
+    """Drops updates of context keys that the engine owns."""
     allowed = allowed_updates(attempt.lane, attempt.node.id, attempt.state.context, outcome.context_updates)
     return outcome.with_updates(context_updates=allowed)
 
 
 def secrets_masked(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """No secret goes on into context, files and events."""
+    """Masks secrets before the outcome enters context, files and events."""
     return without_secrets(attempt.lane.inputs, outcome)
 
 
 def large_values_kept(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """A large value of the context becomes a file (Spec 5.5)."""
+    """Keeps large context values in files (Spec 5.5)."""
     return small_updates(attempt.lane, attempt.visit, outcome)
 
 
 def promises_kept(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """A success that lacks a file that the node promises is a failure (Kilroy: output contract)."""
+    """Turns a success into a failure if a file of the node's ``outputs`` is missing (Kilroy: output contract)."""
     lane, node = attempt.lane, attempt.node
     missing = missing_outputs(node, lane.workspace.path) if outcome.succeeded and not lane.settings.simulate else ()
     if not missing:
         return outcome
     reason = f"output contract: missing {', '.join(missing)}"
     lane.emit(OutputContractViolated(node_id=node.id, attempt=attempt.number, failure_reason=reason))
-    # The class is not left to the words of the reason, which are names of files. Wishes of a success go with it.
+    # The class is set here: the reason holds file names, whose words say nothing about it. A failure chooses no edge.
     return outcome.with_updates(
         status=Status.FAIL,
         failure_reason=reason,
@@ -84,7 +85,7 @@ def promises_kept(attempt: Attempt, outcome: Outcome) -> Outcome:
 
 
 def stops_told(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """What a stop came into is no outcome of the stage's own."""
+    """Turns the outcome into a canceled failure if a stop was requested during the attempt."""
     cancellation = attempt.lane.cancellation
     if not cancellation.requested:
         return outcome
@@ -92,12 +93,12 @@ def stops_told(attempt: Attempt, outcome: Outcome) -> Outcome:
 
 
 def failure_reported(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """A failure has a dossier, and the context says where (Kilroy: failure dossier)."""
+    """Writes the dossier of a failure and adds its context keys (Kilroy: failure dossier)."""
     return report_failure(attempt.lane, attempt.node, outcome) if outcome.failed else outcome
 
 
 def loop_files_seen(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """What the work folder says about the end of a loop goes on with the outcome."""
+    """Adds whether a file in the work folder ends a loop."""
     lane = attempt.lane
     return with_loop_files(lane.graph, attempt.node, outcome, lane.workspace.path, simulate=lane.settings.simulate)
 
@@ -114,7 +115,7 @@ SETTLED: tuple[Step, ...] = (failure_reported, loop_files_seen)
 
 
 def passed(steps: tuple[Step, ...], attempt: Attempt, outcome: Outcome) -> Outcome:
-    """``outcome`` after the steps, one after the other."""
+    """``outcome`` after all ``steps``, in order."""
     for step in steps:
         outcome = step(attempt, outcome)
     return outcome

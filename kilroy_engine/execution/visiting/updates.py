@@ -1,6 +1,6 @@
-"""What a stage may say of itself: its outcome on the way into the run's context, files and events.
+"""Filters for a stage's outcome before it enters the run's context, files and events.
 
-Nothing that the engine owns is overwritten, no secret goes on, no large value stays in the context.
+They drop updates of the engine's own keys, mask secrets, and keep large values in files.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def small_updates(lane: Lane, visit: Visit, outcome: Outcome) -> Outcome:
 
 
 def keep_large_inputs(lane: Lane, state: RunState) -> RunState:
-    """``state`` with inputs of more than 100 KB kept as artifacts: no environment variable can hold them."""
+    """``state`` with inputs of more than 100 KB kept as artifacts, because no environment variable can hold them. Called before
+    a walk begins."""
     inputs = state.context.get("inputs")
     if not isinstance(inputs, dict):
         return state
@@ -47,7 +48,7 @@ def keep_large_inputs(lane: Lane, state: RunState) -> RunState:
 
 
 def allowed_updates(lane: Lane, node_id: str, context: Mapping[str, Json], updates: Mapping[str, Json]) -> dict[str, Json]:
-    """``updates`` without the engine's own keys; a warning names those that would have changed."""
+    """``updates`` without the engine's own keys. Emits a warning that names the keys whose values would have changed."""
     refused = {key for key in updates if key in _ENGINE_KEYS or key.startswith(_ENGINE_PREFIXES)}
     changed = sorted(key for key in refused if updates[key] != context.get(key))
     if changed:
@@ -57,7 +58,7 @@ def allowed_updates(lane: Lane, node_id: str, context: Mapping[str, Json], updat
 
 
 def without_secrets(inputs: Inputs, outcome: Outcome) -> Outcome:
-    """``outcome`` with the values of the run's secrets blotted out of everything that people and files get to see."""
+    """``outcome`` with the values of the run's secrets masked in every field that people or files get."""
     if not inputs.secrets:
         return outcome
     return outcome.with_updates(
@@ -72,7 +73,7 @@ def without_secrets(inputs: Inputs, outcome: Outcome) -> Outcome:
 
 
 def _small(lane: Lane, node_id: str, scope: Path, key: str, value: Json) -> Json:
-    """``value``, or the reference to its file."""
+    """``value``, or the reference to the file that keeps it."""
     if len(encoded(value)) <= LIMIT_BYTES:
         return value
     reference = keep_artifact(lane.base, scope.as_posix(), key, value)

@@ -1,1 +1,1 @@
-"""The checks on a graph, by what they look at. Each rule is a function from a subject to its diagnostics."""
+"""The checks on a graph, grouped by topic. Each rule is a function from a ``Subject`` to diagnostics."""

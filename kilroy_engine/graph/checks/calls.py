@@ -1,4 +1,4 @@
-"""Rules about nodes that call a Prefect task or flow: what they name, and what they hand over."""
+"""Rules about nodes that call a Prefect task or flow: the attribute ``ref`` and the arguments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kilroy_engine.graph.node_types import CALL_TYPES
 from kilroy_engine.graph.vocabulary import PARAMETER_PREFIX
 
 REF_RULE = "prefect_ref"
-"""Also the rule of what is found out about a reference before a run starts, when it is looked up."""
+"""Rule name of :func:`prefect_ref`. The check that loads the callee before a run starts reports under this name too."""
 
 _SCRIPT = re.compile(r"(?P<path>[\w./-]+)\.py:(?P<name>\w+)\Z")
 
 
 def prefect_ref(subject: Subject) -> Iterator[Diagnostic]:
-    """A call says what it calls, in one of the two notations."""
+    """A call node's ``ref`` names a callee in one of the two notations, and a task node does not name a deployment."""
     report = error(REF_RULE)
     for node in subject.nodes_of(*CALL_TYPES):
         kind = subject.types[node.id].removeprefix("prefect.")
@@ -34,7 +34,7 @@ def prefect_ref(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def prefect_parameter(subject: Subject) -> Iterator[Diagnostic]:
-    """What comes after ``param.`` is the name of a parameter."""
+    """The part of an attribute's name after ``param.`` can be the name of a Python parameter."""
     for node in subject.nodes_of(*CALL_TYPES):
         for key, attribute in node.attributes.items():
             name = key.removeprefix(PARAMETER_PREFIX)

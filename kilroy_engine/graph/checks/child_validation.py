@@ -1,4 +1,4 @@
-"""The check of child pipelines, down to the children of children. Pure: texts come from a function that is handed in."""
+"""Checks the child pipelines of a graph, and the children of children. Pure: the caller gives the file reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULE = "child_pipeline"
 
 @dataclass(frozen=True, slots=True)
 class ChildText:
-    """A child pipeline as it was found. ``filename`` is its absolute path, which tells it from others."""
+    """The text of a child pipeline, the absolute path of its file, and the reader of its prompt files."""
 
     text: str
     filename: str
@@ -28,20 +28,20 @@ class ChildText:
 
 
 ReadChild = Callable[[str, str], ChildText | None]
-"""Gives the pipeline that is called (name) in the pipeline at (path, empty for the first one); None where it is not there.
+"""Reads a child pipeline: (the file's name in the parent pipeline, the parent's path or empty) -> its text, None if missing.
 
-Raises PipelineNotFound where it is there and cannot be read."""
+Raises PipelineNotFound where the file exists and cannot be read."""
 
 Check: TypeAlias = Callable[[Graph], tuple[Diagnostic, ...]]
 Transform: TypeAlias = Callable[[Graph], Graph]
 
 
 def with_children_checked(graph: Graph, filename: str, read_child: ReadChild, check: Check, transform: Transform) -> Graph:
-    """The graph with what is wrong with its child pipelines among its findings, for validation to report.
+    """The graph with diagnostics about its child pipelines added to its findings. Validation reports them.
 
-    Each child gets ``transform`` and then ``check``, as it will when it runs.
-    ``filename`` is the absolute path of the graph's own file, empty where it has none. A child file that is not there is a
-    warning: an earlier stage may write it.
+    ``filename`` is the absolute path of the graph's own file, empty for a graph without a file. ``transform`` and then
+    ``check`` are called for the graph of each child, as when the child runs. A missing child file is only a warning, because
+    an earlier stage may write the file.
     """
     children = _Children(read_child, check, transform)
     return replace(graph, findings=(*graph.findings, *children.findings(graph, (filename,))))
@@ -53,17 +53,17 @@ class _Children:
     check: Check
     transform: Transform
 
-    def findings(self, graph: Graph, around: tuple[str, ...]) -> Iterator[Diagnostic]:
-        """Findings about the children of ``graph``; ``around`` are the files from the first pipeline to this one."""
+    def findings(self, graph: Graph, outer_files: tuple[str, ...]) -> Iterator[Diagnostic]:
+        """Findings about the children of ``graph``. ``outer_files`` are the files from the outermost pipeline to ``graph``."""
         for node in graph.nodes.values():
             named = child_file(graph, node)
             if named is not None and starts_child(node):
-                yield from self._child(node, named, around)
+                yield from self._child_findings(node, named, outer_files)
 
-    def _child(self, node: Node, named: Attribute, around: tuple[str, ...]) -> Iterator[Diagnostic]:
+    def _child_findings(self, node: Node, named: Attribute, outer_files: tuple[str, ...]) -> Iterator[Diagnostic]:
         name = named.value.strip()
         try:
-            found = self.read_child(name, around[-1])
+            found = self.read_child(name, outer_files[-1])
         except PipelineNotFound as error:
             yield _finding(node, named, f"node '{node.id}': {error}", fix="name a DOT file")
             return
@@ -76,12 +76,14 @@ class _Children:
                 severity=Severity.WARNING,
                 fix="paths count from the pipeline's folder, then from the work folder",
             )
-        elif problem := nesting_problem((*around, found.filename)):
+        elif problem := nesting_problem((*outer_files, found.filename)):
             yield _finding(node, named, f"node '{node.id}': {problem}", fix="let the pipeline go round by an edge instead")
         else:
-            yield from self._text(node, named, found, (*around, found.filename))
+            yield from self._text_findings(node, named, found, (*outer_files, found.filename))
 
-    def _text(self, node: Node, named: Attribute, found: ChildText, around: tuple[str, ...]) -> Iterator[Diagnostic]:
+    def _text_findings(
+        self, node: Node, named: Attribute, found: ChildText, outer_files: tuple[str, ...]
+    ) -> Iterator[Diagnostic]:
         name = named.value.strip()
         try:
             child = self.transform(prepare(parse_dot(found.text, name), read_text=found.read_text))
@@ -89,7 +91,7 @@ class _Children:
             message = f"node '{node.id}': child pipeline {name}:{error.line}:{error.column}: {error.message}"
             yield _finding(node, named, message, fix=error.hint, excerpt=error.excerpt)
             return
-        child = replace(child, findings=(*child.findings, *self.findings(child, around)))
+        child = replace(child, findings=(*child.findings, *self.findings(child, outer_files)))
         for error in errors_of(self.check(child)):
             place = f"{name}:{error.line}:{error.column}" if error.line else name
             message = f"node '{node.id}': child pipeline {place}: {error.message} ({error.rule})"
@@ -97,9 +99,9 @@ class _Children:
 
 
 def nesting_problem(files: tuple[str, ...]) -> str:
-    """What is wrong with pipelines that are nested like this, outermost first; empty where nothing is.
+    """What is wrong with this nesting of pipelines: the last one contains itself or is too deep. Empty if nothing is wrong.
 
-    Files are absolute paths, empty for a pipeline without a file.
+    ``files`` are absolute paths, outermost first; the path of a pipeline without a file is empty.
     """
     if files[-1] and files[-1] in files[:-1]:
         chain = " -> ".join(PurePath(file).name for file in files[files.index(files[-1]) :])

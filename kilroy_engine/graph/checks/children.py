@@ -14,7 +14,7 @@ from kilroy_engine.graph.vocabulary import MANAGER_ACTIONS
 
 
 def child_pipeline_required(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: a node that starts a child pipeline says which one."""
+    """Kilroy: a node that starts a child pipeline names the child's file."""
     for node in subject.nodes_of(MANAGER, NESTED):
         if not starts_child(node) or child_file(subject.graph, node) is not None:
             continue
@@ -27,7 +27,7 @@ def child_pipeline_required(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def manager_stop_condition(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 10: a stop condition is written like an edge's."""
+    """Spec 10: ``manager.stop_condition`` follows the grammar of edge conditions."""
     for node in subject.nodes_of(MANAGER):
         if not node.has("manager.stop_condition"):
             continue
@@ -43,7 +43,7 @@ def manager_stop_condition(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def manager_actions(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 4.11: what a manager does in a cycle; steering needs something to say."""
+    """Spec 4.11: ``manager.actions`` lists known actions, and a manager that steers has a prompt."""
     report = warning("manager_actions")
     for node in subject.nodes_of(MANAGER):
         attribute = node.attributes.get("manager.actions")

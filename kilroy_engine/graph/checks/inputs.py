@@ -18,7 +18,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 
 
 def input_facet(subject: Subject) -> Iterator[Diagnostic]:
-    """What is said of an input is said of a declared one, by a facet that there is, in words that there are."""
+    """An attribute ``input.<name>.<facet>`` names a declared input and a known facet, and its value fits the facet."""
     names = [declared.name for declared in declared_inputs(subject.graph)]
     report = warning("input_facet")
     for key, attribute in subject.graph.attributes.items():
@@ -41,7 +41,7 @@ def input_facet(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def input_default(subject: Subject) -> Iterator[Diagnostic]:
-    """A default is a value that the input takes, and a choice has something to choose from."""
+    """The default of an input fits the input's type, and an input of type ``choice`` has choices."""
     report = error("input_default")
     for declared in declared_inputs(subject.graph):
         if declared.type is InputType.CHOICE and not declared.choices:

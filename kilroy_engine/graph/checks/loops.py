@@ -1,4 +1,4 @@
-"""Rules about Kilroy's loop primitive: begins and ends, and what says when a loop is over."""
+"""Rules about Kilroy's loops: their begins and ends, and their conditions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _READ_AT_AN_END = (*CONDITIONS, "loop_max")
 
 
 def loop_pair(subject: Subject) -> Iterator[Diagnostic]:
-    """A loop's end and its begin have the same ``loop_id``, and each end has one begin."""
+    """Each loop has a ``loop_id`` of its own, and each end has a begin with the same ``loop_id``."""
     report = error("loop_pair")
     begins: dict[str, Node] = {}
     for node in subject.nodes_of(LOOP_BEGIN):
@@ -38,7 +38,7 @@ def loop_pair(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def loop_begin_without_end(subject: Subject) -> Iterator[Diagnostic]:
-    """A begin that no end leads back to is passed once; and what says when a loop is over stands at its end (Kilroy)."""
+    """Kilroy: the walk passes a begin without an end only once. A loop's conditions are read at its end, not at its begin."""
     report = warning("loop_begin_without_end")
     ends = {loop_id(node): node for node in subject.nodes_of(LOOP_END)}
     for node in subject.nodes_of(LOOP_BEGIN):
@@ -58,7 +58,7 @@ def loop_begin_without_end(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def loop_value(subject: Subject) -> Iterator[Diagnostic]:
-    """A condition that cannot be read counts as not written. Numbers are the rule ``attribute_value``'s."""
+    """A loop condition that cannot be read counts as not written. The rule ``attribute_value`` checks the numbers."""
     report = warning("loop_value")
     for node in subject.graph.nodes.values():
         contains, outcome = (node.text(key).strip() for key in ("loop_until_file_contains", "loop_while_outcome"))
@@ -79,7 +79,7 @@ def loop_value(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def loop_without_condition(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: ``loop_max`` limits a loop that something else ends; alone it does nothing."""
+    """Kilroy: ``loop_max`` only limits a loop that has a condition. A loop without a condition never repeats."""
     report = warning("loop_without_condition")
     conditions = ", ".join(CONDITIONS)
     for node in subject.graph.nodes.values():
@@ -100,7 +100,7 @@ def loop_without_condition(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def loop_never_succeeds(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: reaching ``loop_max`` fails the run, also in the iteration that ``loop_count`` would have been the last one."""
+    """Kilroy: reaching ``loop_max`` fails the run, even in the last iteration that ``loop_count`` asks for."""
     for node in subject.graph.nodes.values():
         count, limit = (node.text(key).strip() for key in ("loop_count", "loop_max"))
         if count.isdecimal() and limit.isdecimal() and 0 < int(limit) <= int(count):
@@ -113,7 +113,7 @@ def loop_never_succeeds(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def loop_on_a_marker(subject: Subject) -> Iterator[Diagnostic]:
-    """The run is over at an exit, and nothing leads back to the start."""
+    """A start or exit node cannot repeat: the run is over at an exit, and no edge leads back to the start."""
     for node in subject.nodes_of(START, EXIT):
         key = next((key for key in _READ_AT_AN_END if node.has(key)), None)
         if key is not None:

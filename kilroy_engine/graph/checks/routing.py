@@ -1,4 +1,4 @@
-"""Rules about the ways out of a stage: conditions, fallbacks, retry targets, goal gates."""
+"""Rules about the ways out of a stage: conditions, retry targets, goal gates, choices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRANSIENT = "transient_infra"
 
 
 def condition_syntax(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: conditions parse. The place is the very character inside the condition."""
+    """Spec 7.2: conditions parse. The diagnostic's place is the wrong character inside the condition."""
     for edge in subject.graph.edges:
         failure = subject.conditions.get(edge.index)
         if isinstance(failure, ConditionSyntaxError):
@@ -28,7 +28,7 @@ def condition_syntax(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def outcome_alias(subject: Subject) -> Iterator[Diagnostic]:
-    """An outcome in another spelling, which is understood; once for each word."""
+    """A condition compares an outcome with another spelling of a status. Reported once for each word."""
     seen: set[str] = set()
     for edge in subject.graph.edges:
         condition = subject.condition_of(edge)
@@ -46,7 +46,7 @@ def outcome_alias(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def all_conditional_edges(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: where every edge has a condition, an outcome that none expects fails the run."""
+    """Kilroy: if every edge of a node has a condition, an outcome for which none holds fails the run."""
     for node in subject.graph.nodes.values():
         edges = subject.graph.outgoing(node.id)
         conditions = [subject.condition_of(edge) for edge in edges]
@@ -56,7 +56,7 @@ def all_conditional_edges(subject: Subject) -> Iterator[Diagnostic]:
             continue
         equal, differ = _compared([c for c in conditions if c])
         both = {("outcome", "success"), ("outcome", "fail")} <= equal
-        if not equal & differ and not (both and subject.types[node.id] == TOOL):  # a tool knows no third outcome
+        if not equal & differ and not (both and subject.types[node.id] == TOOL):  # a tool has no third outcome
             example = ", as for the outcome partial_success" if both and ("outcome", "partial_success") not in equal else ""
             yield warning("all_conditional_edges").on_node(
                 node,
@@ -66,7 +66,10 @@ def all_conditional_edges(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _compared(conditions: list[Condition]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """What conditions of a single clause compare for equality and for difference; a pair in both always holds one way."""
+    """The (key, literal) pairs that conditions of a single clause compare with ``=``, and those that they compare with ``!=``.
+
+    For a pair in both sets, one of the two conditions always holds.
+    """
     single = [condition.clauses[0] for condition in conditions if len(condition.clauses) == 1]
     equal = {(c.key, _literal(c.key, c.literal)) for c in single if c.operator is Operator.EQUALS}
     differ = {(c.key, _literal(c.key, c.literal)) for c in single if c.operator is Operator.DIFFERS}
@@ -78,7 +81,7 @@ def _literal(key: str, literal: str) -> str:
 
 
 def dead_conditional_edge(subject: Subject) -> Iterator[Diagnostic]:
-    """A condition that contradicts itself, or that another edge of the node takes first."""
+    """The walk never takes an edge whose condition contradicts itself, or equals that of an edge that comes first."""
     report = warning("dead_conditional_edge")
     for node in subject.graph.nodes.values():
         taken: dict[frozenset[tuple[str, str, str]], Edge] = {}
@@ -117,7 +120,7 @@ def _contradicts_itself(condition: Condition) -> bool:
 
 
 def terminal_condition_edge(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: an unconditional way to the exit. A failed stage does not take it: the run fails there."""
+    """Kilroy: an edge without a condition leads from a stage to the exit. If the stage fails, the run fails there."""
     for node in subject.nodes_of(EXIT):
         for edge in subject.graph.incoming(node.id):
             if not edge.condition and _does_work(subject.types[edge.source]):
@@ -133,7 +136,7 @@ def _does_work(type_name: str) -> bool:
 
 
 def fail_routed_to_exit(subject: Subject) -> Iterator[Diagnostic]:
-    """A failure that is led to the exit makes the run a success."""
+    """An edge for the outcome ``fail`` leads to the exit. Then the run ends with success although a stage failed."""
     for node in subject.nodes_of(EXIT):
         for edge in subject.graph.incoming(node.id):
             condition = subject.condition_of(edge)
@@ -150,7 +153,7 @@ def fail_routed_to_exit(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def implicit_fan_out(subject: Subject) -> Iterator[Diagnostic]:
-    """Several equal unconditional edges: one is taken; Kilroy would run all of them at once."""
+    """Several equal edges without a condition leave a node. The walk takes one; Kilroy would run all of them at once."""
     for node in subject.graph.nodes.values():
         if subject.types[node.id] in (PARALLEL, HUMAN, EXIT, CONCURRENT_SPLIT):
             continue
@@ -166,7 +169,7 @@ def implicit_fan_out(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def retry_target_exists(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: retry targets are nodes; and not exits, which are skipped."""
+    """Spec 7.2: a retry target is an existing node. The walk skips a retry target that is an exit."""
     report = warning("retry_target_exists")
     for node in subject.graph.nodes.values():
         for attribute in _retry_attributes(node.attributes):
@@ -193,7 +196,7 @@ def _bad_target(subject: Subject, attribute: Attribute) -> tuple[str, str] | Non
 
 
 def goal_gate_has_retry(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: a goal gate has a retry target, its own or the graph's."""
+    """Spec 7.2: a goal gate has a retry target, on the node or on the graph."""
     graph_has_one = bool(subject.graph.text("retry_target").strip() or subject.graph.text("fallback_retry_target").strip())
     for node in subject.graph.nodes.values():
         if node.goal_gate and not node.retry_targets and not graph_has_one:
@@ -206,7 +209,7 @@ def goal_gate_has_retry(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def loop_restart_failure_class_guard(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: a restart after a failure is for trouble that passes, and is refused for any other."""
+    """Kilroy: a run restarts only after failures of class ``transient_infra``, so a restart edge asks for this class."""
     for edge in subject.graph.edges:
         if not edge.loop_restart:
             continue
@@ -227,7 +230,7 @@ def loop_restart_failure_class_guard(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def human_default_choice(subject: Subject) -> Iterator[Diagnostic]:
-    """The default of a human gate is one of its choices: a target, a label, or a label's key."""
+    """``human.default_choice`` is one of the gate's choices: the target of an edge, its label, or the label's key."""
     for node in subject.nodes_of(HUMAN):
         wanted = node.text("human.default_choice").strip().casefold()
         edges = subject.graph.outgoing(node.id)
@@ -247,7 +250,7 @@ def _offers(edge: Edge, wanted: str) -> bool:
 
 
 def fidelity_thread(subject: Subject) -> Iterator[Diagnostic]:
-    """A thread id has an effect under full fidelity only (Spec 5.4)."""
+    """An agent node's ``thread_id`` has an effect only with full fidelity (Spec 5.4)."""
     report = info("thread_id_requires_fidelity_full")
     default = subject.graph.text("default_fidelity") or subject.graph.text("context_fidelity_default")
     for node in subject.nodes_of(AGENT):

@@ -1,4 +1,4 @@
-"""Rules about what a stage needs to do its work: prompts, commands, branches, providers."""
+"""Rules about the things that a stage needs for its work: prompts, commands, branches, providers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALWAYS_TRUE = re.compile(r"(?:\|\||;|\n)\s*(?:true|:|exit 0)\s*;?\s*\Z")
 
 
 def prompt_on_llm_nodes(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: an agent is told what to do, by a prompt or at least a label."""
+    """Spec 7.2: an agent node has a prompt, or at least a label."""
     for node in subject.nodes_of(AGENT):
         if not any(node.has(key) for key in ("prompt", "prompt_file", "label")) and node.declared:
             yield warning("prompt_on_llm_nodes").on_node(
@@ -29,7 +29,7 @@ def prompt_on_llm_nodes(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def prompt_on_conditional_node(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: nobody reads the prompt of a routing point."""
+    """Kilroy: nothing reads the prompt of a conditional node."""
     for node in subject.nodes_of(CONDITIONAL):
         if node.has("prompt"):
             yield warning("prompt_on_conditional_node").on_node(
@@ -41,7 +41,7 @@ def prompt_on_conditional_node(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def prompt_file_conflict(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: a prompt is written in one place."""
+    """Kilroy: a node has either ``prompt`` or ``prompt_file``."""
     for node in subject.graph.nodes.values():
         if node.has("prompt_file") and node.has("prompt"):
             yield error("prompt_file_conflict").on_node(
@@ -53,7 +53,7 @@ def prompt_file_conflict(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def unresolved_file_ref(subject: Subject) -> Iterator[Diagnostic]:
-    """A prompt that names a file the way other engines do is sent as it is."""
+    """The prompt ``@file``, which other engines read from the file, goes to the agent as written."""
     for node in subject.nodes_of(AGENT):
         if _FILE_REFERENCE.match(node.prompt.strip()):
             yield warning("unresolved_file_ref").on_node(
@@ -65,7 +65,7 @@ def unresolved_file_ref(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def tool_command_required(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: a tool has something to run."""
+    """Kilroy: a tool node has a ``tool_command``."""
     for node in subject.nodes_of(TOOL):
         if node.has("tool_command"):
             continue
@@ -75,7 +75,7 @@ def tool_command_required(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def tool_command_abs_path(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: a command that leaves the place of work does not see the run's files."""
+    """Kilroy: a command that changes to an absolute folder leaves the work folder and does not see the run's files."""
     for node in subject.nodes_of(TOOL):
         if re.search(r"\bcd\s+/", node.tool_command):
             yield warning("tool_command_abs_path").on_node(
@@ -87,14 +87,14 @@ def tool_command_abs_path(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def variable_in_tool_command(subject: Subject) -> Iterator[Diagnostic]:
-    """Commands are never rewritten: a goal must not become code. The values are in the environment."""
+    """Variables in a tool command are not replaced, so that no goal or input becomes code. The environment has the values."""
     for node in subject.nodes_of(TOOL):
         for match in _VARIABLE.finditer(node.tool_command):
             name = match[1]
             if re.search(
                 rf"\b{re.escape(name)}=|\bfor {re.escape(name)}\b|\bread [^;\n]*\b{re.escape(name)}\b", node.tool_command
             ):
-                continue  # the shell's own variable
+                continue  # the command sets this shell variable itself
             key = match[2]
             variable = (
                 "KILROY_GOAL" if key is None else "KILROY_INPUT_" + re.sub(r"[^A-Za-z0-9]", "_", key.rstrip(".-")).upper()
@@ -109,7 +109,7 @@ def variable_in_tool_command(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def tool_command_exit_code(subject: Subject) -> Iterator[Diagnostic]:
-    """A command that cannot fail, where the pipeline expects that it may."""
+    """A command that hides its exit code never fails, although the pipeline has a way for its failure."""
     for node in subject.nodes_of(TOOL):
         command = node.tool_command.strip()
         if not _expects_failure(subject, node):
@@ -141,7 +141,7 @@ def _expects_failure(subject: Subject, node: Node) -> bool:
 
 
 def parallel_has_join(subject: Subject) -> Iterator[Diagnostic]:
-    """Branches meet again, at best at a fan-in."""
+    """The branches of a fan-out meet at one node, which should be a fan-in."""
     for node in subject.nodes_of(PARALLEL):
         join = nearest_join(subject.graph, node.id)
         if join is None:
@@ -161,7 +161,7 @@ def parallel_has_join(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def llm_provider_required(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: without a default agent, every agent node says whose model it uses."""
+    """Kilroy: without a default agent, every agent node has an ``llm_provider``."""
     if subject.default_agent:
         return
     for node in subject.nodes_of(AGENT):

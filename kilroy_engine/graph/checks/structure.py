@@ -1,4 +1,4 @@
-"""Rules about nodes and edges as such: markers, names, loops, ends."""
+"""Rules about nodes and edges in general: start and exit, ids, reachability, cycles, dead ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_GUESSES = 20
 
 
 def start_node(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: exactly one start node."""
+    """Spec 7.2: a pipeline has exactly one start node."""
     starts = list(subject.nodes_of(START))
     if not starts:
         yield error("start_node").on_graph("the pipeline has no start node", fix="add one: start [shape=Mdiamond]")
@@ -33,7 +33,7 @@ def start_node(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def terminal_node(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: an exit node. Several are allowed, with a warning, as in Kilroy."""
+    """Spec 7.2: a pipeline has an exit node. Several exit nodes give a warning, as in Kilroy."""
     exits = list(subject.nodes_of(EXIT))
     if not exits:
         yield error("terminal_node").on_graph("the pipeline has no exit node", fix="add one: exit [shape=Msquare]")
@@ -46,7 +46,7 @@ def terminal_node(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def start_no_incoming(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: nothing leads back to the start."""
+    """Spec 7.2: no edge leads to the start."""
     for node in subject.nodes_of(START):
         for edge in subject.graph.incoming(node.id):
             yield error("start_no_incoming").on_edge(
@@ -55,7 +55,7 @@ def start_no_incoming(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def exit_no_outgoing(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: nothing leaves an exit."""
+    """Spec 7.2: no edge leaves an exit."""
     for node in subject.nodes_of(EXIT):
         for edge in subject.graph.outgoing(node.id):
             yield error("exit_no_outgoing").on_edge(
@@ -64,7 +64,7 @@ def exit_no_outgoing(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def reachability(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2, as a warning. Retry targets count as ways: the walk does jump to them."""
+    """Spec 7.2, but as a warning: every node can be reached from the start, over edges or retry targets."""
     starts = [node.id for node in subject.nodes_of(START)]
     if not starts:
         return
@@ -78,7 +78,7 @@ def reachability(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def edge_target_exists(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: a node that only edges name is a slip where a declared id is near, else a plain box with a warning."""
+    """Spec 7.2: edges name declared nodes. An unknown id near a declared id is an error; any other becomes a plain box."""
     declared = [node.id for node in subject.graph.nodes.values() if node.declared]
     implicit = [node for node in subject.graph.nodes.values() if not node.declared]
     for at, node in enumerate(implicit):
@@ -98,7 +98,10 @@ def edge_target_exists(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _near(node_id: str, declared: list[str]) -> str | None:
-    """The declared id that ``node_id`` was meant to be; but ``step2`` and ``plan_b`` are no slips of ``step1`` and ``plan``."""
+    """The declared id that ``node_id`` probably means; None where no id is near.
+
+    ``step2`` and ``plan_b`` do not mean ``step1`` and ``plan``.
+    """
 
     def is_sibling(other: str) -> bool:
         short, long = sorted((node_id, other), key=len)
@@ -114,7 +117,10 @@ def _near(node_id: str, declared: list[str]) -> str | None:
 
 
 def reserved_node_id(subject: Subject) -> Iterator[Diagnostic]:
-    """A node id is a folder of the run directory: it must not be one of the layout's own names, nor differ in case only."""
+    """A node id is the name of a folder in the run directory and a part of a git branch name.
+
+    It must not be a name that the run directory uses itself, and must not differ from another id in case only.
+    """
     report = error("reserved_node_id")
     seen: dict[str, Node] = {}
     for node in subject.graph.nodes.values():
@@ -145,7 +151,7 @@ def reserved_node_id(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def reserved_keyword_node_id(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy: other readers of DOT take these words for keywords in any case."""
+    """Kilroy: a node id is no DOT keyword in any case, because other tools would read it as the keyword."""
     for node in subject.graph.nodes.values():
         if node.id.lower() in _KEYWORDS:
             yield warning("reserved_keyword_node_id").on_node(
@@ -154,7 +160,7 @@ def reserved_keyword_node_id(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def duplicate_edge(subject: Subject) -> Iterator[Diagnostic]:
-    """The same edge twice: only one of them is ever taken."""
+    """The same edge is written twice. The walk takes only one of the two."""
     seen: dict[tuple[str, str, str, str], Edge] = {}
     for edge in subject.graph.edges:
         first = seen.setdefault((edge.source, edge.target, edge.condition, edge.label), edge)
@@ -176,7 +182,7 @@ def self_loop(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def dead_end(subject: Subject) -> Iterator[Diagnostic]:
-    """A node without a way on ends the run when it succeeds (Spec 3.2), and fails it when it fails."""
+    """No edge leaves a node that is no exit. The run ends there, as success if the node succeeds (Spec 3.2)."""
     for node in subject.graph.nodes.values():
         if subject.types[node.id] != EXIT and not subject.graph.outgoing(node.id):
             yield warning("dead_end").on_node(
@@ -185,7 +191,7 @@ def dead_end(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def cycle_no_conditional_exit(subject: Subject) -> Iterator[Diagnostic]:
-    """A loop that nothing decides to leave runs until a limit stops it."""
+    """A cycle without a condition or choice to leave it runs until a limit stops the run."""
     graph = subject.graph
     for cycle in cycles(graph):
         inside = [node for node in graph.nodes.values() if node.id in cycle]
@@ -203,7 +209,7 @@ def cycle_no_conditional_exit(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _chooses(subject: Subject, node: Node) -> bool:
-    """Whether the stage itself may pick among its edges: a person at a gate, an agent with a preferred label."""
+    """Whether the stage may choose among several edges: by a person at a human gate, or by an agent's preferred label."""
     return subject.types[node.id] in (HUMAN, AGENT) and len(subject.graph.outgoing(node.id)) > 1
 
 

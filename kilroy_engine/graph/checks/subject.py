@@ -1,4 +1,4 @@
-"""What a rule looks at: the graph with the facts that several rules need, and how rules say what they found."""
+"""The input and output of rules: the graph with facts that several rules need, and the maker of diagnostics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kilroy_engine.graph.vocabulary import AttributeOwner
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An attribute and what it is written on; both ``node`` and ``edge`` are None for one of the graph."""
+    """An attribute with its owner. ``node`` and ``edge`` are both None for an attribute of the graph."""
 
     attribute: Attribute
     owner: AttributeOwner = AttributeOwner.GRAPH
@@ -35,7 +35,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Subject:
-    """A graph under examination."""
+    """The graph that the rules check, with facts that are computed once.
+
+    ``known_types`` are the types that have a handler. ``default_agent`` says whether nodes without a provider have an agent.
+    """
 
     graph: Graph
     known_types: frozenset[str] = BUILT_IN_TYPES
@@ -43,12 +46,12 @@ class Subject:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The source text by lines; empty for a graph that was not read from text."""
+        """The lines of the graph's source text; empty for a graph that was not read from text."""
         return source_lines(self.graph.source) if self.graph.source else []
 
     @cached_property
     def types(self) -> Mapping[str, str]:
-        """Handler type per node id; a ``type`` that nobody knows counts for nothing (Spec 4.2)."""
+        """Node id -> the type that the node runs as. For an unknown ``type`` it is the type of the shape (Spec 4.2)."""
         return {node.id: self._type_of(node) for node in self.graph.nodes.values()}
 
     def _type_of(self, node: Node) -> str:
@@ -59,12 +62,12 @@ class Subject:
         return node.type if node.type in self.known_types else node.type_by_shape
 
     def nodes_of(self, *types: str) -> Iterator[Node]:
-        """Nodes of any of ``types``, in the order of the file."""
+        """The nodes that run as one of ``types``, in the order of the file."""
         return (node for node in self.graph.nodes.values() if self.types[node.id] in types)
 
     @cached_property
     def attributes(self) -> tuple[Written, ...]:
-        """Every attribute at its place, once: defaults and chained edges share theirs."""
+        """Every attribute of the text once, with its first owner. A default, or a chain of edges, has several owners."""
         found = [Written(attribute) for attribute in self.graph.attributes.values()]
         seen: set[int] = set()
         for node in self.graph.nodes.values():
@@ -77,7 +80,7 @@ class Subject:
 
     @cached_property
     def conditions(self) -> Mapping[int, Condition | ConditionSyntaxError]:
-        """By ``Edge.index``: the condition of every edge that has one, or why it does not parse."""
+        """``Edge.index`` -> the condition of the edge, or the error of a condition that does not parse."""
         found: dict[int, Condition | ConditionSyntaxError] = {}
         for edge in self.graph.edges:
             if edge.condition:
@@ -88,13 +91,13 @@ class Subject:
         return found
 
     def condition_of(self, edge: Edge) -> Condition | None:
-        """The edge's condition; None where it has none or it does not parse."""
+        """The edge's condition; None for an edge without a condition that parses."""
         condition = self.conditions.get(edge.index)
         return condition if isinstance(condition, Condition) else None
 
     @cached_property
     def stylesheet(self) -> Stylesheet | StylesheetSyntaxError:
-        """The graph's stylesheet, or why it does not parse."""
+        """The graph's model stylesheet, or the error of a stylesheet that does not parse."""
         try:
             return parse_stylesheet(self.graph.text("model_stylesheet"))
         except StylesheetSyntaxError as error:
@@ -102,35 +105,35 @@ class Subject:
 
 
 Rule: TypeAlias = Callable[[Subject], Iterable[Diagnostic]]
-"""A check: what it finds in a graph. It changes nothing."""
+"""A check on a graph. It returns its findings and changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Makes the diagnostics of one rule."""
+    """Makes the diagnostics of one rule, all with the same severity."""
 
     rule: str
     severity: Severity
 
     def on_node(self, node: Node, message: str, *, attribute: Attribute | None = None, fix: str = "") -> Diagnostic:
-        """About a node; at one of its attributes where given."""
+        """A diagnostic about ``node``, at the place of ``attribute`` if given."""
         return self._at(attribute.position if attribute else node.position, message, node=node.id, fix=fix)
 
     def on_edge(self, edge: Edge, message: str, *, attribute: Attribute | None = None, fix: str = "") -> Diagnostic:
-        """About an edge; at one of its attributes where given."""
+        """A diagnostic about ``edge``, at the place of ``attribute`` if given."""
         return self._at(attribute.position if attribute else edge.position, message, edge=str(edge), fix=fix)
 
     def on_graph(self, message: str, *, attribute: Attribute | None = None, fix: str = "") -> Diagnostic:
-        """About the whole pipeline; at one of the graph's attributes where given."""
+        """A diagnostic about the whole pipeline, at the place of the graph's ``attribute`` if given."""
         return self._at(attribute.position if attribute else Position(0, 0), message, fix=fix)
 
     def on_attribute(self, written: Written, message: str, fix: str) -> Diagnostic:
-        """About an attribute, at its place."""
+        """A diagnostic about the attribute ``written``, at its place."""
         node, edge = written.node.id if written.node else "", str(written.edge) if written.edge else ""
         return self._at(written.attribute.position, message, node=node, edge=edge, fix=fix)
 
     def at(self, place: Position, message: str, *, edge: str = "", fix: str = "") -> Diagnostic:
-        """About a place in the text."""
+        """A diagnostic about ``place`` in the text."""
         return self._at(place, message, edge=edge, fix=fix)
 
     def _at(self, place: Position, message: str, *, node: str = "", edge: str = "", fix: str = "") -> Diagnostic:
@@ -138,22 +141,22 @@ class Report:
 
 
 def error(rule: str) -> Report:
-    """Reports that stop a run."""
+    """Makes diagnostics of ``rule`` that stop a run."""
     return Report(rule, Severity.ERROR)
 
 
 def warning(rule: str) -> Report:
-    """Reports of what is probably not meant."""
+    """Makes diagnostics of ``rule`` about text that its writer probably does not mean."""
     return Report(rule, Severity.WARNING)
 
 
 def info(rule: str) -> Report:
-    """Reports that are good to know."""
+    """Makes diagnostics of ``rule`` that are good to know."""
     return Report(rule, Severity.INFO)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """A question after the nearest of ``known``, or ``otherwise`` where nothing is near."""
+    """The question "did you mean" with the nearest name of ``known``; ``otherwise`` where no name is near."""
     folded = {other.casefold(): other for other in known}
     near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
     return f"did you mean '{folded[near[0]]}'?" if near else otherwise

@@ -1,4 +1,4 @@
-"""What does not run, and never will."""
+"""Rules about node types that the engine reads and refuses for good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONCURRENT = {CONCURRENT_SPLIT: "component", CONCURRENT_JOIN: "tripleoctagon"}
 
 
 def concurrent_not_supported(subject: Subject) -> Iterator[Diagnostic]:
-    """Kilroy's regions that share one work folder, without commits: their stages get into each other's way."""
+    """Kilroy's concurrent regions are refused: their stages share one work folder without commits and disturb each other."""
     for node in subject.nodes_of(*_CONCURRENT):
         type_name = subject.types[node.id]
         yield error("concurrent_not_supported").on_node(
@@ -26,7 +26,7 @@ def concurrent_not_supported(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _rewritten(subject: Subject, node: Node) -> str:
-    """The region in the shapes that are supported; the other end has the name that the pipeline gives it, if that is clear."""
+    """The region's two ends as a fan-out and a fan-in, in DOT. The other end has its own id if the pipeline has only one."""
     ends = {kind: [other.id for other in subject.nodes_of(kind)] for kind in _CONCURRENT}
     names = [node.id if subject.types[node.id] == kind else _only(found, kind) for kind, found in ends.items()]
     return "; ".join(f"{name} [shape={shape}]" for name, shape in zip(names, _CONCURRENT.values(), strict=True))

@@ -1,4 +1,4 @@
-"""The check of a whole graph: every rule, in the order of the text."""
+"""Checks a whole graph with every rule, and sorts the diagnostics by their place in the text."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ def validate(
     default_agent: bool = True,
     extra_rules: Iterable[Rule] = (),
 ) -> tuple[Diagnostic, ...]:
-    """All diagnostics of a graph that went through ``prepare``, sorted by place, errors first at the same place (Spec 7.3).
+    """All diagnostics of a graph, sorted by place; at the same place, errors come first (Spec 7.3).
+
+    Called after ``graph.transforms.prepare``.
 
     Args:
-        known_types: Handler types that can run; a node of any other type is treated by its shape.
-        default_agent: Whether an agent is set for nodes that name no provider.
+        known_types: Types that have a handler. A node of any other type is checked as the type of its shape.
+        default_agent: Whether nodes that name no provider have an agent.
         extra_rules: Rules to run after the built-in ones (Spec 7.4).
     """
     subject = Subject(graph, known_types, default_agent)
@@ -63,7 +65,7 @@ def validate(
 
 
 def located(graph: Graph, found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """The diagnostics, each with the line of the graph's source that it is about."""
+    """The diagnostics, each with the excerpt of the graph's source at its place. An excerpt that is there already stays."""
     lines = source_lines(graph.source) if graph.source else []
     return tuple(replace(d, excerpt=d.excerpt or excerpt(lines, d.line, d.column)) for d in found)
 
@@ -75,10 +77,10 @@ def require_valid(
     default_agent: bool = True,
     extra_rules: Iterable[Rule] = (),
 ) -> tuple[Diagnostic, ...]:
-    """The diagnostics of a graph that may run, warnings and notes.
+    """The diagnostics of a graph without errors: warnings and notes. The arguments are those of :func:`validate`.
 
     Raises:
-        InvalidPipeline: With all diagnostics, when one of them is an error.
+        InvalidPipeline: At least one diagnostic is an error. The exception holds all diagnostics.
     """
     diagnostics = validate(graph, known_types=known_types, default_agent=default_agent, extra_rules=extra_rules)
     if errors_of(diagnostics):
@@ -87,5 +89,5 @@ def require_valid(
 
 
 def errors_of(diagnostics: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """The diagnostics that stop a run."""
+    """The diagnostics of severity ``ERROR``, which stop a run."""
     return tuple(d for d in diagnostics if d.severity is Severity.ERROR)

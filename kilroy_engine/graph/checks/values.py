@@ -1,4 +1,4 @@
-"""Rules about attributes: names, values, the stylesheet."""
+"""Rules about the names and values of attributes, and about the stylesheet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FIDELITY_KEYS = ("fidelity", "default_fidelity", "context_fidelity_default")
 
 
 def attribute_value(subject: Subject) -> Iterator[Diagnostic]:
-    """A value that does not fit its attribute counts as not written."""
+    """The value of an attribute fits its kind or its list of words. The engine ignores any other value."""
     for written in subject.attributes:
         key, value = written.attribute.key, written.attribute.value.strip()
         meaning = ATTRIBUTES[written.owner].get(key)
@@ -67,7 +67,7 @@ def _fits(value: str, kind: ValueKind) -> bool:
 
 
 def attribute_known(subject: Subject) -> Iterator[Diagnostic]:
-    """A name that is nearly one of ours is a slip; other unknown names belong to somebody else."""
+    """An unknown attribute with nearly a known name is a slip. Other unknown names may belong to another program."""
     fixes: dict[tuple[AttributeOwner, str], str] = {}
     for written in subject.attributes:
         key, known = written.attribute.key, ATTRIBUTES[written.owner]
@@ -82,7 +82,7 @@ def attribute_known(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _slip(key: str, known: Iterable[str]) -> str:
-    # Short names are near to many: "color" to none of ours, but "style" or "k" to something by chance.
+    # A short name is near to some known name by chance, and Graphviz's names are no slips.
     if len(key) < 5 or key in _GRAPHVIZ:
         return ""
     near = [name for name in known if abs(len(name) - len(key)) <= 2 and len(name) >= 5]
@@ -92,7 +92,7 @@ def _slip(key: str, known: Iterable[str]) -> str:
 
 
 def _distance_is_small(key: str, meant: str) -> bool:
-    """Whether at most two letters differ, in any order: ``goal_gates``, ``max_retires``, ``promtp_file``."""
+    """Whether the two names differ in at most two letters, in any order: ``goal_gates``, ``max_retires``, ``promtp_file``."""
     rest = list(meant.casefold().replace("-", "_"))
     extra = 0
     for char in key.casefold().replace("-", "_"):
@@ -121,11 +121,11 @@ _GRAPHVIZ = frozenset(
         "href",
     }
 )
-"""Names that belong to Graphviz."""
+"""Attributes of Graphviz."""
 
 
 def attribute_alias(subject: Subject) -> Iterator[Diagnostic]:
-    """Other names of attributes, which are understood; once for each name."""
+    """An attribute is written under another of its names. Reported once for each name."""
     report = info("attribute_alias")
     seen: set[tuple[AttributeOwner, str]] = set()
     for written in subject.attributes:
@@ -147,7 +147,7 @@ def attribute_alias(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def fidelity_valid(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: fidelity is one of the six modes."""
+    """Spec 7.2: a fidelity is one of the six modes."""
     for written in subject.attributes:
         value = written.attribute.value.strip()
         if written.attribute.key in _FIDELITY_KEYS and value and value.lower() not in FIDELITY_MODES:
@@ -159,7 +159,7 @@ def fidelity_valid(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def shape_known(subject: Subject) -> Iterator[Diagnostic]:
-    """A shape without a meaning counts as a box (Spec 4.2: the default handler)."""
+    """A node with a shape that means no type runs as a box (Spec 4.2: the default handler)."""
     for node in subject.graph.nodes.values():
         is_typed = node.has("type") and node.type in subject.known_types
         if node.shape not in SHAPE_TO_TYPE and not is_typed:
@@ -172,7 +172,7 @@ def shape_known(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def type_known(subject: Subject) -> Iterator[Diagnostic]:
-    """Spec 7.2: a type that no handler serves counts for nothing; the shape decides."""
+    """Spec 7.2: a node whose type has no handler runs as the type of its shape."""
     for node in subject.graph.nodes.values():
         if node.has("type") and node.type not in subject.known_types:
             yield warning("type_known").on_node(
@@ -195,7 +195,7 @@ def stylesheet_syntax(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def stylesheet_property(subject: Subject) -> Iterator[Diagnostic]:
-    """Properties that a stylesheet does not know are ignored."""
+    """A stylesheet sets known properties only. The engine ignores any other property."""
     sheet = subject.stylesheet
     for declaration in sheet.declarations() if isinstance(sheet, Stylesheet) else ():
         if declaration.property not in STYLE_PROPERTIES:
@@ -207,7 +207,7 @@ def stylesheet_property(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def stylesheet_selector(subject: Subject) -> Iterator[Diagnostic]:
-    """A rule for an id that no node has."""
+    """A stylesheet's rule for an id names an existing node."""
     sheet = subject.stylesheet
     for rule in sheet.rules if isinstance(sheet, Stylesheet) else ():
         if rule.selector.startswith("#") and rule.selector[1:] not in subject.graph.nodes:

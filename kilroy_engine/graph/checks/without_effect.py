@@ -1,4 +1,4 @@
-"""Rules about attributes that are known, and have no effect where they are written."""
+"""Rules about known attributes that have no effect at the place where they are written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kilroy_engine.graph.node_types import CONDITIONAL, NODE_TYPES
 from kilroy_engine.graph.vocabulary import ATTRIBUTES, PARAMETER, PARAMETER_PREFIX, AttributeOwner, Meaning
 
 _SAID_ELSEWHERE = frozenset({("prompt", CONDITIONAL), ("prompt_file", CONDITIONAL)})
-"""Attribute and type of node of which another rule speaks: ``prompt_on_conditional_node``."""
+"""(attribute, node type) that another rule reports: ``prompt_on_conditional_node``."""
 
 
 def attribute_without_effect(subject: Subject) -> Iterator[Diagnostic]:
-    """Nothing is without effect in silence: neither what nothing reads yet, nor what other types of node read.
+    """An attribute has no effect if nothing reads it yet, or if only other types of node read it.
 
-    A default of several nodes, and an attribute of a chain of edges, is without effect when it is so for all of them.
+    A default of several nodes, or an attribute of a chain of edges, is reported if it has no effect on any of them.
     """
     report = info("attribute_without_effect")
     for places in _written_together(subject):
@@ -34,8 +34,7 @@ def attribute_without_effect(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _written_together(subject: Subject) -> list[list[Written]]:
-    """What is written at one place of the text, with everything that it counts for. Values from the stylesheet and from the
-    graph are no attributes of the nodes that they fill."""
+    """One list for each attribute of the text, with all its owners. Values from the stylesheet or the graph are left out."""
     graph = subject.graph
     sheet = graph.attributes.get("model_stylesheet")
     together: dict[tuple[AttributeOwner, str, Position], list[Written]] = {}
@@ -67,7 +66,7 @@ def _is_read(subject: Subject, meaning: Meaning, written: Written) -> bool:
 
 
 def _type_at(subject: Subject, written: Written) -> str:
-    """Type of the node, or of the node that the edge leaves."""
+    """The type of the attribute's node, or of the node that its edge leaves; empty for an attribute of the graph."""
     node_id = written.node.id if written.node else written.edge.source if written.edge else ""
     return subject.types[node_id] if node_id else ""
 

@@ -1,4 +1,4 @@
-"""DOT text to a graph, with the place of everything that it holds. The only room that knows lark."""
+"""Reads DOT text into a graph that knows the place of each node, edge and attribute. Only this room imports lark."""
 
 from __future__ import annotations
 

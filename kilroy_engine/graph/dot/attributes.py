@@ -1,4 +1,4 @@
-"""Reads lists of attributes: values, places, aliases, and what is written twice."""
+"""Reads the attributes of a statement: values, places, aliases, and attributes that are written twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:ms|s|m|h|d)?\Z", re.ASCII)
 
 
 class AttributeReader:
-    """Reads the attributes of one text. ``findings`` are the warnings that came up on the way."""
+    """Reads the attributes of one DOT text. ``findings`` collects the warnings about them."""
 
     def __init__(self, text: str) -> None:
         self.findings: list[Diagnostic] = []
@@ -31,12 +31,18 @@ class AttributeReader:
         self._count = 0
 
     def position(self, offset: int) -> Position:
-        """Line and column of an offset of the text."""
+        """The place of the character at ``offset`` of the text, counted from 0."""
         line = bisect_left(self._breaks, offset)
         return Position(line, offset - self._breaks[line - 1])
 
     def read(self, tokens: Iterable[Token], owner: AttributeOwner, *, node: str = "", edge: str = "") -> dict[str, Attribute]:
-        """The attributes of one statement by key. Of those written twice the last counts, but a true name before an alias."""
+        """The attributes of one statement by key. ``node`` or ``edge`` names the statement's owner in warnings.
+
+        Of two attributes with the same key the last counts, but an attribute's own name counts before an alias.
+
+        Raises:
+            ReadingError: A value or separator is wrong, or there are too many attributes.
+        """
         found: dict[str, Attribute] = {}
         for token in tokens:
             for match in self._matches(token):
@@ -49,7 +55,7 @@ class AttributeReader:
         return found
 
     def peek(self, tokens: Iterable[Token], owner: AttributeOwner) -> dict[str, Attribute]:
-        """The attributes as :meth:`read` gives them, without a trace."""
+        """The same result as :meth:`read`, without new findings and without counting the attributes."""
         before = len(self.findings), self._count
         found = self.read(tokens, owner)
         del self.findings[before[0] :]
@@ -57,7 +63,7 @@ class AttributeReader:
         return found
 
     def find(self, rule: str, message: str, place: Position, *, node: str = "", edge: str = "", fix: str = "") -> None:
-        """Notes a warning for validation to report."""
+        """Adds a warning to ``findings``. Validation reports it later."""
         self.findings.append(
             Diagnostic(rule, Severity.WARNING, message, place.line, place.column, node=node, edge=edge, fix=fix)
         )
@@ -92,7 +98,7 @@ class AttributeReader:
         return Attribute(key, value, self.position(key_at), self.position(at), quoted, written_as)
 
     def _counting(self, first: Attribute, second: Attribute, node: str, edge: str) -> Attribute:
-        """Which of two attributes of the same key counts."""
+        """The one of two attributes with the same key that counts. Warns if their values differ."""
         is_alias = second.written_as != second.key and first.written_as == first.key
         kept = first if is_alias else second
         if first.value != second.value:

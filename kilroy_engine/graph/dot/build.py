@@ -1,4 +1,4 @@
-"""From the parse tree to the graph: scopes of defaults, classes of subgraphs, chains of edges."""
+"""Builds the graph from the parse tree: defaults of blocks, classes of subgraphs, chains of edges."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _Attributes: TypeAlias = dict[str, Attribute]
 
 
 def build_graph(tree: Tree[Token], text: str, *, source: str, filename: str) -> Graph:
-    """The graph of a parse tree of ``dot.lark`` over ``text``. Raises :class:`ReadingError` for what the grammar cannot say."""
+    """The graph that ``tree`` describes: the parse tree of ``text`` by the grammar ``dot.lark``.
+
+    Raises:
+        ReadingError: The text breaks a rule that the grammar cannot express.
+    """
     builder = _Builder(AttributeReader(text))
     builder.read(tree)
     return Graph(
@@ -40,7 +44,10 @@ def build_graph(tree: Tree[Token], text: str, *, source: str, filename: str) -> 
 
 @dataclass(slots=True)
 class _Scope:
-    """A block of statements with the defaults in force there, and the classes that its subgraphs give."""
+    """An open block of statements: the graph or a subgraph.
+
+    ``nodes`` and ``edges`` are the default attributes at this point. ``classes`` are those that the subgraphs around give.
+    """
 
     statements: Iterator[Tree[Token] | Token]
     nodes: _Attributes = field(default_factory=dict[str, Attribute])
@@ -50,6 +57,8 @@ class _Scope:
 
 @dataclass(slots=True)
 class _NodeDraft:
+    """A node that later statements may extend. ``inherited`` are defaults of blocks, ``explicit`` its own attributes."""
+
     position: Position
     declared: bool = False
     inherited: _Attributes = field(default_factory=dict[str, Attribute])
@@ -58,6 +67,8 @@ class _NodeDraft:
 
 
 class _Builder:
+    """Collects the graph's attributes, nodes and edges while it goes through the parse tree."""
+
     def __init__(self, reader: AttributeReader) -> None:
         self.reader = reader
         self.attributes: _Attributes = {}
@@ -67,7 +78,7 @@ class _Builder:
     def read(self, tree: Tree[Token]) -> None:
         scopes = [_Scope(iter(tree.children))]
         while scopes:
-            # Nested subgraphs are a list of open scopes, never recursion: depth is the writer's choice.
+            # A list of open scopes in place of recursion: a text may nest subgraphs deeper than Python's recursion limit.
             statement = next(scopes[-1].statements, None)
             if statement is None:
                 scopes.pop()
@@ -102,7 +113,7 @@ class _Builder:
         position = self._position(tokens[0])
         draft = self.nodes.get(node_id)
         if draft is None or not draft.declared:
-            # An edge may have named the node before, elsewhere: the place of the declaration counts, with its defaults.
+            # An earlier edge may have named the node. The declaration's place and defaults count.
             fresh = _NodeDraft(position, declared=True, inherited=dict(scope.nodes), explicit=explicit, classes=scope.classes)
             self.nodes[node_id] = fresh
             return
@@ -150,13 +161,13 @@ class _Builder:
             self.attributes |= attributes
 
     def _label_class(self, subgraph: Tree[Token]) -> str:
-        """The class that a subgraph's label gives (Spec 2.10); empty without a label."""
+        """The class that a subgraph's label gives to the subgraph's nodes (Spec 2.10); empty without a label."""
         label = ""
         for statement in subgraph.children:
             if _is_tree(statement) and statement.data in ("assignment", "defaults"):
                 tokens = _tokens(statement)
                 if tokens[0].type in ("ATTRIBUTE", "GRAPH"):
-                    # Read apart, for what is found here is found again when the statement's turn comes.
+                    # peek, because the statement is read again later, and its findings must not be there twice.
                     found = self.reader.peek([token for token in tokens if token.type != "GRAPH"], AttributeOwner.GRAPH)
                     label = found["label"].value if "label" in found else label
         return re.sub(r"[^a-z0-9-]", "", re.sub(r"\s", "-", label.lower())).strip("-")
@@ -183,7 +194,11 @@ def _id_text(written: str) -> str:
 
 
 def _node_id(token: Token) -> str:
-    """The id that a token names, checked: it becomes a folder name and part of a git ref."""
+    """The node id that a token writes. The id becomes a folder name and a part of a git ref, so not every text is allowed.
+
+    Raises:
+        ReadingError: The text cannot be a node id.
+    """
     if token.type == "NAME":
         if token.value in _KEYWORDS:
             raise ReadingError(

@@ -1,4 +1,4 @@
-"""Why a DOT text does not read, in words that tell what to change."""
+"""Explains syntax errors in DOT text: what is wrong at which place, and what to change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from kilroy_engine.graph.source import excerpt, position_at, source_lines
 
 _WORD = re.compile(r"[\w.:/+-]+")
 MAX_TOKENS = 150_000
-"""Largest pipeline that is read: some 20,000 nodes with as many edges, a few seconds of work. Attributes are counted apart."""
+"""The largest number of tokens in a pipeline, and the largest number of attributes.
+
+About 20,000 nodes with as many edges, which take a few seconds to read.
+"""
 
 _ENDS_IN_KEY = re.compile(r"[A-Za-z_][\w.]*\s*=\s*\Z")
 _JOINTS = "-:./+"
@@ -19,7 +22,7 @@ _QUOTE_IT = "a value of anything but letters, digits and _ - . / : + needs doubl
 
 
 class ReadingError(Exception):
-    """A syntax error at ``offset`` of the text, before its place is put into lines and columns."""
+    """A syntax error at the character ``offset`` of the text, from 0. :func:`syntax_error` turns it into the user's error."""
 
     def __init__(self, offset: int, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -29,13 +32,13 @@ class ReadingError(Exception):
 
 
 def too_large(offset: int) -> ReadingError:
-    """The failure of a text that goes beyond ``MAX_TOKENS`` at ``offset``."""
+    """The error for a text that exceeds ``MAX_TOKENS`` at ``offset``."""
     message = f"the pipeline is too large: more than {MAX_TOKENS:,} names, arrows and lists, or as many attributes"
     return ReadingError(offset, message, "split it into several pipelines")
 
 
 def syntax_error(failure: ReadingError, text: str, filename: str) -> DotSyntaxError:
-    """The error for users: place, message, excerpt, hint."""
+    """The error for users, with line, column, excerpt and hint. Called once per text, by :func:`parse_dot`."""
     place = position_at(text, failure.offset)
     return DotSyntaxError(
         failure.message,
@@ -48,7 +51,7 @@ def syntax_error(failure: ReadingError, text: str, filename: str) -> DotSyntaxEr
 
 
 def explain(text: str, offset: int, expected: Set[str]) -> ReadingError:
-    """The failure of a parser that stopped at ``offset``, where only the terminals ``expected`` would have been right."""
+    """The error for a text at whose ``offset`` the parser stopped. ``expected`` are the terminals that may stand there."""
     offset = skip(text, offset)
     explainer = _explainer(expected)
     if "LIST" in expected and text.startswith("[", offset):
@@ -102,7 +105,10 @@ def _unterminated(text: str, offset: int) -> ReadingError:
 
 
 def _runaway_string(text: str, offset: int) -> ReadingError | None:
-    """The first text before ``offset`` that ends right after ``key =``: what closes it was meant to open the next."""
+    """The error for a quote that is never closed, if there is one before ``offset``.
+
+    Such a text runs on to the opening quote of the next value. So it ends right after ``key =``.
+    """
     for lexeme in LEXEME.finditer(text, 0, offset + 1):
         body = lexeme[0]
         runs_on = text[lexeme.end() : lexeme.end() + 1].isalnum()
@@ -116,7 +122,7 @@ def _runaway_string(text: str, offset: int) -> ReadingError | None:
 
 
 def _open_bracket(text: str, offset: int, bracket: str) -> int | None:
-    """Offset of the innermost ``bracket`` (``[`` or ``{``) that is open at ``offset``."""
+    """Offset of the innermost ``bracket`` (``[`` or ``{``) that is open at ``offset``; None where none is open."""
     opened: list[int] = []
     closing = {"[": "]", "{": "}"}[bracket]
     for lexeme in LEXEME.finditer(text, 0, offset):

@@ -1,6 +1,6 @@
-"""The pieces of DOT text that are read by pattern: terminals of the grammar, which builder and errors take apart again.
+"""Patterns for the pieces of DOT text: the grammar's terminals, and those that ``attributes.py`` and ``errors.py`` use.
 
-All repetitions are possessive: on text that does not fit, a pattern gives up at once in place of trying every other split.
+All repetitions are possessive: on text that does not fit, a pattern fails at once and does not try every other split.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ TERMINALS: Mapping[str, str] = {
     "LIST": rf"\[(?:{_SKIPPED}*+{_ATTRIBUTE})*+{_SKIPPED}*+\]",
     "SKIPPED": rf"{_SKIPPED}++",
 }
-"""Terminals of ``dot.lark`` by name. Patterns are for DOTALL."""
+"""Terminal of ``dot.lark`` -> its pattern. The patterns need the flag DOTALL."""
 
 SKIPPED = re.compile(rf"{_SKIPPED}*+", re.DOTALL)
-"""Blanks and comments; matches anywhere."""
+"""Any number of blanks and comments, also none."""
 
 KEY = re.compile(_PLAIN_KEY)
-"""Name of an attribute without quotes, dotted or not."""
+"""Name of an attribute without quotes, with or without dots."""
 
 ATTRIBUTE = re.compile(
     rf'{_SKIPPED}*+(?:(?P<key>{_PLAIN_KEY})|"(?P<quoted_key>{_PLAIN_KEY})"){_SKIPPED}*+={_SKIPPED}*+'
@@ -41,7 +41,7 @@ ATTRIBUTE = re.compile(
 _ATTRIBUTES = re.compile(rf"(?:{_SKIPPED}*+{_ATTRIBUTE})*+{_SKIPPED}*+", re.DOTALL)
 
 LEXEME = re.compile(rf"{_STRING}|//[^\n]*+|/\*.*?\*/|[][{{}}]", re.DOTALL)
-"""Texts, comments and brackets: enough to tell which bracket belongs to which."""
+"""A quoted text, a comment or a bracket. These pieces suffice to find the brackets that belong together."""
 
 
 def skip(text: str, offset: int) -> int:
@@ -57,7 +57,7 @@ def skip_attributes(text: str, offset: int) -> int:
 
 
 def attributes(text: str, offset: int) -> Iterator[re.Match[str]]:
-    """The attributes that follow each other from ``offset`` on, up to the first character that belongs to none."""
+    """Matches of the attributes from ``offset`` on, up to the first character that belongs to no attribute."""
     while (match := ATTRIBUTE.match(text, offset)) is not None:
         yield match
         offset = match.end()

@@ -1,4 +1,4 @@
-"""Reads DOT text. Pure: text in, a graph or a :class:`~kilroy_engine.errors.DotSyntaxError` out."""
+"""Parses DOT text into a graph, or raises :class:`~kilroy_engine.errors.DotSyntaxError`. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def parse_dot(text: str, filename: str = "") -> Graph:
-    """The graph that ``text`` describes (Spec 2); ``filename`` is for messages only.
+    """The graph that ``text`` describes (Spec 2). ``filename`` is for messages only.
 
-    Nodes that only edges name are in the graph with ``declared=False``. Attribute aliases are resolved. The graph is not
-    checked beyond its syntax.
+    The graph has a node with ``declared=False`` for each id that only edges name. Attribute aliases are resolved. Only the
+    syntax is checked here.
 
     Raises:
-        DotSyntaxError: With line, column, the source line and a hint.
+        DotSyntaxError: The text is outside the dialect. The error has line, column, the source line and a hint.
     """
     readable = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
@@ -33,16 +33,16 @@ def parse_dot(text: str, filename: str = "") -> Graph:
 
 @cache
 def _parser() -> Lark:
-    from lark import Lark  # noqa: PLC0415 - lark costs some 100 ms, which a command that reads no pipeline need not pay
+    from lark import Lark  # noqa: PLC0415 - importing lark takes some 100 ms; a command that reads no pipeline saves them
 
     rules = Path(__file__).with_name("dot.lark").read_text(encoding="utf-8")
-    # The grammar writes a pattern between slashes, and "s" is for DOTALL.
+    # In a lark grammar a pattern stands between slashes, and "s" is the flag DOTALL.
     terminals = [f"{name}: /{pattern.replace('/', chr(92) + '/')}/s" for name, pattern in TERMINALS.items()]
     return Lark("\n".join([rules, *terminals, ""]), parser="lalr", lexer="contextual", maybe_placeholders=False)
 
 
 def _read(text: str) -> Tree[Token]:
-    from lark.exceptions import UnexpectedCharacters, UnexpectedToken  # noqa: PLC0415 - the same
+    from lark.exceptions import UnexpectedCharacters, UnexpectedToken  # noqa: PLC0415 - as in _parser
 
     parsing = _parser().parse_interactive(text)
     token = None

@@ -1,4 +1,4 @@
-"""Prefect's states brought in line with an end that is on disk: of the flow run, and of task runs that a dead process left."""
+"""Sets Prefect's states after an end on disk: of the flow run, of its unfinished task runs, of child pipelines."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ def end_flow_run(flow_run: FlowRun, final: FinalOutcome, *, client: SyncPrefectC
     """Sets the flow run's terminal state where ``flow_run`` shows another end or none.
 
     Raises:
-        httpx.HTTPError: The server did not take it.
+        httpx.HTTPError: The server did not accept the state.
     """
     if agrees(flow_run.state, final):
         return
-    # Forced: the ordinary rules keep a run in CANCELLING, and one that Prefect believes to have ended otherwise as it is.
+    # Forced: Prefect's ordinary rules let a flow run leave neither CANCELLING nor a terminal state.
     client.set_flow_run_state(flow_run.id, end_state(final), force=True)
 
 
 def end_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPrefectClient) -> int:
-    """Ends the task runs that Prefect still shows at work; how many. Call it only when no process works on the run.
+    """Ends the flow run's task runs that Prefect still shows at work. Returns their number.
+
+    Call it only when no process works on the run.
 
     Raises:
-        httpx.HTTPError: The server did not take it.
+        httpx.HTTPError: The server did not answer, or did not accept a state.
     """
     left = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
@@ -50,11 +52,12 @@ def end_task_runs(flow_run_id: UUID, final: FinalOutcome, *, client: SyncPrefect
 
 
 def end_childrens_flow_runs(run: RunDirectory, *, client: SyncPrefectClient) -> None:
-    """Ends the flow runs of child pipelines that Prefect still shows at work, with their task runs. As for task runs, no
-    process works on the run any more.
+    """Ends the flow runs of the run's ended child pipelines that Prefect shows otherwise, and their task runs.
+
+    Call it only when no process works on the run.
 
     Raises:
-        httpx.HTTPError: The server did not take it.
+        httpx.HTTPError: The server did not answer, or did not accept a state.
     """
     for child in child_directories(run):
         final = FinalOutcome.find(child)
@@ -63,7 +66,7 @@ def end_childrens_flow_runs(run: RunDirectory, *, client: SyncPrefectClient) -> 
         try:
             flow_run = client.read_flow_run(UUID(final.flow_run_id))
         except ObjectNotFound:
-            continue  # another server has recorded it, or it is deleted
+            continue  # another server has recorded the flow run, or somebody has deleted it
         if not agrees(flow_run.state, final):
             end_flow_run(flow_run, final, client=client)
             end_task_runs(flow_run.id, final, client=client)

@@ -1,7 +1,7 @@
 """The state hooks of the flow: all four are ``finalize``, which writes the end of the run.
 
-Prefect calls a hook in the flow's process, in the runner's, or in a fresh one, positionally or by keyword, and swallows what
-it raises. So the hook relies on its arguments and on the disk, never on memory.
+Prefect calls a hook in the flow's process, in the runner's process or in a fresh process, with positional or keyword
+arguments, and swallows what the hook raises. So the hook needs only its arguments and the disk, never the process's memory.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
 
 REQUEST_LIMIT_S = 5.0
 REQUEST_RETRIES = 1
-"""A hook's patience with the server, which may be away: after the first request that it does not get through, it gives up."""
+"""Time limit (s) and retries of a hook's requests. After one request that fails, the hook tells no more of the end."""
 
 
 def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """Writes ``final.json`` and then the terminal line of the run that ``flow_run`` owns.
+    """Writes ``final.json`` and then the terminal line of the run that ``flow_run`` owns. Then tells Prefect of the end.
 
-    Safe to call again and from several processes at once: the first end stands. A flow run that was refused before its start
-    owns no directory, so there is nothing to write.
+    Called by Prefect when the flow run enters ``state``. Safe to call again and from several processes at once: the first end
+    stays. The flow run of a refused run owns no run directory, so nothing is written.
     """
     logger = flow_run_logger(flow_run, flow)
     live = live_run(flow_run.id)
@@ -72,26 +72,29 @@ def finalize(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     logger.info("Run %s ended with %s%s. Run directory: %s", final.run_id, final.status, reason, run.path)
     with telling(logger):
         _end_in_prefect(run, flow_run, state, final, in_flow_process=live is not None)
-        if not over:  # else whoever ended the run has announced it
+        if not over:  # otherwise another process has ended the run and published the end
             publish_end(run, final, flow_run, flow_name=flow.name)
     if live is not None and not _is_hurried(state, live):
         insist(flow_run.id)
 
 
 def _is_hurried(state: State, live: Run) -> bool:
-    """Whether somebody has sent a signal, and will not wait for long."""
+    """Whether a signal or a crash ends the process. Whoever sent the signal may kill the process soon."""
     stop = live.cancellation.stop
     return state.is_crashed() or (stop is not None and stop.kind is StopKind.SIGNAL)
 
 
 def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: Run | None) -> FinalOutcome:
-    """Writes the end. A run of this process is over then, unless a signal comes between: then its exit ends it."""
+    """Writes the end on disk, and closes ``live``, the run of this process.
+
+    Where a signal interrupts the write, ``live.ending`` makes the process's exit end the run.
+    """
     limits = ClosingLimits()
     if live is not None:
         live.ending = True
         limits = HURRIED if _is_hurried(state, live) else limits
     try:
-        # What a body returned that opened no start of its own (a Retry that was refused) is not about the start before it.
+        # The body of a Retry that was refused opened no start. The state that it returned says nothing about the earlier start.
         observed = observed_in(state) if live is not None or not _returned(state) else UNSEEN
         final = end_run(run, owner_for(run, flow_run.id), observed, closing=closing_of(run), limits=limits)
     except Exception:
@@ -104,11 +107,11 @@ def _end(run: RunDirectory, flow_run: FlowRun, state: State, live: Run | None) -
 
 
 def is_over(run: RunDirectory) -> bool:
-    """Whether the terminal line is the last one."""
+    """Whether the last line of ``progress.ndjson`` is the terminal line."""
     try:
         return is_ended(run.progress)
     except CorruptRecord:
-        return False  # whatever a stage has left there is no end
+        return False  # a stage has damaged the file: that is no end
 
 
 def _returned(state: State) -> bool:
@@ -117,9 +120,9 @@ def _returned(state: State) -> bool:
 
 
 def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str) -> None:
-    """The event of the end, then the summary. Call it inside :func:`telling`, by whoever wrote the terminal line.
+    """Sends the event of the run's end, then publishes the summary. The caller has written the terminal line.
 
-    The end of a child pipeline is a step of the run around it: an automation that waits for runs shall not take it for one.
+    Call it inside :func:`telling`. A child pipeline sends no event, so that no automation takes its end for the end of a run.
     """
     if not run.supervisor.exists():
         with get_client(httpx_settings={"timeout": REQUEST_LIMIT_S}, sync_client=True) as client:
@@ -128,13 +131,15 @@ def publish_end(run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, fl
 
 
 def _end_in_prefect(run: RunDirectory, flow_run: FlowRun, state: State, final: FinalOutcome, *, in_flow_process: bool) -> None:
-    """Prefect's states follow the disk, where one cancel or crash overtook another. A runner that calls this hook for
-    CANCELLING sets Cancelled itself; an engine whose flow returned or adopted it leaves the server there."""
+    """Sets Prefect's states where they differ from the end on disk, for example after a cancel and a crash at once.
+
+    A runner that calls the hook for CANCELLING sets Cancelled itself. In the flow's process nobody else would do so.
+    """
     by_runner = state.is_cancelling() and not in_flow_process
     if agrees(state, final) and in_flow_process:
         return
     if _returned(state) and not in_flow_process:
-        return  # a Retry that was refused says why
+        return  # the state of a Retry that was refused says why
     with get_client(sync_client=True) as client:
         if not agrees(state, final) and not by_runner:
             client.set_flow_run_state(flow_run.id, end_state(final), force=True)
@@ -145,8 +150,10 @@ def _end_in_prefect(run: RunDirectory, flow_run: FlowRun, state: State, final: F
 
 @contextmanager
 def telling(logger: Logger) -> Generator[None]:
-    """For what Prefect is told after the end. The end is on disk already, so a server that is away costs no more than a line
-    in the log, and no more than some seconds."""
+    """Around requests to Prefect after the end. Limits their retries, and logs a failure instead of raising it.
+
+    The end is on disk already, so a server that is away costs one line in the log and some seconds.
+    """
     try:
         with temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: REQUEST_RETRIES}):
             yield
@@ -169,4 +176,4 @@ HOOKS: Hooks = {
     "on_crashed": [finalize],
     "on_cancellation": [finalize],
 }
-"""What every flow that runs a pipeline is made with."""
+"""The state hooks for every flow that runs a pipeline: ``@flow(**HOOKS)``."""

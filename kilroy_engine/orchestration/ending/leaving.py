@@ -1,7 +1,7 @@
-"""The last chance of the flow's own process: at its exit it ends the runs that no hook has ended.
+"""Ends, at the exit of the flow's process, the runs of this process that no state hook has ended.
 
 Prefect runs no hook when the server is away as the flow returns, and a signal can interrupt a hook between its writes. Where
-nothing supervises the process, nobody else would end the run before the reconciler does.
+no worker or runner supervises the process, the next to end the run would be the reconciler.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _waiting: threading.Thread | None = None
 
 
 def end_at_exit() -> None:
-    """From now on this process ends what is left of its runs when it exits. Starts one thread for that, once.
+    """Makes this process call :func:`end_left_runs` at its exit. Called for each run; starts one thread per process.
 
-    ``atexit`` comes too late: Prefect's own exit waits there, without end, for a server that is away to take its events.
+    ``atexit`` comes too late: Prefect's own exit function waits without a limit for an absent server to take events.
     """
     global _waiting  # noqa: PLW0603 - one thread per process
     with _lock:
@@ -42,17 +42,20 @@ def _end_after_main_thread() -> None:
 
 
 def end_left_runs() -> None:
-    """Ends the runs of this process that are open and that nobody else will end, and lets go of the others."""
+    """Ends the open runs of this process that no supervisor will end, and closes the other open runs.
+
+    Called when the main thread has ended, and by ``launch`` when the server stopped answering.
+    """
     for run in live_runs():
-        if _is_ours(run) and not run.is_child:  # the end of the run around it is a child pipeline's end too
+        if _must_end(run) and not run.is_child:  # the end of a run ends its child pipelines too
             _end(run)
         else:
-            run.close()  # a process that hangs in its exit must not keep the reconciler away
+            run.close()  # frees the lock: this process may hang in its exit, and the reconciler needs the lock
 
 
-def _is_ours(run: Run) -> bool:
-    """A supervisor ends what it has ended or seen die; the rest is ours: a hook that was interrupted, and a cancel that the
-    supervisor has not acted on."""
+def _must_end(run: Run) -> bool:
+    """Whether this process must end the run: the run is unsupervised, its hook was interrupted, or a stop was requested that
+    the supervisor need not know of. The supervisor ends all other runs."""
     return not run.identity.supervised or run.ending or run.cancellation.requested
 
 
@@ -71,5 +74,5 @@ def _end(run: Run) -> None:
             if told.flow_run is not None:
                 tell_prefect(directory, told.flow_run, final, prefect, announce=True)
     except (httpx.HTTPError, RuntimeError) as error:
-        # The interpreter is going: threads that a client may want cannot be started any more.
+        # RuntimeError: the interpreter is shutting down, and the client cannot start a thread any more.
         _log.warning("the end of run %s is on disk, but Prefect could not be told: %s", run.run_id, error)

@@ -1,4 +1,4 @@
-"""A run without an end: whether somebody is still to end it, and if nobody is, ending it as a state hook would have."""
+"""Decides whether a run without an end is lost, and ends a lost run as a state hook would have."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a run may be silent before it counts as left, in seconds.
+    """How long a run may be silent before it counts as lost, in seconds.
 
-    ``grace_s`` counts from the last sign of life of any kind: a hook in another process may still be on its way (seen up to
-    45 s after a cancel). ``heartbeat_s`` is for owners on other machines, of which only the lock's time is known.
+    ``grace_s`` counts from the last sign of life of any kind, because a hook may still start in another process (seen up to
+    45 s after a cancel). ``heartbeat_s`` is for owners on another machine or before a reboot, known by the lock file only.
     """
 
     grace_s: float = 120.0
@@ -42,20 +42,20 @@ DEFAULT_PATIENCE = Patience()
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Not ours to end, or not yet."""
+    """The decision to leave the run alone. ``why`` is the reason for people."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class EndIt:
-    """Nobody is going to end it. ``observed`` is added to the evidence on disk."""
+    """The decision to end the run, which nobody else will end. ``observed`` is added to the evidence on disk."""
 
     observed: Observed
 
 
 def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -> EndIt | Leave:
-    """What is to be done about a run that nobody holds. Pure."""
+    """Whether to end a run whose lock nobody holds. ``at`` is the present time. Pure."""
     state = told.flow_run.state if told.flow_run else None
     if found.silent_s < patience.grace_s:
         return Leave(f"its last sign of life is {found.silent_s:.0f} s old, less than the grace of {patience.grace_s:g} s")
@@ -78,9 +78,9 @@ def decide(found: UnendedRun, told: Told, patience: Patience, *, at: datetime) -
 
 
 def is_left_over(state: State | None, final: FinalOutcome, patience: Patience, *, at: datetime) -> bool:
-    """Whether ``state`` still shows a run at work that has ended as ``final``. Pure.
+    """Whether ``state`` does not show the end ``final``, although the grace is over. ``at`` is the present time. Pure.
 
-    A state that is younger than the grace may be another start's, which *Retry* has asked for and whose process is on its way.
+    A state younger than the grace may belong to a new start: *Retry* sets one before the new process begins.
     """
     if agrees(state, final):
         return False
@@ -89,11 +89,11 @@ def is_left_over(state: State | None, final: FinalOutcome, patience: Patience, *
 
 
 def end_lost_run(found: UnendedRun, end: EndIt, flow_run: FlowRun | None, prefect: PrefectApi) -> FinalOutcome:
-    """Ends the run on disk, then in Prefect. Holds the run's lock meanwhile, so that nobody starts it again half-way.
+    """Ends the run on disk, then in Prefect. Holds the run's lock while it writes, so that nobody resumes the run meanwhile.
 
     Raises:
-        RunAlreadyOwned: Somebody else was faster.
-        RunDirectoryError: The disk refuses.
+        RunAlreadyOwned: Another process holds the lock.
+        RunDirectoryError: The run directory cannot be read or written.
     """
     run, owner = found.run, found.owner
     lock = RunLock.acquire(run)
@@ -108,7 +108,10 @@ def end_lost_run(found: UnendedRun, end: EndIt, flow_run: FlowRun | None, prefec
 
 
 def tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, prefect: PrefectApi, *, announce: bool) -> None:
-    """Brings Prefect in line with an end that no hook has told it of."""
+    """Sets Prefect's states after the end on disk, for an end that no hook has reported.
+
+    ``announce`` also sends the event of the end and publishes the summary.
+    """
     with telling(_log):
         end_flow_run(flow_run, final, client=prefect.client)
         end_task_runs(flow_run.id, final, client=prefect.client)
@@ -119,12 +122,12 @@ def tell_prefect(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome, pref
 
 
 def cancel_bodiless(flow_run: FlowRun, prefect: PrefectApi) -> None:
-    """Sets Cancelled; there is nothing on disk to end."""
+    """Sets the flow run to Cancelled. Called for a flow run that was canceled before it opened a run directory."""
     with telling(_log):
         message = "canceled in the Prefect UI or API before the run began"
         prefect.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
 
 
 def now() -> datetime:
-    """The present moment."""
+    """The present time in UTC."""
     return datetime.now(UTC)

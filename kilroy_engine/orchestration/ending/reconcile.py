@@ -1,10 +1,10 @@
-"""Ends what nobody has ended: runs whose process is gone, half-written ends, states that Prefect was never told of.
+"""Ends lost runs: runs whose process is gone, half-written ends, flow runs whose end Prefect was never told.
 
-Many ways of ending run no state hook (a worker that is stopped, a killed script, a server that was away). What they leave is a
-run directory without its terminal line, or a flow run that Prefect shows at work for ever. This looks for both and ends them
-through :func:`~kilroy_engine.rundir.ending.finalize.finalize_run`, as a hook would have.
+Prefect runs no state hook when a worker is stopped, a script is killed or the server is away. Such a run directory lacks its
+terminal line, or Prefect shows the flow run at work for ever. The reconciler looks for both and ends them through
+:func:`~kilroy_engine.rundir.ending.finalize.end_run`, as a hook would have.
 
-Safe to run anywhere, any number of times at once: a run that is being ended is held by its lock.
+Several reconcilers may run at once: the one that ends a run holds the run's lock.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from kilroy_engine.workspace.stale import discard_worktree, stale_worktree
 __all__ = ["Action", "Finding", "Patience", "reconcile", "reconcile_quickly", "reconciling"]
 
 QUICK_LIMIT = 200
-"""How many directories the start of a run looks at: the latest changed ones, some 20 ms in a thread of its own."""
-
+"""How many run directories each start looks at, the latest changed first. Costs some 20 ms in a thread of its own."""
 
 QUIET_S = 2.0
+"""How long a start without lost neighbors runs before it asks Prefect for unfinished flow runs."""
 JOIN_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that was found, and done unless it was a dry run. ``status`` is the run's end, "" where it has none."""
+    """What was found about one run, and what is done about it, or would be in a dry run. ``what`` is a text for people.
+
+    ``status`` is the final status of the run, "" where the run has no end.
+    """
 
     run: RunDirectory
     action: Action
@@ -79,14 +82,14 @@ class Finding:
 
     @property
     def run_id(self) -> str:
-        """The run's id, or the name of its directory where that differs."""
+        """The name of the run directory, which is the run's id unless the directory was placed elsewhere."""
         return self.run.path.name
 
 
 def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: bool = False) -> list[Finding]:
-    """Ends every lost run below ``root``, and every one that Prefect shows at work and whose directory this machine has.
+    """Ends every lost run below ``root``, and every lost run elsewhere on this machine that Prefect shows at work.
 
-    A child pipeline is not ended by itself: its end is part of the end of the run around it.
+    A child pipeline is not ended by itself: the end of the run around it includes the child's end.
 
     Also sets the states of flow runs and task runs that a dead process has left, and removes worktrees past their age. With
     ``dry_run`` nothing is changed. An API that does not answer is no error: then the disk alone decides.
@@ -108,11 +111,12 @@ def reconcile(root: Path, *, patience: Patience = DEFAULT_PATIENCE, dry_run: boo
 
 
 def reconcile_quickly(root: Path, *, finished: threading.Event, limit: int = QUICK_LIMIT) -> list[Finding]:
-    """Ends the lost runs among the latest changed directories below ``root``, and ends the flow runs that Prefect shows at
-    work although they have ended. For the start of every run. Once ``finished`` is set the rest is left to somebody else.
+    """Ends the lost runs among the ``limit`` latest changed directories below ``root``. Called at each start of a run.
+
+    Also ends the flow runs that Prefect shows at work although their runs have ended. Stops early once ``finished`` is set.
     """
     lost = [run for run in run_directories(root, limit=limit) if not finished.is_set() and _is_lost(run)]
-    # A client costs 40 ms of work beside the first stages, which a run without lost neighbors shall not pay at once.
+    # A Prefect client costs 40 ms beside the first stages. A start without lost neighbors asks Prefect later, or never.
     if finished.wait(0.0 if lost else QUIET_S):
         return []
     with asking_prefect() as prefect:
@@ -126,7 +130,7 @@ def reconcile_quickly(root: Path, *, finished: threading.Event, limit: int = QUI
 
 
 def reconciling(root: Path) -> AbstractContextManager[None]:
-    """Does :func:`reconcile_quickly` in a thread beside the block, and waits at its end only for a run that is being ended."""
+    """Calls :func:`reconcile_quickly` in a thread beside the block. The block's end waits up to 5 s for the thread."""
 
     def work(finished: threading.Event) -> None:
         try:
@@ -143,8 +147,8 @@ def reconciling(root: Path) -> AbstractContextManager[None]:
 def _is_lost(run: RunDirectory) -> bool:
     try:
         found = examine(run)
-    except Exception:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
-        return False  # `kilroy reconcile` tells about it
+    except Exception:  # noqa: BLE001 - an error in one run directory must not keep the others from their end
+        return False  # `kilroy reconcile` reports the error
     return found is not None and found.silent_s >= DEFAULT_PATIENCE.grace_s
 
 
@@ -155,7 +159,7 @@ class _Reconciler:
         self._dry_run = dry_run
 
     def end(self, run: RunDirectory) -> Iterator[Finding]:
-        """Ends the run if it is lost; nothing for a run that has ended or is at work."""
+        """Ends the run if it is lost. Yields nothing for a run that has ended or is at work."""
         try:
             found = examine(run)
             if found is None:
@@ -171,11 +175,11 @@ class _Reconciler:
                     yield Finding(run, Action.END, final.failure_reason or "its end is complete now", final.status)
         except RunAlreadyOwned:
             yield Finding(run, Action.LEAVE, "another process took it just now")
-        except Exception as error:  # noqa: BLE001 - whatever is in one run directory, the others get their turn
+        except Exception as error:  # noqa: BLE001 - an error in one run directory must not keep the others from their end
             yield _failed(run, error)
 
     def end_in_prefect(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
-        """Tells Prefect of an end that is on disk for as long as the grace, and that it does not know of."""
+        """Sets Prefect's states where the end has been on disk for longer than the grace and Prefect does not show it."""
         try:
             final = _end_of_flow_run(run, str(flow_run.id))
             if final is None or not is_left_over(flow_run.state, final, self._patience, at=now()):
@@ -190,7 +194,7 @@ class _Reconciler:
             yield Finding(run, Action.STATE, f"flow run {verb} from {before} to {end_state(final).name}", final.status)
 
     def end_bodiless(self, flow_run: FlowRun, run: RunDirectory) -> Iterator[Finding]:
-        """Ends a flow run in Prefect whose cancel nobody carries out because its body never began: it has no directory."""
+        """Sets a flow run to Cancelled that is CANCELLING for longer than the grace and whose body opened no run directory."""
         state = flow_run.state
         opened = RUN_DIRECTORY_LABEL in flow_run.labels
         if state is None or opened or not state.is_cancelling():
@@ -203,7 +207,7 @@ class _Reconciler:
         yield Finding(run, Action.STATE, f"flow run {verb} from {state.name} to Cancelled; it never opened a run directory")
 
     def tidy(self, run: RunDirectory) -> Iterator[Finding]:
-        """Removes a worktree that is past its age."""
+        """Removes the worktree of an ended run that is past its age."""
         try:
             worktree = stale_worktree(run, now())
             if worktree is None or not is_ended(run.progress):
@@ -217,7 +221,7 @@ class _Reconciler:
             finally:
                 lock.release()
         except RunAlreadyOwned:
-            return  # somebody resumes it
+            return  # somebody resumes the run
         except Exception as error:  # noqa: BLE001 - the same
             yield _failed(run, error, "worktree not removed: ")
         else:
@@ -233,7 +237,7 @@ def _failed(run: RunDirectory, error: Exception, what: str = "") -> Finding:
 
 
 def _end_of_flow_run(run: RunDirectory, flow_run_id: str) -> FinalOutcome | None:
-    """How the flow run's latest start in this directory ended; None while it has not."""
+    """The end of the flow run's start in this run directory; None while that start has no end."""
     owner = current_owner(run)
     if owner is not None and owner.flow_run_id == flow_run_id:
         final = FinalOutcome.find(run)

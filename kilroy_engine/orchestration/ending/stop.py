@@ -1,4 +1,4 @@
-"""Stopping a run from outside: asked through disk and Prefect, and when that does not help, ended from here."""
+"""Stops a run from another process: requests the stop on disk and in Prefect, and ends the run itself where that fails."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from kilroy_engine.traversal.outcome import FinalStatus
 
 SOURCE = "by kilroy stop"
 LOST_AFTER_S = 5.0
-"""How long a run without a process is left to a hook that may be writing its end."""
+"""How long :func:`stop_run` leaves a run without a process to a state hook, which may be writing the end."""
 _KILL_WAIT_S = 10.0
 _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A run that has ended. ``forced`` when its process had to be killed; ``pid`` is that of its owner, 0 where unknown."""
+    """A run that has ended. ``forced`` is true when the grace ran out. ``pid`` is the owner's process, 0 where unknown."""
 
     final: FinalOutcome
     pid: int
@@ -42,14 +42,15 @@ class Stopped:
 
 
 def stop_run(run: RunDirectory, *, grace_s: float, force: bool) -> Stopped | None:
-    """Stops the run and waits for its terminal line; None when it is still at work after ``grace_s`` seconds.
+    """Stops the run and waits for its terminal line. Returns None when the run has no end after ``grace_s`` seconds.
 
-    A supervised run is canceled through Prefect, whose worker ends the process; any other finds the request on disk. With
-    ``force`` its process is killed after the grace, and the run ended from here.
+    The request is written to the run directory, where the run's process finds it. A supervised run is also canceled in
+    Prefect, whose worker ends the process. A run without a process is ended by this function. With ``force`` the process is
+    killed after the grace, and then the run is ended.
 
     Raises:
-        RunEnded: There is nothing to stop.
-        RunDirectoryError: The run cannot be ended from this machine, or the disk refuses.
+        RunEnded: The run has ended already.
+        RunDirectoryError: The process is on another machine, or the run directory cannot be read or written.
     """
     if _has_ended(run):
         raise RunEnded(f"run {run.path.name} has ended already", path=run.path)
@@ -68,7 +69,7 @@ def stop_run(run: RunDirectory, *, grace_s: float, force: bool) -> Stopped | Non
 
 
 def owner_pid(run: RunDirectory) -> int:
-    """Process id of the run's owner, 0 where it is not known."""
+    """Process id of the run's owner, 0 where the lock's record is missing or damaged."""
     try:
         record = find_record(run)
     except CorruptRecord:
@@ -80,11 +81,11 @@ def _has_ended(run: RunDirectory) -> bool:
     try:
         return is_ended(run.progress)
     except CorruptRecord:
-        return False  # whatever is there is no end
+        return False  # a stage has damaged the file: that is no end
 
 
 def _cancel_in_prefect(run: RunDirectory, prefect: PrefectApi) -> FlowRun | None:
-    """Asks Prefect to cancel a run that it supervises, or that no process has. Returns the flow run, None where unknown."""
+    """Sets CANCELLING for a run that a worker supervises or that no process owns. Returns the flow run, None where unknown."""
     owner = current_owner(run)
     flow_run = prefect.flow_run(owner.flow_run_id).flow_run if owner else None
     manifest = Manifest.find(run)
@@ -93,7 +94,7 @@ def _cancel_in_prefect(run: RunDirectory, prefect: PrefectApi) -> FlowRun | None
         try:
             prefect.client.set_flow_run_state(flow_run.id, Cancelling(message=f"canceled: {SOURCE}"))
         except (httpx.HTTPError, PrefectException):
-            pass  # the request on disk is there all the same, and the run heeds it a little later
+            pass  # the run's process finds the request on disk a little later
     return flow_run
 
 
@@ -107,7 +108,7 @@ def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: PrefectA
                 return final
             found = examine(run)
         except CorruptRecord:
-            found = None  # left by a stage; whoever writes the end of the run puts it right
+            found = None  # a stage has damaged a file; the process that writes the end mends it
             if time.monotonic() >= deadline:
                 raise
         lost_since = (lost_since or time.monotonic()) if found is not None and found.place is OwnerPlace.HERE else None
@@ -115,7 +116,7 @@ def _wait_for_end(run: RunDirectory, flow_run: FlowRun | None, prefect: PrefectA
             try:
                 return end_lost_run(found, EndIt(Observed(FinalStatus.CANCELED, f"canceled: {SOURCE}")), flow_run, prefect)
             except RunAlreadyOwned:
-                lost_since = None  # somebody else ends it
+                lost_since = None  # another process ends the run
         if time.monotonic() >= deadline:
             return None
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""What Prefect is told when a start takes a run over from another flow run."""
+"""Ends in Prefect the flow runs of earlier starts, when a new start takes the run over."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from kilroy_engine.rundir.ending.which_end_wins import CRASHED
 
 
 def end_earlier_flow_runs(opened: OpenedRun) -> None:
-    """Tells Prefect how the start before ended, where its process died unseen and its flow run would count as running on.
+    """Sets the end of the earlier start's flow run, where that start's process died and Prefect still shows it running.
 
-    Child pipelines that died with it get their end first, on disk too.
+    Called once, at a resume. First ends, on disk and in Prefect, the child pipelines that died with the earlier start.
     """
     run = opened.run
     previous = run.started.previous
@@ -37,12 +37,12 @@ def end_earlier_flow_runs(opened: OpenedRun) -> None:
                     client.set_flow_run_state(UUID(flow_run_id), state, force=True)
             end_childrens_flow_runs(run.directory, client=client)
     except (httpx.HTTPError, PrefectException, ValueError) as error:
-        # Another server may have recorded that start, or its record is deleted; the run itself needs neither.
+        # Another server may have recorded the earlier flow run, or somebody has deleted it. The new start needs neither.
         get_run_logger().info("The flow run of the start before could not be ended: %s", error)
 
 
 def _earlier_flow_runs(opened: OpenedRun) -> Iterator[str]:
-    """A start that was killed while it began is in one of the records only."""
+    """Flow run ids in the earlier manifest and the lock's earlier record. A start that was killed while it opened is in one."""
     if opened.prepared.earlier is not None:
         yield opened.prepared.earlier.manifest.flow_run_id
     lock = opened.run.started.lock

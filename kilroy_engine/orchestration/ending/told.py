@@ -1,4 +1,4 @@
-"""What Prefect says about flow runs, asked patiently enough to be right and impatiently enough to go on without an answer."""
+"""Asks Prefect about flow runs, with time limits and few retries, and goes on without an answer where the server is away."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """``flow_run`` is None where Prefect does not know it, or was not ``reachable``."""
+    """Prefect's answer about a flow run. ``flow_run`` is None where Prefect does not know the id or is not ``reachable``."""
 
     reachable: bool
     flow_run: FlowRun | None = None
 
 
 class PrefectApi:
-    """The API, as long as it answers. After the first request that gets through to nobody it is not asked again."""
+    """Prefect's API. After the first request that fails, ``reachable`` is false and the methods ask no more."""
 
     def __init__(self, client: SyncPrefectClient) -> None:
         self.client = client
         self.reachable = True
 
     def flow_run(self, flow_run_id: str) -> Told:
-        """The flow run of this id. An id that is none is one that Prefect does not know."""
+        """Asks for the flow run with this id. A text that is no UUID counts as an id that Prefect does not know."""
         try:
             wanted = UUID(flow_run_id)
         except ValueError:
@@ -54,7 +54,7 @@ class PrefectApi:
             return Told(reachable=False)
 
     def unfinished(self) -> list[FlowRun]:
-        """Flow runs of ours, child pipelines too, that Prefect shows at work; none where it cannot be asked."""
+        """The engine's flow runs, child pipelines included, that Prefect shows at work. Incomplete where Prefect is away."""
         ours = FlowRunFilter.model_validate({"tags": {"all_": [MARK]}, "state": {"type": {"any_": list(UNFINISHED)}}})
         found: list[FlowRun] = []
         while self.reachable:
@@ -71,7 +71,7 @@ class PrefectApi:
 
 @contextmanager
 def asking_prefect() -> Generator[PrefectApi]:
-    """The API that Prefect's settings name."""
+    """Gives the API that Prefect's settings name, with a time limit of 10 s and two retries per request."""
     with (
         temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: _RETRIES}),
         get_client(httpx_settings={"timeout": _LIMIT_S}, sync_client=True) as client,

@@ -1,7 +1,7 @@
-"""The ``attractor`` flow: one pipeline run, from parameters to a Prefect state. Its state hooks write the end."""
+"""The ``attractor`` flow: carries out one run, from parameters to a Prefect state. Its state hooks write the run's end."""
 
 # No `from __future__ import annotations` here: `attractor.serve()` makes Prefect load this file by its path, outside of the
-# package, where annotations given as text cannot be looked up.
+# package. Annotations that are text cannot be resolved there.
 import os
 import re
 from collections.abc import Generator
@@ -38,12 +38,12 @@ _GRAPH_NAME = re.compile(r'\bdigraph\s+(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[A-Za-z
 
 
 def flow_run_name() -> str:
-    """Name of the flow run: the graph's name and the end of the flow run's id."""
+    """Name of the current flow run: the graph's name and the last six characters of the flow run's id. Called by Prefect."""
     return name_of_flow_run(str(current.parameters.get("graph", "")))
 
 
 def name_of_flow_run(graph: str) -> str:
-    """The same for the pipeline in ``graph``, a path or DOT text."""
+    """Name of the current flow run for the pipeline in ``graph``, a path or DOT text."""
     try:
         source, filename = read_pipeline(graph)
     except PipelineNotFound:
@@ -75,7 +75,11 @@ def attractor(
 
 
 def run_pipeline(parameters: RunParameters) -> State:
-    """The body of every flow that runs a pipeline: opens the run of the current flow run, or refuses it, and conducts it."""
+    """The body of every flow that runs a pipeline: opens and conducts the run of the current flow run.
+
+    Returns Failed where the run is refused. After *Retry* in Prefect's UI the body resumes the earlier run, or returns
+    Completed where that run has succeeded.
+    """
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
@@ -103,16 +107,16 @@ def _refused(refusal: KilroyError) -> State:
 
 
 def _conducted(opened: OpenedRun, prefect: PrefectOrchestrator) -> State:
-    """Conducts an opened run and returns the flow's final state."""
+    """Conducts the opened run and returns the state of the flow run."""
     end_at_exit()
     conclusion = conduct(opened, _beside(opened.run, prefect))
-    # A supervisor that meets CANCELLING would signal a process that is about to end by itself.
+    # A supervisor that sees CANCELLING would send a signal to this process, which is about to end by itself.
     return to_flow_state(conclusion, tell_canceling=not opened.run.identity.supervised)
 
 
 @contextmanager
 def _beside(run: Run, prefect: PrefectOrchestrator) -> Generator[None]:
-    """What goes on beside a walk: Prefect's part of it, lost runs' ends, signals, the run's events in Prefect."""
+    """What goes on beside the walk: limits on tags are watched, lost runs ended, signals handled, events sent to Prefect."""
     with (
         prefect.at_work(),
         reconciling(runs_root(os.environ)),

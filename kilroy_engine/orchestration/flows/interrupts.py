@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM of a run that nothing supervises: the run is canceled in order instead of crashed."""
+"""Handles Ctrl-C and SIGTERM of a run that no worker or runner supervises: a signal cancels the run instead of crashing it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from kilroy_engine.stopping import Cancellation
 
 @contextmanager
 def interrupts_cancel(cancellation: Cancellation, *, enabled: bool) -> Generator[None]:
-    """Makes SIGINT and SIGTERM request a cancellation for the length of the block; a second SIGINT interrupts at once.
+    """Makes SIGINT and SIGTERM request a cancellation for the length of the block.
 
-    Does nothing where a worker supervises (its SIGTERM must reach Prefect's own handler) or off the main thread, where
-    Python allows no signal handlers.
+    A SIGINT after a stop was requested raises KeyboardInterrupt. ``enabled`` is false where a worker or runner supervises the
+    run: its SIGTERM must reach Prefect's own handler. Does nothing then, and nothing outside of the main thread, where Python
+    allows no signal handlers.
     """
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield

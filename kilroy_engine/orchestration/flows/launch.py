@@ -1,4 +1,4 @@
-"""Starts the flow in this process: what ``kilroy run`` does once a server is known."""
+"""Runs the ``attractor`` flow in this process. ``kilroy run`` and ``kilroy resume`` call it once a server is known."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from kilroy_engine.traversal.outcome import FinalStatus
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run that is about to begin. The directory appears when it does. ``page_url`` is empty where no UI is known.
+    """A start that is about to begin. A new run's directory does not exist yet. ``page_url`` is empty where no UI is known.
 
-    ``start`` is 1 for a new run.
+    ``start`` is the number of the start: 1 for a new run.
     """
 
     run: RunDirectory
@@ -51,17 +51,18 @@ class Started:
 
 
 class NotStarted(KilroyError):
-    """The flow refused the run; the text is its reason."""
+    """The flow refused the run. The text is the reason."""
 
 
 def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) -> FinalOutcome:
-    """Runs the pipeline here, against the API that Prefect's settings name, and returns its end.
+    """Runs the pipeline in this process, recorded on the API that Prefect's settings name, and returns the run's end.
 
-    The flow run is created first, so that its page and the run directory are known before anything happens.
+    Creates the flow run first. Then calls ``on_started``, once, with the flow run's page and the run directory. Then runs the
+    flow.
 
     Raises:
-        NotStarted: The run was refused and left nothing behind.
-        RunCanceled: It was canceled before it began, and has left nothing either.
+        NotStarted: The run was refused and left no end.
+        RunCanceled: The run was canceled before it began.
     """
     given = {
         "graph": parameters.graph,
@@ -70,7 +71,7 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
         "options": parameters.options.model_dump(),
         "labels": dict(parameters.labels),
     }
-    # Nothing watches the heartbeat of such a run, and waiting for its thread costs a second at the end.
+    # No supervisor watches this flow run's heartbeat, and the end of the heartbeat's thread costs a second.
     with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), _quiet_console():
         with get_client(sync_client=True) as client:
             flow_run = client.create_flow_run(attractor, parameters=given, tags=[MARK])
@@ -91,7 +92,7 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
             state = cast("State", run_flow(attractor, flow_run=flow_run, parameters=given, return_type="state"))
             told = state.message or f"the flow run ended as {state.name}"
         except httpx.HTTPError as error:
-            # Without a server Prefect runs no hook; the run's end is on this machine and must not depend on it.
+            # Without a server Prefect runs no hook. The run's end must not depend on the server.
             told = f"the Prefect API does not answer any more: {str(error) or type(error).__name__}"
             end_left_runs()
     final = FinalOutcome.find(run)
@@ -106,7 +107,7 @@ def launch(parameters: RunParameters, *, on_started: Callable[[Started], None]) 
 
 @contextmanager
 def _quiet_console() -> Generator[None]:
-    """Keeps Prefect's log lines off the terminal: the command shows the run itself. They still go to the server."""
+    """Keeps Prefect's log lines off the terminal, where the command shows the run. The lines still go to the server."""
     root = logging.getLogger()
     removed = [handler for handler in root.handlers if isinstance(handler, PrefectConsoleHandler)]
     for handler in removed:

@@ -1,7 +1,7 @@
-"""A flow for one pipeline: its declared inputs are real fields of the deployment's run form.
+"""Makes a flow for one pipeline, whose declared inputs are typed fields of the deployment's run form.
 
-The fields are those of a nested model, because both of Prefect's UIs show its titles, descriptions and defaults; an optional
-value is given as a default, because ``x | None`` is a clumsy switch in both.
+The fields belong to a nested model, because both of Prefect's UIs show the titles, descriptions and defaults of a model. An
+optional input has a default where possible, because both UIs show ``x | None`` as a clumsy switch.
 """
 
 # No `from __future__ import annotations` here: Prefect reads the signature, whose types exist only inside of the function.
@@ -33,15 +33,15 @@ Args:
 
 
 def pipeline_flow(graph: str | Path) -> Flow[..., Any]:
-    """The flow of the pipeline in ``graph``, a file or the folder of a workflow package; a relative path counts from the
-    deployment's folder.
+    """The flow of the pipeline in ``graph``, a file or the folder of a workflow package.
 
-    Deploy it by an entrypoint of your own, ``flows/report.py:report``. It differs from ``attractor`` in its parameters only:
-    there is no ``graph``, and ``inputs`` is an object with a typed field per declared input.
+    A relative path counts from the deployment's folder. Deploy the flow by an entrypoint of your own, for example
+    ``flows/report.py:report``. The flow differs from ``attractor`` in its parameters only: there is no ``graph``, and
+    ``inputs`` is an object with a typed field per declared input.
 
     Raises:
         PipelineNotFound: The file cannot be read.
-        DotSyntaxError: It is no pipeline.
+        DotSyntaxError: The file holds no pipeline.
     """
     file = str(graph)
     source, filename = read_pipeline(file)
@@ -73,16 +73,17 @@ def pipeline_flow(graph: str | Path) -> Flow[..., Any]:
 
 
 def input_model(declared: Sequence[DeclaredInput]) -> type[BaseModel]:
-    """A model with a field per input, by its name as alias: a name may be one that no attribute can have.
+    """A pydantic model with a field per declared input. The input's name is the field's alias, because a name may be no
+    Python identifier.
 
-    Inputs that are not declared are let through, as the command does.
+    The model accepts inputs that are not declared, as ``kilroy run`` does.
     """
     fields: dict[str, Any] = {f"field_{index}": _field(known) for index, known in enumerate(declared)}
     return create_model("Inputs", __config__=ConfigDict(extra="allow"), **fields)
 
 
 def texts_of(inputs: BaseModel) -> dict[str, str]:
-    """The values as the engine takes inputs: as texts, those that were left out left out."""
+    """The model's values as texts, by input name, for :class:`RunParameters`. An input without a value is left out."""
     given = inputs.model_dump(by_alias=True, mode="json")
     return {name: stringify(value) for name, value in given.items() if value is not None}
 
@@ -96,12 +97,12 @@ _TYPES: dict[InputType, Any] = {
 
 
 def _field(known: DeclaredInput) -> tuple[Any, Any]:
-    """Type and field of one input."""
+    """Type and pydantic field of one input."""
     kind: Any = Literal[known.choices] if known.type is InputType.CHOICE else _TYPES[known.type]
     text, pattern = known.description, None
     if known.secret:
         text = f"{text} Name a secret, do not give it: secret:NAME or env:NAME.".strip()
-        # The server refuses what does not match, before it keeps the parameters.
+        # The server refuses parameters that do not match, before it stores them.
         pattern = f"^{NAMED_SECRET.pattern}$" if known.required else f"^({NAMED_SECRET.pattern})?$"
     default: Any = ... if known.absent is None else _default(known, known.absent)
     if default is None:
@@ -110,7 +111,7 @@ def _field(known: DeclaredInput) -> tuple[Any, Any]:
 
 
 def _default(known: DeclaredInput, text: str) -> Any:
-    """The default as the form shows it; None for an optional value of a type that has no empty text."""
+    """The default ``text`` as a value of the input's type. None for an empty text of any type but string."""
     if known.type is InputType.STRING:
         return text
     if not text:

@@ -1,6 +1,6 @@
-"""The ``reconcile`` flow: what a schedule runs every minute where the run directories are."""
+"""The ``reconcile`` flow: ends lost runs. A schedule runs the flow every minute on the machine with the run directories."""
 
-# No `from __future__ import annotations`: see flow.py.
+# No `from __future__ import annotations`: see attractor.py.
 import os
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""What Prefect shows of a run beside its states: events and the summary."""
+"""What Prefect shows of a run besides its states: Prefect events and the summary."""

@@ -1,11 +1,11 @@
-"""The moments of a run as Prefect events, for automations. The run directory stays the contract; this is the bell beside it.
+"""Sends the main moments of a run (start, stall, human gate, end) as Prefect events, for automations.
 
-The resource of every event is the run, ``kilroy.run.<run id>``, with what an automation can match on as its labels; flow run,
-deployment, flow and tags are related resources, as in Prefect's own events.
+The resource of every event is the run, ``kilroy.run.<run id>``; its labels are what an automation can match. The event of the
+end has flow run, flow, deployment and tags as related resources. Prefect adds these to the events of a running flow.
 
-While the run is at work, events go the way of Prefect's: queued, sent by a thread, drained when the process ends. The end is
-told by one request that the server has confirmed when :func:`announce_end` returns, because the process of a state hook may
-be gone a moment later.
+While the run is at work, Prefect queues the events, sends them in a thread, and sends the rest when the process ends. The
+event of the end is one request that the server has confirmed when :func:`announce_end` returns, because the process of a
+state hook may exit a moment later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RELAYED: Mapping[type[Event], str] = {
     HumanGateOpened: "kilroy.gate.opened",
     HumanGateAnswered: "kilroy.gate.answered",
 }
-"""Lines of ``progress.ndjson`` that are Prefect events as well; the line's fields are the payload."""
+"""Events of ``progress.ndjson`` that are sent to Prefect as well, with the name there. Their fields are in the payload."""
 ENDED: Mapping[FinalStatus, str] = {
     FinalStatus.SUCCESS: "kilroy.run.completed",
     FinalStatus.FAIL: "kilroy.run.failed",
@@ -47,7 +47,10 @@ ENDED: Mapping[FinalStatus, str] = {
 
 
 def relay(run: Run) -> None:
-    """Tells Prefect that this start has begun, and from now on what its stream says of :data:`RELAYED`. Waits for nothing."""
+    """Sends ``kilroy.run.started``, and from now on each event of the run's stream that is in :data:`RELAYED`.
+
+    Called once per start, before the walk. Does not wait for the server.
+    """
     manifest = Manifest.read(run.directory)
     resource = _resource(manifest, start=run.started.owner.start)
     told = {"run_id": manifest.run_id, "run_directory": str(run.directory.path), "labels": manifest.labels}
@@ -64,10 +67,10 @@ def relay(run: Run) -> None:
 def announce_end(
     run: RunDirectory, final: FinalOutcome, flow_run: FlowRun, *, flow_name: str, client: SyncPrefectClient
 ) -> None:
-    """Sends the event of the run's end. Call it after the terminal line is written, and once: an automation acts on each.
+    """Sends the event of the run's end. Call it once, after the terminal line is written: an automation acts on every event.
 
     Raises:
-        httpx.HTTPError: The server did not take it within the client's patience.
+        httpx.HTTPError: The server did not accept the event within the client's time limit and retries.
         RunDirectoryError: The manifest is missing or damaged.
     """
     event = end_event(Manifest.read(run), final, _related(flow_run, flow_name, client))
@@ -75,7 +78,7 @@ def announce_end(
 
 
 def end_event(manifest: Manifest, final: FinalOutcome, related: list[RelatedResource]) -> PrefectEvent:
-    """The event of an end. Its id follows from run and start, so that the server keeps one of two."""
+    """The event of a start's end. The event's id follows from run, flow run and start, so the server keeps one of two."""
     labels = {
         "kilroy.status": final.status.value,
         "kilroy.crashed": "true" if final.crashed else "false",
@@ -110,7 +113,7 @@ def _resource(manifest: Manifest, *, start: int) -> dict[str, str]:
 
 
 def _related(flow_run: FlowRun, flow_name: str, client: SyncPrefectClient) -> list[RelatedResource]:
-    """What Prefect adds to events of a running flow; a hook may run where no flow does."""
+    """The related resources that Prefect adds by itself only inside of a running flow, where a hook need not run."""
     found = [
         _resource_of("flow-run", flow_run.id, flow_run.name),
         _resource_of("flow", flow_run.flow_id, flow_name),

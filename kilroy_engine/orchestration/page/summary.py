@@ -1,8 +1,8 @@
 """The run's summary in Prefect: one markdown artifact with the end, the picture of the path and the visits.
 
-Both UIs show a table and an SVG given as a data URI; they strip inline SVG, and one breaks on folded sections. Where Graphviz
-is not installed the picture is mermaid, which the newer UI draws and the older one shows as code. The state stands in the text
-too, not only in the color.
+Both of Prefect's UIs show a table and an SVG given as a data URI. Both strip inline SVG, and one UI breaks on folded sections.
+Where Graphviz is not installed the picture is mermaid: the newer UI draws mermaid, the older UI shows the code. The text names
+each status too, so that nobody depends on colors.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _DRAWING_LIMIT_S = 20.0
 
 
 def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -> None:
-    """Creates the artifact of the flow run; its key is the flow run's name.
+    """Creates the summary artifact of the flow run, with a key made of the flow run's name. Called once, after the run's end.
 
     Raises:
-        httpx.HTTPError: The server does not take it.
+        httpx.HTTPError: The server does not accept the artifact.
     """
     artifact = ArtifactCreate(
         key=summary_key(flow_run.name),
@@ -48,7 +48,7 @@ def publish_summary(run: RunDirectory, flow_run: FlowRun, final: FinalOutcome) -
 
 
 def summary_key(name: str) -> str:
-    """``name`` as a key: Prefect allows lower case letters, digits and dashes."""
+    """``name`` as the key of an artifact: Prefect allows lower case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
@@ -73,7 +73,7 @@ def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
         content = read_file(run.graph_dot, limit_bytes=TEXT_BYTES)
         graph = parse_dot((content or b"").decode("utf-8"), "graph.dot")
     except (RunDirectoryError, UnicodeDecodeError, PipelineSourceError):
-        return ""  # a picture is no reason to lose the summary
+        return ""  # the summary is published without the picture
     statuses, taken = last_statuses(visits), taken_edges(visits)
     try:
         dot_text = to_dot(graph, statuses=statuses, taken=taken)

@@ -1,4 +1,4 @@
-"""From the arguments of a call node, which are text or JSON, to the values that the callee takes."""
+"""Converts the arguments of a call node, which are text or JSON, to the values that the called task or flow takes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
 
 
 def check_names(function: Callable[..., Any], names: Iterable[str]) -> None:
-    """Checks names of arguments against the function's parameters.
+    """Checks the names of the arguments against the function's parameters.
 
     Raises:
-        InvalidInput: It has no such parameter, or one that it needs is not among the names.
+        InvalidInput: A name is no parameter, or a parameter without a default is not among the names.
     """
     parameters = _parameters(function)
     needed = [name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
@@ -30,10 +30,10 @@ def check_names(function: Callable[..., Any], names: Iterable[str]) -> None:
 
 
 def typed_arguments(function: Callable[..., Any], given: Mapping[str, Json]) -> dict[str, Any]:
-    """The arguments as the function's type hints want them. Text is read as the type, or else as JSON of the type.
+    """The arguments converted to the function's type hints. A text is read as the type, or else as JSON of the type.
 
     Raises:
-        InvalidInput: One does not fit; names it, its type and what is wrong.
+        InvalidInput: An argument does not fit. The message names the argument, the type and the problem.
     """
     hints = _hints(function)
     keywords = _keywords(function)
@@ -44,10 +44,12 @@ def typed_arguments(function: Callable[..., Any], given: Mapping[str, Json]) -> 
 def schema_arguments(
     schema: Mapping[str, Any], given: Mapping[str, Json], *, defaults: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
-    """The arguments of a deployment's run, by its parameter schema. Text becomes JSON where the schema takes no text.
+    """The arguments of a deployment's run, by the deployment's parameter schema.
+
+    A text is read as JSON where the schema takes no text. ``defaults`` are the deployment's own parameters.
 
     Raises:
-        InvalidInput: The flow has no such parameter, or one that it needs has no value, ``defaults`` counted in.
+        InvalidInput: The flow has no such parameter, or a required parameter has neither a value nor a default.
     """
     properties = cast("Mapping[str, Mapping[str, Any]]", schema.get("properties") or {})
     needed = [name for name in cast("list[str]", schema.get("required") or []) if name not in defaults]
@@ -61,7 +63,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _keywords(function: Callable[..., Any]) -> str | None:
-    """Name of the parameter that takes all other keyword arguments."""
+    """Name of the function's ``**`` parameter; None where there is none."""
     found = (p.name for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD)
     return next(found, None)
 
@@ -70,7 +72,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return {}  # hints that only a type checker can look up: the values go as they are
+        return {}  # only a type checker can resolve these hints: the values are passed unchanged
 
 
 def _check(given: set[str], *, known: list[str], needed: list[str], open_ended: bool) -> None:
@@ -93,7 +95,7 @@ def _typed(name: str, value: Json, hint: Any) -> Any:
     try:
         holder = create_model("Argument", __config__=_ANY_TYPE, value=(hint, ...))
     except PydanticUserError:
-        return value  # a type that pydantic cannot speak about is the function's own affair
+        return value  # pydantic knows no schema for this type: the value is passed unchanged
     try:
         return holder.model_validate({"value": value}).value  # type: ignore[attr-defined]
     except ValidationError as error:
@@ -102,7 +104,7 @@ def _typed(name: str, value: Json, hint: Any) -> Any:
         try:
             return holder.model_validate({"value": json.loads(value)}).value  # type: ignore[attr-defined]
         except (ValueError, ValidationError):
-            pass  # neither text nor JSON of the type: the first refusal speaks of what was written
+            pass  # neither text nor JSON of the type: the first refusal describes the text as written
     shown = value if isinstance(value, str) else json.dumps(value, default=str)
     raise InvalidInput(
         f"param.{name} is {shown[:80]!r}, and the parameter takes {_shown(hint)}: {refusal.errors()[0]['msg']}", name=name
@@ -120,11 +122,11 @@ def _by_schema(value: Json, wanted: Mapping[str, Any], schema: Mapping[str, Any]
     try:
         return json.loads(value)
     except ValueError:
-        return value  # the flow's own validation says what is wrong with it
+        return value  # the flow's own validation says what is wrong with the value
 
 
 def _kinds(wanted: Mapping[str, Any], schema: Mapping[str, Any]) -> set[str]:
-    """JSON types that a part of the schema takes; none where that is open."""
+    """JSON types that ``wanted``, a part of the schema, accepts. Empty where the schema names no type."""
     if "$ref" in wanted:
         name = str(wanted["$ref"]).rpartition("/")[2]
         definitions = schema.get("definitions") or schema.get("$defs") or {}

@@ -1,4 +1,4 @@
-"""Where branches are carried out: threads of the flow's process, or a Dask cluster."""
+"""Where the branches of fan-outs run: in threads of the flow's process, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class BranchPool(Protocol):
     """Gives each fan-out a task runner for its branches."""
 
     def open(self, size: int) -> Any:
-        """A context manager around a task runner for up to ``size`` branches at a time."""
+        """A context manager that gives a Prefect task runner for up to ``size`` branches at a time."""
         ...
 
     def close(self) -> None:
-        """Lets go of processes and connections; the run is over."""
+        """Ends processes and connections. Called once, when the run is over."""
         ...
 
 
 class ThreadBranchPool:
-    """A thread per branch. Each fan-out has threads of its own: in one pool for all, a fan-out inside a branch would wait for
-    threads that the branches around it hold."""
+    """Runs each branch in a thread. Each fan-out has its own threads: with one pool for all fan-outs, a fan-out inside a branch
+    would wait for the threads that the outer branches hold."""
 
     @contextmanager
     def open(self, size: int) -> Generator[TaskRunner[Any]]:
@@ -36,10 +36,11 @@ class ThreadBranchPool:
 
 
 class DaskBranchPool:
-    """One Dask cluster for all fan-outs of a run, begun at the first. ``where`` is the address of a scheduler, or how many
-    worker processes a cluster on this machine gets, or empty for Dask's own choice.
+    """One Dask cluster for all fan-outs of a run, started at the first fan-out.
 
-    A branch in a worker process runs the fan-outs inside it in threads there: they would begin clusters of their own else.
+    ``where`` is the address of a scheduler, or the number of worker processes of a cluster on this machine, or empty for
+    Dask's default. A pickled pool becomes a :class:`ThreadBranchPool`: fan-outs inside a branch run in threads of the branch's
+    worker process, and start no further cluster.
     """
 
     def __init__(self, where: str) -> None:
@@ -76,6 +77,6 @@ class DaskBranchPool:
 
 
 def branch_pool(task_runner: str) -> BranchPool:
-    """The pool that the setting names; what it needs is installed."""
+    """The pool that the setting ``task_runner`` names: ``dask`` or ``dask:WHERE``, else threads."""
     kind, _, where = task_runner.partition(":")
     return DaskBranchPool(where) if kind == "dask" else ThreadBranchPool()

@@ -1,4 +1,4 @@
-"""Branches of a fan-out as task runs, submitted to the run's pool; their stages are task runs inside them."""
+"""Runs each branch of a fan-out as a Prefect task run in the run's pool. A branch's stages are task runs inside of that one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from kilroy_engine.traversal.outcome import failure
 
 
 class _Sealed:
-    """A parameter that nobody looks into: Prefect searches dataclasses for futures, Dask makes plain tuples of Prefect's own
-    ``quote``."""
+    """Wraps the branch as a task parameter. Prefect would search a bare dataclass for futures, and Dask turns Prefect's own
+    ``quote`` into a plain tuple."""
 
     def __init__(self, branch: BranchAtWork) -> None:
         self.branch = branch
@@ -29,7 +29,7 @@ class _Sealed:
 
 @task(name="branch", persist_result=False, cache_policy=NO_CACHE)
 def run_branch(sealed: _Sealed) -> State:
-    """One branch, from its first stage to the join. The state's data holds the branch's result."""
+    """Runs one branch to its end. The state's data holds the :class:`BranchRecord`."""
     try:
         result = sealed.branch.run()
     except RunCanceled as canceled:
@@ -39,12 +39,15 @@ def run_branch(sealed: _Sealed) -> State:
 
 @dataclass(frozen=True, slots=True)
 class TaskRunBranches:
-    """Submits branches to one of Prefect's task runners."""
+    """Submits the branches of one fan-out to ``runner``, a Prefect task runner."""
 
     runner: Any
 
     def submit(self, branch: BranchAtWork, answered: Callable[[], None]) -> Callable[[], BranchEnd]:
-        """Submits the branch as a task run."""
+        """Submits the branch as a task run. ``answered`` is called when the task run ends, in any thread.
+
+        Returns a function that waits for the task run and gives the branch's end.
+        """
         node_id = branch.node_id
         branch_task = run_branch.with_options(name=f"{node_id}-branch", task_run_name=f"{node_id}: {branch.key}")
         future: PrefectFuture[Any] = self.runner.submit(branch_task, parameters={"sealed": _Sealed(branch)})
@@ -62,6 +65,6 @@ class TaskRunBranches:
 
 @contextmanager
 def task_run_branches(pool: BranchPool, size: int) -> Generator[TaskRunBranches]:
-    """A runner of up to ``size`` branches at a time."""
+    """Gives a runner of up to ``size`` branches at a time, for one fan-out."""
     with pool.open(size) as runner:
         yield TaskRunBranches(runner)

@@ -1,4 +1,4 @@
-"""What can be known of a pipeline's calls before the run starts: that the callee is there and takes the arguments."""
+"""Checks a pipeline's call nodes before the run starts: that each callee exists and takes the arguments."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from kilroy_engine.handlers.call_node import takes_context
 
 
 def require_callable(prepared: PreparedRun, *, ask_server: bool = True) -> None:
-    """Imports what the pipeline's calls name, which runs the code of those modules, and looks at the parameters.
+    """Imports the tasks and flows that call nodes name, which runs the code of those modules, and checks their parameters.
 
-    Deployments are looked up unless ``ask_server`` is false. A simulated run calls nothing and is not checked.
+    Looks deployments up on the server unless ``ask_server`` is false. A simulated run calls nothing and is not checked.
 
     Raises:
-        InvalidPipeline: Something cannot be called, with a diagnostic for each node.
+        InvalidPipeline: A callee cannot be called. Holds a diagnostic for each such node.
     """
     graph = prepared.graph
     found = () if prepared.settings.simulate else tuple(_findings(graph, ask_server=ask_server))
@@ -38,16 +38,16 @@ def _findings(graph: Graph, *, ask_server: bool) -> Iterator[Diagnostic]:
         if node.type not in CALL_TYPES:
             continue
         try:
-            _look(node, ask_server=ask_server)
+            _check_call(node, ask_server=ask_server)
         except InvalidInput as refusal:
             place = node.attributes.get(f"{PARAMETER_PREFIX}{refusal.name}") or node.attributes.get("ref")
             message = f"node '{node.id}' cannot call {node.text('ref').strip()}: {refusal}"
             yield error(REF_RULE).on_node(node, message, attribute=place)
         except httpx.HTTPError:
-            continue  # the visit asks the server again, and says what it answers
+            continue  # the server is away now; the node's visit asks the server again
 
 
-def _look(node: Node, *, ask_server: bool) -> None:
+def _check_call(node: Node, *, ask_server: bool) -> None:
     from kilroy_engine.orchestration.tasks.arguments import (  # noqa: PLC0415 - only a pipeline with calls pays for Prefect
         check_names,
         schema_arguments,
@@ -60,14 +60,14 @@ def _look(node: Node, *, ask_server: bool) -> None:
         case ObjectCallee() as reference:
             function = find_callee(reference, node.type).fn
             check_names(function, given)
-            typed_arguments(function, _written(given))
+            typed_arguments(function, _without_context(given))
         case DeploymentCallee() as reference:
             if ask_server:
                 deployment = find_deployment(reference)
                 schema_arguments(deployment.parameter_openapi_schema or {}, given, defaults=deployment.parameters)
         case None:
-            pass  # the rule prefect_ref has refused it
+            pass  # the rule prefect_ref has refused the node
 
 
-def _written(given: Mapping[str, str]) -> dict[str, str]:
+def _without_context(given: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in given.items() if not takes_context(text)}

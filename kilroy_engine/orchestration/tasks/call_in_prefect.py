@@ -1,5 +1,5 @@
-"""Carries out the calls that handlers ask for: a task as a task run within the node's, a flow as a subflow run, a deployment
-as a flow run on whichever worker takes it."""
+"""Makes the calls that handlers ask for: a task becomes a task run inside of the node's, a flow a subflow run, a deployment a
+flow run on a worker."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from kilroy_engine.traversal.outcome import Outcome, failure
 CALL_FILE = "prefect_call.json"
 _POLL_S = 2.0
 _POLL_PATIENCE_S = 120.0
-"""How long a server may be away while a deployment's run is waited for."""
+"""How long the server may be away while a call waits for a deployment's flow run."""
 _log = logging.getLogger(__name__)
 
 
 def make_call(call: CallPrefect, place: CallPlace) -> Outcome:
-    """Makes the call and waits for it.
+    """Makes the call, waits for its end and returns the outcome of the node.
 
-    A stop of the run and the node's time limit end the wait and the callee with it, as far as it lets itself be ended.
+    A stop of the run or the node's time limit ends the wait. The callee is then stopped, as far as it can be.
     """
     record = _Record(call, place.stage_dir)
     try:
         match call.target:
             case ObjectCallee() as reference:
-                return _call(call, find_callee(reference, call.node_type), place, record)
+                return _call_object(call, find_callee(reference, call.node_type), place, record)
             case DeploymentCallee() as reference:
-                return _run(call, reference, place, record)
+                return _run_deployment(call, reference, place, record)
             case _:
                 assert_never(call.target)
     except InvalidInput as refusal:
@@ -65,7 +65,7 @@ def _what(call: CallPrefect) -> str:
 
 
 class _Record:
-    """``prefect_call.json``: what was called with what, and as which run of Prefect's."""
+    """``prefect_call.json`` in the stage's directory: the callee, its arguments, and the Prefect run that the call became."""
 
     def __init__(self, call: CallPrefect, stage_dir: Path) -> None:
         self._path = stage_dir / CALL_FILE
@@ -76,7 +76,7 @@ class _Record:
         self.write()
 
     def note(self, run: FlowRun | TaskRun) -> None:
-        """The run that the call became; at once, for whoever looks while it works."""
+        """Writes the run that the call became to the file. Called when the run begins."""
         self.run = run
         key = "flow_run" if isinstance(run, FlowRun) else "task_run"
         self._facts |= {f"{key}_id": str(run.id), f"{key}_name": run.name, "page_url": url_for(run) or ""}
@@ -90,14 +90,14 @@ class _Record:
         write_json(self._path, self._facts, durable=False)
 
 
-def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) -> Outcome:
+def _call_object(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) -> Outcome:
     check_names(callee.fn, call.parameters)
     arguments = typed_arguments(callee.fn, call.parameters)
 
     def noted(subject: Any, run: FlowRun | TaskRun, state: State) -> None:
         record.note(run)
 
-    hooks: list[Any] = [*callee.on_running_hooks, noted]  # nobody else knows the run's id in time
+    hooks: list[Any] = [*callee.on_running_hooks, noted]  # only this hook gives the run's id before the run ends
     watched = callee.with_options(on_running=hooks)
     threaded = ThreadedCall(lambda: watched(**arguments, return_state=True), name=f"kilroy-call-{place.node_id}")
     try:
@@ -115,20 +115,20 @@ def _call(call: CallPrefect, callee: Callee, place: CallPlace, record: _Record) 
     if isinstance(threaded.error, Exception):
         return outcome_of_error(threaded.error, place.stage_dir)
     if threaded.error is not None:
-        # Prefect has recorded it as a crash. It must not end the run: a callee that calls sys.exit() has failed, no more.
+        # Prefect has recorded a crash. A callee that calls sys.exit() fails its node and must not end the run.
         return failure(f"{_what(call)} crashed: {type(threaded.error).__name__}: {threaded.error}")
-    return _judged(threaded.value, call, place, record)
+    return _outcome_of_end(threaded.value, call, place, record)
 
 
-def _run(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, record: _Record) -> Outcome:
+def _run_deployment(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, record: _Record) -> Outcome:
     try:
         deployment = find_deployment(reference)
         schema, defaults = deployment.parameter_openapi_schema or {}, deployment.parameters
         arguments = schema_arguments(schema, call.parameters, defaults=defaults)
-        # Asked without waiting: Prefect's own wait cannot be interrupted. Not awaitable here, where no event loop runs.
+        # timeout=0: Prefect's own wait cannot be interrupted. No event loop runs here, so the call returns no coroutine.
         flow_run = cast("FlowRun", run_deployment(name=str(reference), parameters=arguments, timeout=0))
     except PrefectHTTPStatusError as error:
-        return failure(f"{_what(call)} was refused by the server: {_answer(error)}")
+        return failure(f"{_what(call)} was refused by the server: {_detail_of(error)}")
     except httpx.TransportError as error:
         raise TransientStageError(f"the Prefect API does not answer: {str(error) or type(error).__name__}") from error
     record.note(flow_run)
@@ -141,20 +141,22 @@ def _run(call: CallPrefect, reference: DeploymentCallee, place: CallPlace, recor
         stopped = _stopped(call, end, place)
         _end_run(record, stopped.failure_reason)
         return stopped
-    return _judged(state, call, place, record)
+    return _outcome_of_end(state, call, place, record)
 
 
-def _judged(state: State, call: CallPrefect, place: CallPlace, record: _Record) -> Outcome:
+def _outcome_of_end(state: State, call: CallPrefect, place: CallPlace, record: _Record) -> Outcome:
     record.state(state)
     return outcome_of_state(state, what=_what(call), node_id=place.node_id, stage_dir=place.stage_dir)
 
 
 def _wait_for(flow_run: FlowRun, place: CallPlace, timeout_s: float | None) -> tuple[WaitEnd, State | None]:
-    """The flow run's terminal state, or None with what ended the wait. Every new state of it counts as progress.
+    """Waits for the flow run's terminal state. The state is None where a stop or the time limit ended the wait.
+
+    Every new state of the flow run counts as progress for the stall watchdog.
 
     Raises:
-        TransientStageError: The server is away for too long.
-        PermanentStageError: It does not know the flow run any more.
+        TransientStageError: The server does not answer for longer than two minutes.
+        PermanentStageError: The server does not know the flow run any more.
     """
     now = time.monotonic()
     ends, answered, seen = None if timeout_s is None else now + timeout_s, now, ""
@@ -186,7 +188,7 @@ def _stopped(call: CallPrefect, end: WaitEnd, place: CallPlace) -> Outcome:
 
 
 def _end_run(record: _Record, reason: str) -> None:
-    """Ends the callee's run in Prefect: one on a worker is canceled there, one of this process has nobody else to say so."""
+    """Ends the callee's run in Prefect. A worker's flow run gets CANCELLING; a run of this process gets Cancelled."""
     run = record.run
     if run is None:
         return
@@ -200,11 +202,11 @@ def _end_run(record: _Record, reason: str) -> None:
                 case TaskRun():
                     prefect.client.set_task_run_state(run.id, Cancelled(message=reason), force=True)
     except (httpx.HTTPError, ObjectNotFound) as error:
-        # A task run is on the server only some time after it began.
+        # The server knows a task run only some time after the task run began.
         _log.warning("%s %s could not be canceled: %s", type(run).__name__, run.id, error)
 
 
-def _answer(error: PrefectHTTPStatusError) -> str:
+def _detail_of(error: PrefectHTTPStatusError) -> str:
     try:
         return str(error.response.json().get("detail", error))
     except ValueError:

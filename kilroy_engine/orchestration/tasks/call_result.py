@@ -1,4 +1,4 @@
-"""What a call of a Prefect task or flow came to, as the outcome of its node."""
+"""Turns the result of a call (a Prefect state, an exception or a value) into the outcome of the call node."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from kilroy_engine.traversal.failure import FailureClass, failure_of_exception
 from kilroy_engine.traversal.outcome import Json, Outcome, failure, success
 
 RESULT_LIMIT_BYTES = 64 * 1024
-"""How much of a result goes into the context, as JSON. The file in the stage's directory has all of it."""
+"""The largest result, as JSON, that goes into the context. The file in the stage's directory holds a larger result too."""
 RESULT_FILE = "result.json"
 
 
 def outcome_of_state(state: State, *, what: str, node_id: str, stage_dir: Path) -> Outcome:
-    """The outcome that a terminal state stands for. ``what`` names the call in messages, for example ``task etl:load``."""
+    """The node's outcome for a terminal state of the callee. ``what`` names the call in messages, such as ``task etl:load``."""
     told = state.message or f"no message, state {state.name}"
     match state.type:
         case StateType.COMPLETED:
@@ -38,14 +38,14 @@ def outcome_of_state(state: State, *, what: str, node_id: str, stage_dir: Path) 
             return failure(f"{what} crashed: {told}", failure_class=FailureClass.TRANSIENT_INFRA)
         case StateType.FAILED:
             error = _data_of(state)
-            raised = isinstance(error, Exception) and not isinstance(error, FailedRun)  # Prefect's word for no exception
+            raised = isinstance(error, Exception) and not isinstance(error, FailedRun)  # Prefect's stand-in for no exception
             return outcome_of_error(error, stage_dir) if raised else failure(f"{what} failed: {told}")
         case _:
             return failure(f"{what} ended as {state.name}: {told}")
 
 
 def outcome_of_error(error: Exception, stage_dir: Path) -> Outcome:
-    """The failure that an exception of the callee stands for; its traceback goes to ``panic.txt``."""
+    """The node's failure for an exception of the callee. Writes the traceback to ``panic.txt`` in the stage's directory."""
     text = f"{error}\n\n{''.join(traceback.format_exception(error))}"
     write_text(stage_dir / "panic.txt", text)
     outcome = failure_of_exception(error).with_updates(notes="the call raised; see panic.txt")
@@ -56,11 +56,11 @@ def outcome_of_error(error: Exception, stage_dir: Path) -> Outcome:
 
 
 def outcome_of_value(value: Any, *, what: str, node_id: str, stage_dir: Path) -> Outcome:
-    """The outcome for a returned value.
+    """The node's outcome for a value that the callee returned.
 
-    An :class:`Outcome` is taken as it is. A mapping, a pydantic model or a dataclass becomes context updates, one per field;
-    any other value is ``<node id>.result``; None is a plain success. Values are kept as JSON; what is none, or is too large
-    for the context, is not, and the notes say so.
+    An :class:`Outcome` is returned unchanged. None gives success. A mapping, a pydantic model or a dataclass becomes context
+    updates, one per field. Any other value becomes the context update ``<node id>.result``. The value is written as JSON to
+    ``result.json``. A value that is no JSON, or is too large, makes no context update, and the outcome's notes say why.
     """
     done = f"{what} completed"
     if isinstance(value, Outcome):
@@ -87,7 +87,7 @@ def outcome_of_value(value: Any, *, what: str, node_id: str, stage_dir: Path) ->
 def _completed(state: State, what: str, node_id: str, stage_dir: Path) -> Outcome:
     try:
         value = state.result(raise_on_failure=False)
-    except Exception as error:  # noqa: BLE001 - a result in somebody's storage may be missing or unreadable in any way
+    except Exception as error:  # noqa: BLE001 - reading a result from its storage may raise anything
         return success(
             f"{what} completed; its result cannot be read here ({type(error).__name__}): persist_result=True on the flow and "
             "storage that both sides reach hand it on"
@@ -98,5 +98,5 @@ def _completed(state: State, what: str, node_id: str, stage_dir: Path) -> Outcom
 def _data_of(state: State) -> Any:
     try:
         return state.result(raise_on_failure=False)
-    except Exception:  # noqa: BLE001 - the same; the state's message tells the reason then
+    except Exception:  # noqa: BLE001 - the same; the state's message gives the reason then
         return None

@@ -1,4 +1,4 @@
-"""Finding what a call node calls: a Prefect task or flow in a module, a deployment on the server."""
+"""Finds what a call node calls: a Prefect task or flow in a Python module, or a deployment on the server."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _KINDS: dict[str, type[Callee]] = {PREFECT_TASK: Task, PREFECT_FLOW: Flow}
 
 
 def find_callee(reference: ObjectCallee, node_type: str) -> Callee:
-    """The task or flow that ``reference`` names. Imports its module, which runs that module's code.
+    """The task or flow that ``reference`` names. Imports the module, which runs the module's code.
 
-    Modules are looked for where Python looks, and last in the current folder: a worker has the deployment's folder there,
-    and ``kilroy run`` finds the same.
+    The module is searched on Python's path, and last in the current folder. A worker's current folder is the deployment's
+    folder.
 
     Raises:
-        InvalidInput: It cannot be imported, or it is something else; says how to mend it.
+        InvalidInput: The module cannot be imported, or the name is no task or flow. The message says how to mend the node.
     """
     found = _attribute_of(_import(reference.module), reference)
     kind = node_type.removeprefix("prefect.")
@@ -42,10 +42,10 @@ def find_callee(reference: ObjectCallee, node_type: str) -> Callee:
 
 
 def find_deployment(reference: DeploymentCallee) -> DeploymentResponse:
-    """The deployment on the server.
+    """The deployment that ``reference`` names, asked from the server.
 
     Raises:
-        InvalidInput: There is none of that name.
+        InvalidInput: The server has no deployment of that name.
         httpx.HTTPError: The server did not answer.
     """
     with get_client(sync_client=True) as client:
@@ -72,7 +72,7 @@ def _import(module: str) -> Any:
             ) from error
         raise InvalidInput(f"{module} needs the module {error.name}, which is not installed here", name="ref") from error
     except Exception as error:
-        # A module's own code runs here: whatever it raises is the reason why it cannot be used.
+        # The module's own code runs at its import and may raise anything.
         raise InvalidInput(f"importing {module} failed: {type(error).__name__}: {error}", name="ref") from error
 
 

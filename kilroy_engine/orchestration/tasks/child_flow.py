@@ -1,4 +1,4 @@
-"""A child pipeline as a subflow: its flow run, in which its stages are task runs and the state hooks write its end."""
+"""Runs a child pipeline as a subflow. Its stages are task runs of the subflow's flow run, whose state hooks write its end."""
 
 # No `from __future__ import annotations` here: Prefect reads the signature of the flow.
 import contextvars
@@ -24,9 +24,9 @@ _THIS: contextvars.ContextVar[ChildAtWork] = contextvars.ContextVar("kilroy_chil
 
 
 def run_child(child: ChildAtWork, around: Iterable[str]) -> str:
-    """Runs the child pipeline as a subflow with the tags ``around``. Returns what its flow run says of its end."""
-    _THIS.set(child)  # in the child's own thread and context
-    # The heartbeat of the flow run around it is enough, and the end of such a thread costs a second.
+    """Runs the child pipeline as a subflow with the tags ``around``. Returns the message of the subflow's final state."""
+    _THIS.set(child)  # each child runs in a thread and context of its own
+    # The heartbeat of the outer flow run is enough, and the end of a heartbeat's thread costs a second.
     with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), tags(*around):
         state: State = child_pipeline(
             graph=str(child.file), inputs=dict(child.inputs), options=child.options, return_state=True
@@ -35,7 +35,7 @@ def run_child(child: ChildAtWork, around: Iterable[str]) -> str:
 
 
 def _flow_run_name() -> str:
-    """Name of the flow run: the node that runs it, the file, and the end of the flow run's id."""
+    """Name of the child's flow run: the node, the pipeline's file, and the last six characters of the flow run's id."""
     child = _THIS.get()
     return f"{child.node_id}-{child.file.stem}-{str(current.id)[-6:]}"
 
@@ -59,5 +59,5 @@ def child_pipeline(graph: str, inputs: dict[str, str], options: Options) -> Any:
             conclusion = child.conduct(identity)
     except KilroyError as refusal:
         return Failed(message=str(refusal))
-    # Whoever stops the run around it does not tell Prefect of this flow run.
+    # A stop of the outer run reaches the child in this process only: Prefect does not know that this flow run is canceled.
     return to_flow_state(conclusion, tell_canceling=True)

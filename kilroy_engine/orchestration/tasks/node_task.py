@@ -1,4 +1,4 @@
-"""A visit as a Prefect task run: its state, duration and attempts are the node's."""
+"""Runs a visit of a node as a Prefect task run, which shows the visit's state, duration and attempts."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from kilroy_engine.traversal.retry import Settled
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What surrounds a visit: ``tags`` of whoever called the flow, ``limits`` that the server has on tags."""
+    """What all visits of a run share: the ``tags`` of the flow's caller, and the ``limits`` that the server has on tags."""
 
     tags: frozenset[str]
     limits: TagLimits
 
 
 def _wants_another_attempt(task: Any, task_run: TaskRun, state: State) -> bool:
-    # Prefect up to 3.8.7 hands over a state of its own, whose data is the one that the task returned.
+    # Prefect up to 3.8.7 passes a state of its own, whose data is the state that the task returned.
     returned = state.data if isinstance(state.data, State) else state
     return returned.name == AGAIN
 
 
 @task(name="node", persist_result=False, cache_policy=NO_CACHE, retry_condition_fn=_wants_another_attempt)
 def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
-    """One attempt at a visit; the state's data holds the visit's outcome, once an attempt was the last one.
+    """One attempt at a visit. After the last attempt the state's data holds the visit's outcome.
 
-    Prefect calls it again for the next attempt. The delay between them is ours, because it can be canceled and Prefect's own
-    is a plain sleep. ``before`` is closed as soon as Prefect lets the stage begin.
+    Prefect calls the function again for each further attempt. The engine waits the delay between attempts itself, because
+    Prefect's own delay is a plain sleep that cannot be canceled. ``before`` is closed when Prefect lets the attempt begin.
     """
     before.close()
     context = TaskRunContext.get()
@@ -54,7 +54,7 @@ def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
     def log(line: str) -> None:
         logger.info("%s", without_escapes(line))
 
-    # From now on they are shown. Prefect takes slots for the tags that a task run begins with, and has looked already.
+    # Tags set here are shown in Prefect. Prefect has taken slots for the tags that the task run began with, so for none.
     context.task_run.tags = sorted(stage_tags(visit.node, around.tags))
     try:
         verdict = visit.attempt(context.task_run.run_count, log, lambda: _slots(visit, around.limits, context.task_run, log))
@@ -67,7 +67,7 @@ def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
 
 @contextmanager
 def _slots(visit: VisitAtWork, limits: TagLimits, task_run: TaskRun, log: Callable[[str], None]) -> Generator[None]:
-    """The slots that a stage has to hold. Waiting for them is no stall."""
+    """Holds the slots of the limits on the stage's tags. The wait for slots does not count as a stall."""
     names = limits.on(task_run.tags, visit.cancellation) if task_run.tags else ()
 
     def warn(message: str) -> None:
@@ -80,25 +80,25 @@ def _slots(visit: VisitAtWork, limits: TagLimits, task_run: TaskRun, log: Callab
 
 
 def perform(visit: VisitAtWork, after: Iterable[object], around: Around) -> Performed:
-    """Carries out the visit as a task run that waits for those whose states are ``after``.
+    """Carries out the visit as a task run that follows the task runs whose states are ``after``.
 
-    Prefect's run graph draws no arrow for plain calls and a false one for equal values, so a visit names the state before it
-    by ``wait_for``. Failure is allowed in it, or the stage after a failed one would wait for ever.
+    Prefect's run graph draws no arrow for plain calls and a false arrow for equal values. So a visit names the states before
+    its own by ``wait_for``. Failure is allowed in these states, because the stage after a failed stage must run.
     """
     node_task = run_node.with_options(
         name=visit.node.id,
         task_run_name=visit.name.replace("{", "").replace("}", ""),
-        # One retry to spare: at the last retry Prefect logs an error with an empty traceback, before it logs the state.
+        # One retry more than needed: at the last retry Prefect logs an error with an empty traceback before the state.
         retries=max(1, visit.max_attempts - 1),
     )
     links = [allow_failure(state) for state in after]
     with ExitStack() as before:
-        before.enter_context(visit.clock.expecting_silence())  # what Prefect does first is no stage's work
+        before.enter_context(visit.clock.expecting_silence())  # Prefect's work before the stage is no stall
         state: State = node_task(  # type: ignore[call-overload]
             quote(visit), quote(around), quote(before), return_state=True, wait_for=links
         )
     returned = take_returned(state)
     outcome = returned if isinstance(returned, Outcome) else None
     told = f"the task run ended as {state.name}: {state.message or 'no message'}"
-    # Prefect asks what a task waits for for its data, and raises MissingResult without. The outcome may be large.
+    # Prefect reads the data of the states in wait_for, and raises MissingResult where there is none. The outcome may be large.
     return Performed(outcome, told, link=state.model_copy(update={"data": True}))

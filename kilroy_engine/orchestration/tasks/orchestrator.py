@@ -1,4 +1,4 @@
-"""Prefect as the engine's orchestrator: visits and branches are task runs, a child pipeline is a subflow."""
+"""The engine's orchestrator in Prefect: visits and branches become task runs, a child pipeline becomes a subflow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kilroy_engine.traversal.outcome import Outcome
 
 @dataclass
 class PrefectOrchestrator:
-    """Implements :class:`kilroy_engine.execution.ports.Orchestrator`. ``tags`` are those of whoever called the flow."""
+    """Implements :class:`kilroy_engine.execution.ports.Orchestrator` for one run. ``tags`` are those of the flow's caller."""
 
     pool: BranchPool = field(default_factory=ThreadBranchPool)
     limits: TagLimits = field(default_factory=TagLimits)
@@ -39,7 +39,7 @@ class PrefectOrchestrator:
 
     @contextmanager
     def at_work(self) -> Generator[None]:
-        """Looks after concurrency limits, the caller's tags and the pool of branches for the length of the block."""
+        """Around the walk: watches limits on tags and sets the caller's tags aside. Closes the pool of branches at the end."""
         try:
             with self.limits.watched(), tags_set_aside() as self.tags:
                 yield
@@ -47,36 +47,36 @@ class PrefectOrchestrator:
             self.pool.close()
 
     def perform(self, visit: VisitAtWork, after: Iterable[object]) -> Performed:
-        """The visit as a task run."""
+        """Runs the visit as a task run."""
         return perform(visit, after, Around(self.tags, self.limits))
 
     def branches(self, size: int) -> AbstractContextManager[BranchRunner]:
-        """Branches as task runs in the run's pool."""
+        """Gives a runner of up to ``size`` branches at a time, as task runs in the run's pool."""
         return task_run_branches(self.pool, size)
 
     def elsewhere(self) -> AbstractContextManager[object]:
-        """Looks after concurrency limits there, too."""
+        """Around a branch in a worker process of the pool: watches the limits on tags there, too."""
         return self.limits.watched()
 
     def child(self, child: ChildAtWork) -> str:
-        """The child pipeline as a subflow, with the caller's tags."""
+        """Runs the child pipeline as a subflow, with the caller's tags."""
         return run_child(child, self.tags)
 
     def call(self, call: CallPrefect, place: CallPlace) -> Outcome:
-        """The callee as a task run, a subflow or a deployment's flow run; as much the caller's as without a pipeline."""
+        """Runs the callee as a task run, a subflow or a deployment's flow run, with the tags of the flow's caller."""
         with tags(*self.tags):
             return make_call(call, place)
 
     def check(self, prepared: PreparedRun) -> None:
-        """Imports callees and looks deployments up; see :func:`require_callable`."""
+        """Checks the pipeline's calls before the run is opened; see :func:`require_callable`."""
         require_callable(prepared)
 
     def opened(self, identity: Identity, run_id: str, directory: RunDirectory) -> None:
-        """Labels of the flow run, for hooks, people and scripts that start from Prefect."""
+        """Writes the labels of the flow run. Called when the run directory has been opened."""
         write_labels(identity.flow_run_id, run_id, directory)
 
     def explain(self, error: BaseException) -> str:
-        """A server that is away may be deep down in Prefect's own errors."""
+        """A message where an API that stopped answering is among the causes of ``error``. Else an empty text."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, httpx.TransportError):
@@ -85,7 +85,11 @@ class PrefectOrchestrator:
         return ""
 
     def secret(self, name: str) -> str:
-        """The value of the Secret block ``name``."""
+        """The value of the Prefect Secret block ``name``.
+
+        Raises:
+            KeyError: There is no such block.
+        """
         try:
             block = Secret.load(name)
         except ValueError as error:
@@ -93,7 +97,7 @@ class PrefectOrchestrator:
         return str(block.get())  # type: ignore[union-attr]
 
     def is_canceled(self, identity: Identity) -> bool:
-        """Whether the server shows the flow run as canceled. One that is away cannot have taken a cancel."""
+        """Whether the server shows the flow run as canceled. False where the server is away: it has accepted no cancel then."""
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(identity.flow_run_id).state

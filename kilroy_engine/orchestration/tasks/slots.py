@@ -1,8 +1,8 @@
-"""Slots of concurrency limits, held while a stage is at work.
+"""Holds slots of Prefect's concurrency limits while a stage is at work.
 
-The engine takes them itself, as Prefect does for task runs: one slot of each limit, under a lease that is renewed, held by the
-task run. But a stop ends its wait, and a server that is busy or away does not. All slots of a stage are taken in one
-request or none is, and nobody who holds one waits for another: no set of stages can wait for itself.
+The engine takes the slots as Prefect does for task runs: one slot of each limit, under a lease that is renewed, held by the
+task run. Other than in Prefect, a stop ends the wait for slots, and a server that is busy or away does not. One request takes
+all slots of a stage or none, so a stage that holds a slot never waits for another, and stages cannot deadlock.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from kilroy_engine.stopping import Cancellation
 from kilroy_engine.threads import beside
 
 LEASE_S = 60.0
-"""How long the slots of a process that died stay taken. The server takes no less."""
+"""How long the slots of a process that died stay taken. The server accepts no shorter lease."""
 WARN_AFTER_S = 60.0
 _RENEW_S = 15.0
 _REQUEST_S = 10.0
 _TICK_S = 0.2
 _LEAST_PAUSE_S, _MOST_PAUSE_S = 0.5, 5.0
 _ALL_TAKEN, _MORE_THAN_THE_LIMIT, _LEASE_UNKNOWN = 423, 422, 410
-"""What the server answers where there is no slot, where the limit is 0, and to the renewal of a lease that it does not have."""
+"""The server's HTTP status where no slot is free, where the limit is 0, and where a lease to renew is unknown."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """Who waits. ``tell`` hears at once that there is something to wait for, and why; ``warn`` hears it when that lasts."""
+    """The stage that waits for slots. ``tell`` is called with the reason at once, ``warn`` after :data:`WARN_AFTER_S`."""
 
     task_run_id: UUID
     cancellation: Cancellation
@@ -52,7 +52,7 @@ def holding_slots(names: Sequence[str], waiter: Waiter) -> Generator[None]:
     """Holds one slot of each of the limits ``names`` for the length of the block.
 
     Raises:
-        RunCanceled: A stop was requested while it waited.
+        RunCanceled: A stop was requested during the wait.
     """
     if not names:
         yield
@@ -69,7 +69,7 @@ def holding_slots(names: Sequence[str], waiter: Waiter) -> Generator[None]:
 
 
 class _Bell:
-    """Wakes whoever waits, when slots of this process are given back: the server tells nobody."""
+    """Wakes the stages of this process that wait, when another stage has given slots back. The server notifies nobody."""
 
     def __init__(self) -> None:
         self._rung = threading.Condition()
@@ -81,7 +81,7 @@ class _Bell:
             self._rung.notify_all()
 
     def wait(self, since: int, timeout_s: float) -> bool:
-        """Whether it was rung after the count was ``since``."""
+        """Waits until the bell has rung after the count was ``since``. False when ``timeout_s`` is over first."""
         with self._rung:
             return self._rung.wait_for(lambda: self.count != since, timeout_s)
 
@@ -92,7 +92,7 @@ _turns: dict[frozenset[str], threading.Lock] = {}
 
 @contextmanager
 def _turn(names: Sequence[str], cancellation: Cancellation) -> Generator[None]:
-    """Of the stages of this process that want the same slots, one asks at a time: 64 branches are no 64 questions a second."""
+    """Lets one stage of this process at a time ask for the same slots: 64 branches must not make 64 requests a second."""
     turn = _turns.setdefault(frozenset(names), threading.Lock())
     while not turn.acquire(timeout=_TICK_S):
         cancellation.raise_if_requested()
@@ -111,7 +111,7 @@ class _Wait:
     failures: int = 0
 
     def acquire(self) -> UUID:
-        """Asks until the slots are there; the lease on them."""
+        """Asks the server until the slots are free. Returns the id of the lease."""
         warn_at = time.monotonic() + WARN_AFTER_S
         while True:
             self.waiter.cancellation.raise_if_requested()
@@ -134,8 +134,10 @@ class _Wait:
         return f"a slot of the concurrency {limits} {', '.join(self.names)}"
 
     def _judged(self, refusal: Exception) -> tuple[str, float]:
-        """Why there is no slot, and how long to wait (s) before the next question. A server in trouble is asked more rarely
-        the longer that lasts; none of its answers is the stage's failure."""
+        """The reason why there is no slot, and the pause (s) before the next request.
+
+        The pause doubles while the server fails. No answer of the server fails the stage.
+        """
         status = refusal.response.status_code if isinstance(refusal, httpx.HTTPStatusError) else 0
         if status == _ALL_TAKEN:
             self.failures = 0
@@ -156,7 +158,7 @@ class _Wait:
 
 
 def _wait_of(refusal: Exception) -> float:
-    """What the server proposes, within bounds: its own proposal grows to half a minute."""
+    """The server's ``Retry-After`` (s), within bounds: the server proposes up to half a minute."""
     assert isinstance(refusal, httpx.HTTPStatusError)
     try:
         proposed_s = float(refusal.response.headers.get("Retry-After", _LEAST_PAUSE_S))
@@ -166,7 +168,7 @@ def _wait_of(refusal: Exception) -> float:
 
 
 def _lease(client: SyncPrefectClient, names: Sequence[str], task_run_id: UUID) -> UUID:
-    """One question. A limit that is gone meanwhile gives no slot and stops nobody."""
+    """Makes one request for all slots and returns the lease. A limit that was deleted meanwhile is ignored by the server."""
     with _without_retries():
         answer = client.increment_concurrency_slots_with_lease(
             names=list(names),
@@ -187,8 +189,10 @@ def _release(client: SyncPrefectClient, lease: UUID) -> None:
 
 
 def _renewing(lease: UUID, names: Sequence[str]) -> AbstractContextManager[None]:
-    """Renews the lease, in a thread. Where the server does not know it any more, the stage goes on without: its work is worth
-    more than the limit."""
+    """Renews the lease in a thread, for the length of the block.
+
+    Where the server does not know the lease any more, the stage goes on without slots: its work is worth more than the limit.
+    """
 
     def renew(finished: threading.Event) -> None:
         while not finished.wait(_RENEW_S):
@@ -210,5 +214,5 @@ def _client() -> SyncPrefectClient:
 
 
 def _without_retries() -> AbstractContextManager[object]:
-    """The client's own retries sleep without a look at anything."""
+    """Switches the client's own retries off, because their sleep ignores a stop."""
     return temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0})

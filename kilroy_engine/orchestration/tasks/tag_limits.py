@@ -1,7 +1,7 @@
-"""Which tags the Prefect server limits: looked at beside the run, not by its stages.
+"""Reads in a thread which tags the Prefect server limits, so that a stage without such tags makes no request.
 
 A limit made by ``prefect concurrency-limit create TAG N`` and a global limit named ``tag:TAG`` are the same thing: a limit
-of that name. A stage asks for slots of the limits that were seen, so no stage asks where there are none.
+of that name. A stage asks for slots of the limits that were last seen.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from kilroy_engine.stopping import Cancellation
 from kilroy_engine.threads import beside
 
 LOOK_INTERVAL_S = 20.0
-"""A limit counts for stages that begin so long after it was made, at the latest (and a server's answer later)."""
+"""Seconds between two looks. A new limit counts for stages that begin later than that (and the server's answer)."""
 _FIRST_PAUSE_S = 1.0
 _FIRST_LOOK_S = 15.0
-"""How long the first stage of a run waits for the first answer."""
+"""How long the first stage of a run waits for the server's first answer."""
 _PAGE = 200
 _PREFIX = "tag:"
 _log = logging.getLogger(__name__)
 
 
 class TagLimits:
-    """The server's limits on tags, as last seen. Safe for threads. Where nobody looks, there are none."""
+    """The server's limits on tags, as last seen. Safe for threads. Empty until :meth:`watched` has looked."""
 
     def __init__(self) -> None:
         self._names: frozenset[str] = frozenset()
@@ -36,11 +36,11 @@ class TagLimits:
         self._seen.set()
 
     def __reduce__(self) -> tuple[type[TagLimits], tuple[()]]:
-        # Another process looks for itself.
+        # A worker process of the pool gets an empty object and watches the server itself.
         return TagLimits, ()
 
     def on(self, tags: Iterable[str], cancellation: Cancellation) -> tuple[str, ...]:
-        """Names of the limits on any of ``tags``, in a fixed order."""
+        """Names of the limits on any of ``tags``, sorted. Waits for the first look, up to 15 s or until a stop."""
         ticks = round(_FIRST_LOOK_S / 0.1)
         while ticks and not self._seen.wait(0.1) and not cancellation.requested:
             ticks -= 1
@@ -48,7 +48,7 @@ class TagLimits:
 
     @contextmanager
     def watched(self) -> Generator[None]:
-        """Looks at once and then in intervals, in a thread, for the length of the block."""
+        """Asks the server at once and then in intervals, in a thread, for the length of the block."""
         self._seen.clear()
         try:
             with beside(self._look_until, name="kilroy-tag-limits"):
@@ -72,11 +72,11 @@ class TagLimits:
 
 
 def limits_on_tags() -> frozenset[str]:
-    """Names of the limits in force on tags.
+    """Names of the active limits on tags, asked from the server.
 
     Raises:
-        httpx.HTTPError: The server did not say.
-        ValueError: It said something else.
+        httpx.HTTPError: The server did not answer.
+        ValueError: The answer is no list of limits.
     """
     found: set[str] = set()
     with asking_prefect() as prefect:

@@ -1,8 +1,8 @@
-"""Tags of task runs: what a team filters stages by, and puts concurrency limits on.
+"""Tags of task runs: a team filters stages by tags and puts concurrency limits on tags.
 
-Prefect takes a slot of every limit on a task run's tags before the task begins, and holds it until the task is over. A task run
-that others run inside of would hold it while those wait for it, so Prefect gets to see no tag at all when a task run begins;
-the engine takes the slots itself (:mod:`kilroy_engine.orchestration.tasks.slots`).
+Prefect takes a slot of every limit on a task run's tags before the task begins, and holds the slot until the task is over. An
+outer task run would hold a slot for which its inner task runs wait. So a task run begins without tags, and the engine takes
+the slots itself (:mod:`kilroy_engine.orchestration.tasks.slots`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kilroy_engine.graph.node_types import NODE_TYPES, Model, Work
 
 
 def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
-    """Tags of a stage of ``node``, those of whoever called the flow (``around``) included.
+    """Tags of a stage of ``node``: handler type, model, and the tags of the flow's caller (``around``).
 
-    None for a node that does no work itself: it marks a place, asks a person, or holds the task runs of others.
+    Empty for a node that does no work itself: it marks a place, asks a person, or contains the task runs of other nodes.
     """
     row = NODE_TYPES.get(node.type)
     if row is not None and row.work is not Work.OWN:
@@ -29,7 +29,8 @@ def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
 
 
 def _calls_a_model(node: Node) -> bool:
-    """Tools never do, whatever a stylesheet gives them; a plug-in's handler may, and then the limit has to hold."""
+    """Whether a stage of ``node`` may call a model. A tool never does, even where a stylesheet names a model. The handler of a
+    plug-in counts as one that does, so that a limit on the model holds."""
     row = NODE_TYPES.get(node.type)
     match row.model if row else Model.ALWAYS:
         case Model.NEVER:
@@ -42,7 +43,7 @@ def _calls_a_model(node: Node) -> bool:
 
 @contextmanager
 def tags_set_aside() -> Generator[frozenset[str]]:
-    """Takes the tags of the caller (``with prefect.tags(...)``) off everything that begins inside; gives those tags."""
+    """Removes the caller's tags (``with prefect.tags(...)``) from every run that begins in the block. Gives the tags."""
     around = frozenset(TagsContext.get().current_tags)
     with TagsContext(current_tags=set()):
         yield around

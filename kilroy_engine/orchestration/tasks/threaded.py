@@ -1,7 +1,7 @@
-"""A function in a thread of its own, with this thread's contexts, so that a stop or a time limit need not wait for it.
+"""Calls a function in a thread of its own, with the caller's context variables, so that a stop need not wait for the function.
 
-A thread cannot be ended. What can be done is: an exception is raised in its Python code, or its coroutine is canceled; if it is
-deep in a library that takes no notice, it is left behind and ends with the process.
+Python cannot end a thread. A stop raises an exception in the thread's Python code, or cancels the thread's coroutine. A thread
+inside a library that ignores both is left behind and ends with the process.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from kilroy_engine.threads import start_thread
 
 _TICK_S = 0.1
 STOP_GRACE_S = 3.0
-"""How long a stopped call may take to come back before it is left behind."""
+"""How long a stopped call may take to return before its thread is left behind."""
 
 
 class CallStopped(BaseException):
-    """Raised in the thread of a call that nobody waits for. No ``Exception``: a callee must not take it for its own."""
+    """Raised in the thread of a call that was stopped. No ``Exception``, so that the callee's ``except`` does not catch it."""
 
 
 class WaitEnd(Enum):
@@ -36,9 +36,9 @@ class WaitEnd(Enum):
 
 
 class ThreadedCall:
-    """``function`` at work. If it answers with a coroutine, that runs to its end in an event loop of the thread.
+    """A call of ``function`` in a thread, which begins at once. A returned coroutine runs in an event loop of the thread.
 
-    ``value`` and ``error`` hold what came of it once :meth:`wait` says ``RETURNED``.
+    Once :meth:`wait` returns ``RETURNED``, ``value`` holds the result, or ``error`` the exception.
     """
 
     def __init__(self, function: Callable[[], Any], *, name: str) -> None:
@@ -50,7 +50,7 @@ class ThreadedCall:
         self._thread = start_thread(self._run, name=name)
 
     def wait(self, cancellation: Cancellation, timeout_s: float | None) -> WaitEnd:
-        """Waits for the call, the stop or the time limit, whichever comes first."""
+        """Waits for the call's end, for a stop of the run or for the time limit, whichever comes first."""
         ends = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._done.wait(_TICK_S):
             if cancellation.requested:
@@ -60,7 +60,7 @@ class ThreadedCall:
         return WaitEnd.RETURNED
 
     def stop(self, *, grace_s: float = STOP_GRACE_S) -> bool:
-        """Asks the call to end and waits a little; False when it is left behind."""
+        """Stops the call and waits up to ``grace_s`` seconds. False when the call has not returned by then."""
         if self._coroutine is not None:
             loop, task = self._coroutine
             try:
@@ -75,7 +75,7 @@ class ThreadedCall:
         try:
             value = self._function()
             self.value = asyncio.run(self._await(value)) if inspect.iscoroutine(value) else value
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the call judges it
+        except BaseException as error:  # noqa: BLE001 - the caller of wait() judges the error
             self.error = error
         finally:
             self._done.set()

@@ -1,1 +1,1 @@
-"""How a start begins and ends: which end wins, and the one place that writes it."""
+"""How a start begins and ends: which end wins, and the one place that writes the end."""

@@ -26,10 +26,10 @@ _SECRET_FILES = frozenset({".codex/auth.json", ".codex/config.toml"})
 def write_archive(run: RunDirectory, *, limit_s: float) -> bool:
     """Writes ``run.tgz``: members sorted by path, names relative to the run directory.
 
-    False when it took longer than ``limit_s`` seconds; nothing of it is left then.
+    False when the archive took longer than ``limit_s`` seconds; no file is left then.
 
     Raises:
-        RunDirectoryError: the disk refused.
+        RunDirectoryError: The disk refused.
     """
     deadline = time.monotonic() + limit_s
     temporary = run.path / f"{TEMPORARY_PREFIX}{os.getpid()}-run.tgz"
@@ -72,6 +72,7 @@ def _walk(root: Path, folder: Path) -> Iterator[Path]:
 
 
 def _left_out(relative: Path, *, is_folder: bool) -> bool:
+    """Whether the archive leaves out the file or folder ``relative``."""
     name = relative.name
     if name in _LEFT_OUT or name.startswith(TEMPORARY_PREFIX):
         return True
@@ -103,7 +104,10 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, deadline: float) -> No
 
 
 class _Bounded(io.RawIOBase):
-    """Exactly ``size_bytes`` of a file that may grow or shrink while it is read; watches the deadline."""
+    """Reads exactly ``size_bytes`` of a file that may grow or shrink meanwhile. Missing bytes are zeros.
+
+    ``read`` raises ``TimeoutError`` after the deadline.
+    """
 
     def __init__(self, stream: BinaryIO, size_bytes: int, deadline: float) -> None:
         self._stream = stream

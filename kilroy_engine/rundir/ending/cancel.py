@@ -1,4 +1,4 @@
-"""A request to stop, left on disk: whoever ends the run then knows that it was canceled, and by whom."""
+"""A request to stop, kept in the run directory: the process that ends the run reads that the run was canceled, and by whom."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kilroy_engine.rundir.stream.progress import ProgressLog
 
 
 def request_cancel(run: RunDirectory, kind: StopKind, source: str) -> CancelRequest:
-    """Records that the current start is to stop and tells it by the event ``cancel_requested``.
+    """Writes the request to stop the current start, and appends the event ``cancel_requested``. Nothing is stopped here.
 
-    The first request of a start stands and is returned. ``source`` completes ``canceled: …``. Nothing is stopped here.
+    The first request of a start stays and is returned. ``source`` completes ``canceled: …``.
 
     Raises:
-        RunEnded: the run is over; nothing was changed.
+        RunEnded: The run is over; nothing was changed.
     """
     log = ProgressLog(run, run_id_in(run))
     try:
@@ -36,6 +36,6 @@ def request_cancel(run: RunDirectory, kind: StopKind, source: str) -> CancelRequ
 
 
 def cancel_requested(run: RunDirectory, start: int) -> CancelRequest | None:
-    """The request to stop start ``start``, if there is one."""
+    """The request to stop start ``start``; None where there is none."""
     request = CancelRequest.find(run)
     return request if request is not None and request.start == start else None

@@ -1,4 +1,4 @@
-"""What a place of work does at the end of a run, and how long the end may take."""
+"""What a workspace does at the end of a run, and how long the end may take."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kilroy_engine.rundir.files.records import FinalOutcome
 
 
 class Closing(Protocol):
-    """What a workspace does at the end of the run. Both steps may be asked for again after a crash.
+    """What a workspace does at the end of the run. Both methods may be called again after a crash.
 
-    Expected failures are events (``git_push_failed``, ``warning``). What is raised becomes a ``warning``.
+    Expected failures are events (``git_push_failed``, ``warning``). An exception becomes a ``warning``.
     """
 
     def push(self, final: FinalOutcome, *, limit_s: float) -> Iterable[Event]:
-        """Publishes the run's work, in ``limit_s`` seconds at most; its events, each as soon as it happened."""
+        """Publishes the run's work, in ``limit_s`` seconds at most. Yields each event as soon as it happened."""
         ...
 
     def tidy(self, final: FinalOutcome) -> Iterable[Event]:
-        """Removes work folders that nobody needs any more; its events."""
+        """Removes work folders that are no longer needed. Yields its events."""
         ...
 
 
@@ -36,7 +36,7 @@ class _Nothing:
 
 
 NOTHING: Closing = _Nothing()
-"""For runs without anything to publish or to remove."""
+"""For a run without anything to publish or to remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class ClosingLimits:
 
     @property
     def total_s(self) -> float:
-        """How long to wait for another finalizer before doing its work."""
+        """How long a second process waits until the first has ended the run. Then the second process ends the run itself."""
         return self.grace_s + self.archive_s + self.push_s + 10.0
 
 
 UNHURRIED = ClosingLimits()
-"""For whoever has the time."""
+"""For a process that may take its time."""
 HURRIED = ClosingLimits(grace_s=2.0, archive_s=3.0, push_s=3.0)
-"""For a process that was told to end by a signal: its supervisor's patience is short."""
+"""For a process with little time, such as one that got a signal and will soon be killed."""

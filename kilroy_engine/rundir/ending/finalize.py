@@ -1,9 +1,9 @@
-"""The end of a run. :func:`finalize_run` is the only writer of ``final.json`` and of the terminal line.
+"""Writes the end of a run. ``finalize_run`` is the only writer of ``final.json`` and of the terminal line.
 
-Order: stop the process groups → the end of child pipelines → ``final.json`` → ``outputs/`` and ``outputs.json`` → ``run.tgz``
-→ push → tidy → terminal line.
-Whoever sees the terminal line finds everything before it done. The decisive writes happen under ``commit.lock``, the long
-steps under ``end.lock`` only, so that a second finalizer waits instead of doing them again.
+Order: stop the process groups → end child pipelines → ``final.json`` → ``outputs/`` and ``outputs.json`` → ``run.tgz`` → push →
+tidy → terminal line. A reader that sees the terminal line finds every step before it done. ``final.json`` and the terminal line
+are written under ``commit.lock``. The long steps hold ``end.lock`` only, so that a second process waits instead of doing them
+again.
 """
 
 from __future__ import annotations
@@ -41,25 +41,27 @@ _R = TypeVar("_R", bound=Record)
 def end_run(
     run: RunDirectory, who: Owner, observed: Observed = UNSEEN, *, closing: Closing = NOTHING, limits: ClosingLimits = UNHURRIED
 ) -> FinalOutcome:
-    """Ends the start ``who`` of the run, from disk and from what was ``observed``; returns the end that stands.
+    """Ends the start ``who`` of the run from the files and from what was ``observed``. Returns the end that is on disk.
 
-    For everybody who ends a run: state hooks, the exit of a process, the reconciler, the next start, the run around a child.
+    Called by a state hook, at the exit of a process, by the reconciler, and by the run around a child pipeline.
 
     Raises:
         RunSuperseded: The directory belongs to another start; nothing was changed.
-        RunDirectoryError: the disk refused. Call it again when the cause is gone.
+        RunDirectoryError: The disk refused. Call again when the cause is gone.
     """
     return finalize_run(run, end_of(run, who, observed), owner=who, closing=closing, limits=limits)
 
 
 def owner_for(run: RunDirectory, flow_run_id: UUID | str) -> Owner:
-    """The directory's current start, as that of ``flow_run_id``: whoever ends it then is refused if it is another's."""
+    """The directory's current start number with ``flow_run_id``. Called by state hooks. If another flow run owns that start,
+    the end is refused.
+    """
     owner = current_owner(run)
     return Owner(str(flow_run_id), owner.start if owner else 1)
 
 
 def end_of(run: RunDirectory, who: Owner, observed: Observed = UNSEEN) -> FinalOutcome:
-    """The end of the start ``who``, from disk and from what was ``observed``. Nothing is written."""
+    """How the start ``who`` ended, from the files and from what was ``observed``. Nothing is written."""
     evidence = Evidence(
         final=_if_whole(FinalOutcome, run),
         cancel=_if_whole(CancelRequest, run),
@@ -73,14 +75,14 @@ def end_of(run: RunDirectory, who: Owner, observed: Observed = UNSEEN) -> FinalO
 def finalize_run(
     run: RunDirectory, final: FinalOutcome, *, owner: Owner, closing: Closing = NOTHING, limits: ClosingLimits = UNHURRIED
 ) -> FinalOutcome:
-    """Ends the run as ``final`` says, unless it has ended already; returns the end that stands.
+    """Ends the run as ``final`` says, unless the run has ended already. Returns the end that is on disk.
 
-    Idempotent and safe from any process, any number at once: the first ``final.json`` of the start stands, exactly one
-    terminal line follows, a call after a crash between the steps adds what is missing.
+    Safe to call again, and from several processes at once: the first ``final.json`` of the start stays, exactly one terminal
+    line follows, and a call after a crash adds the missing steps.
 
     Raises:
-        RunSuperseded: ``owner`` is not the directory's; nothing was changed.
-        RunDirectoryError: the disk refused. Call it again when the cause is gone.
+        RunSuperseded: ``owner`` does not own the directory; nothing was changed.
+        RunDirectoryError: The disk refused. Call again when the cause is gone.
     """
     finalizer = Finalizer(run, owner)
     try:
@@ -104,9 +106,10 @@ def finalize_run(
 
 
 def end_children(run: RunDirectory, final: FinalOutcome, limits: ClosingLimits) -> None:
-    """Ends the child pipelines that have no end yet: they die with the run around them, and in its way.
+    """Ends the child pipelines without an end: as canceled where ``final`` is canceled, else from their files and ``final``'s
+    reason.
 
-    Call it only when no process of the run's is at work any more.
+    Called only when no process of the run is at work any more.
     """
     for child in child_directories(run):
         owner = current_owner(child)
@@ -121,28 +124,28 @@ def end_children(run: RunDirectory, final: FinalOutcome, limits: ClosingLimits) 
 
 
 class Finalizer:
-    """The steps of one start's end, each repeatable. For :func:`finalize_run` and for the next start."""
+    """The steps that end one start. Each step can be repeated. Used by :func:`finalize_run` and by the next start."""
 
     def __init__(self, run: RunDirectory, owner: Owner) -> None:
         self._owner = owner
         self._run = run
         run_id = run_id_in(run)
-        # The latest restart directory comes first, so that the run directory's own line says that all is done.
+        # The latest restart directory comes first, so that the run directory's terminal line is the last write.
         self._logs = {directory: ProgressLog(directory, run_id) for directory in run.ending_directories()}
         self._base = self._logs[run]
 
     def ended(self) -> FinalOutcome | None:
-        """The end that stands, None while anything of it is missing.
+        """The end on disk; None while ``final.json`` or the terminal line is missing.
 
         Raises:
-            RunSuperseded: the directory belongs to another start.
+            RunSuperseded: The directory belongs to another start.
         """
         with self._base.exclusive():
             self._require_ownership()
             return _if_whole(FinalOutcome, self._run) if self._terminal_line(self._run) else None
 
     def commit_final(self, final: FinalOutcome) -> FinalOutcome:
-        """Writes ``final.json`` where this start has none; the first one written stands. Returns that one."""
+        """Writes ``final.json`` where this start has none. Returns the end that is on disk: the first one written stays."""
         with self._base.exclusive():
             self._require_ownership()
             for directory in self._logs:
@@ -155,7 +158,9 @@ class Finalizer:
         return final
 
     def complete(self, final: FinalOutcome, closing: Closing, limits: ClosingLimits) -> None:
-        """Outputs, archive, push, tidying. None of them can change the run's status or keep the terminal line away."""
+        """Runs the steps between ``final.json`` and the terminal line. A failed step neither changes the run's status nor stops
+        the end.
+        """
         self._guarded("outputs", self._collect_outputs)
         self._guarded("run.tgz", lambda: self._archive(limits.archive_s))
         self._guarded("push", lambda: self._tell(closing.push(final, limit_s=limits.push_s)))
@@ -165,7 +170,7 @@ class Finalizer:
         self._guarded("run.log", lambda: self._log_end(final))
 
     def commit_line(self, final: FinalOutcome) -> None:
-        """Appends the terminal line where it is missing, in the run directory last."""
+        """Appends the terminal line where it is missing, to the run directory's stream last."""
         with self._base.exclusive():
             self._require_ownership()
             for directory, log in self._logs.items():
@@ -173,11 +178,12 @@ class Finalizer:
                     log.append(_terminal_event(final), durable=True)
 
     def close(self) -> None:
-        """Gives the descriptors back."""
+        """Closes the files."""
         for log in self._logs.values():
             log.close()
 
     def _require_ownership(self) -> None:
+        """Raises :class:`RunSuperseded` where the directory belongs to another start."""
         actual = current_owner(self._run)
         if actual is None or actual == self._owner:
             return
@@ -189,7 +195,7 @@ class Finalizer:
         )
 
     def _standing(self, final: FinalOutcome) -> FinalOutcome:
-        """The end of this start that is on disk in any directory, or was told by a line; else ``final``."""
+        """The end of this start that any directory holds or a terminal line told; else ``final``."""
         for directory in self._logs:
             found = FinalOutcome.find(directory)
             if found is not None and found.start == self._owner.start:
@@ -224,6 +230,7 @@ class Finalizer:
             self._warn(f"run.tgz: not complete after {limit_s:g} s, left out")
 
     def _guarded(self, step: str, action: Callable[[], None]) -> None:
+        """Runs one step. If the step raises, a ``warning`` tells so and the end goes on."""
         try:
             action()
         except Exception as error:  # noqa: BLE001 - whatever a step does, the run must reach its terminal line
@@ -234,21 +241,22 @@ class Finalizer:
         self._tell((WarningGiven(message=message),))
 
     def _tell(self, events: Iterable[Event]) -> None:
-        # The attempt that is ending is told, as Kilroy does; the run directory itself without restarts.
+        """Appends events of a step. Events after the terminal line are dropped."""
+        # As in Kilroy the event goes to the latest restart directory, or to the run directory where there is none.
         log = next(iter(self._logs.values()))
         for event in events:
             try:
                 log.append(event)
             except RunEnded:
-                pass  # another finalizer was faster; the log has said so
+                pass  # another process has ended the run; ``append`` logged that
 
 
 def make_room(directory: RunDirectory, log: ProgressLog, *, start: int, from_node: str = "") -> None:
-    """Makes room for the end of start ``start``, where an earlier one has ended: first the line ``run_resumed``, then the old
-    ``final.json`` gets another name.
+    """Prepares a directory for start ``start`` where an earlier start has ended: appends the line ``run_resumed``, then renames
+    the old ``final.json``.
 
-    The archive and the outputs of the earlier end go too: those that exist are always the current start's. Call it under the
-    log's lock.
+    The archive and the outputs index of the earlier end are removed: those that exist always belong to the current start.
+    Called under the lock of ``log``.
     """
     line = _last_end(directory, log)
     _set_damaged_aside(directory)
@@ -263,8 +271,8 @@ def make_room(directory: RunDirectory, log: ProgressLog, *, start: int, from_nod
 
 
 def _last_end(directory: RunDirectory, log: ProgressLog) -> dict[str, object] | None:
-    """The terminal line, if it is the last one."""
-    # The log closes a torn last line first: the line may be whole but for its newline.
+    """The terminal line, if it is the last event."""
+    # ``log.ended`` adds a missing last newline first: without it a whole terminal line would not be read.
     return last_event(directory.progress) if log.ended else None
 
 
@@ -281,6 +289,7 @@ def _terminal_event(final: FinalOutcome) -> RunCompleted | RunFailed:
 
 
 def _if_whole(kind: type[_R], run: RunDirectory) -> _R | None:
+    """The record; None where the file is missing or damaged."""
     try:
         return kind.find(run)
     except CorruptRecord as error:
@@ -290,7 +299,7 @@ def _if_whole(kind: type[_R], run: RunDirectory) -> _R | None:
 
 
 def _set_damaged_aside(directory: RunDirectory) -> None:
-    """A ``final.json`` that says nothing, whoever left it, must not keep the run from its end."""
+    """Renames a damaged ``final.json``, so that the run can get its end."""
     try:
         FinalOutcome.find(directory)
     except CorruptRecord as error:

@@ -1,7 +1,7 @@
-"""Runs that have not ended: who owns them, from where, and how long they have been silent. From disk alone.
+"""Finds runs without an end: who owns them, on which machine, and how long they have been silent. Reads files only.
 
-The owner's ``flock`` is the truth on its machine: the kernel drops it when the process dies, whatever its id is reused for.
-For another machine (shared storage need not carry locks) there is only the time of the last touch.
+On the owner's machine its ``flock`` decides: the kernel drops the lock when the process dies. Shared storage need not carry
+locks, so an owner on another machine counts as alive while it touches the lock file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kilroy_engine.rundir.stream.progress import last_event
 
 
 class OwnerPlace(StrEnum):
-    """Where the owner of a run was last seen, as this machine sees it."""
+    """Where a run's owner was last seen, from the view of this machine."""
 
     HERE = "on this machine"
     EARLIER_BOOT = "on this machine before it was started anew"
@@ -33,11 +33,12 @@ class OwnerPlace(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UnendedRun:
-    """A run without its terminal line that nobody holds and nobody is ending.
+    """A run without an end whose owner is gone and that no process is ending.
 
-    ``silent_s`` counts from the last sign of life of any kind, ``heartbeat_age_s`` from the owner's last touch of its lock.
-    ``waits_for_person`` is true when the last thing told is an open human gate. ``half_written`` is true when ``final.json``
-    of this start is there and only the rest of the end is missing.
+    - ``silent_s``: seconds since the last change of the run's main files.
+    - ``heartbeat_age_s``: seconds since the owner last touched its lock file.
+    - ``waits_for_person``: the last event is an open human gate.
+    - ``half_written``: ``final.json`` of this start exists, and a later step of the end is missing.
     """
 
     run: RunDirectory
@@ -52,7 +53,7 @@ class UnendedRun:
 
 
 def run_directories(root: Path, *, limit: int | None = None) -> list[RunDirectory]:
-    """Run directories below ``root``, the latest changed first, ``limit`` of them at most. A missing root holds none."""
+    """The run directories below ``root``, the latest changed first, ``limit`` at most. Empty where ``root`` does not exist."""
     folders: list[tuple[float, str]] = []
     try:
         with os.scandir(root) as entries:
@@ -71,10 +72,10 @@ def _may_be_a_run(entry: os.DirEntry[str]) -> bool:
 
 
 def examine(run: RunDirectory) -> UnendedRun | None:
-    """What is known of a run that nobody holds and that has not ended; None for any other.
+    """Describes a run that has not ended, that nobody owns and that nobody is ending. None for any other run.
 
     Raises:
-        RunDirectoryError: the stream, the lock's record or ``final.json`` is damaged or cannot be read.
+        RunDirectoryError: The stream, the lock file's record or ``final.json`` is damaged or cannot be read.
     """
     line, record = last_event(run.progress), find_record(run)
     if record is None and line is None:
@@ -106,8 +107,9 @@ def _place(record: RunLockRecord | None) -> OwnerPlace:
 
 
 def _times(run: RunDirectory, files: tuple[Path, ...] = ()) -> Iterator[float]:
-    attempt = run.ending_directories()[0]
-    for file in files or (run.path, run.lock, run.progress, run.conclusion, run.final, run.checkpoint, attempt.progress):
+    """When each file was last written, in seconds since the epoch. Without ``files``: the run's main files."""
+    latest = run.ending_directories()[0]
+    for file in files or (run.path, run.lock, run.progress, run.conclusion, run.final, run.checkpoint, latest.progress):
         try:
             yield file.lstat().st_mtime
         except OSError:
@@ -115,7 +117,7 @@ def _times(run: RunDirectory, files: tuple[Path, ...] = ()) -> Iterator[float]:
 
 
 def _flow_run_id_from(run: RunDirectory) -> str:
-    """The flow run that the directory's name leads to, "" where it was given another one."""
+    """The id of the flow run whose ULID form names the directory; "" where a person chose the run id."""
     try:
         return str(flow_run_id_of(run.path.name))
     except InvalidInput:

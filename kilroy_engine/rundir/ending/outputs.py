@@ -1,4 +1,4 @@
-"""The outputs that a pipeline declares: copied out of the work folder at the end of the run, and indexed."""
+"""The outputs that a pipeline declares: copied from the work folder at the end of the run, and listed in ``outputs.json``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from kilroy_engine.rundir.files.regular import make_way
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An entry of ``outputs.json``. ``path`` is the absolute path of the copy and ``size_bytes`` its size, if it was found."""
+    """An entry of ``outputs.json``. ``path`` and ``size_bytes`` describe the copy, if the output was found; ``path`` is
+    absolute.
+    """
 
     name: str
     path: str = ""
@@ -24,20 +26,20 @@ class Output:
     size_bytes: int = 0
 
     def to_json(self) -> dict[str, object]:
-        """Kilroy's keys; path and size only of an output that was found."""
+        """The entry with Kilroy's keys. ``path`` and ``size_bytes`` are left out where the output was not found."""
         entry: dict[str, object] = {"name": self.name, "found": self.found}
         return {**entry, "path": self.path, "size_bytes": self.size_bytes} if self.found else entry
 
 
 def declared_outputs(text: str) -> tuple[str, ...]:
-    """Names in an ``outputs`` attribute: a comma-separated list of paths relative to the work folder."""
+    """The names in an ``outputs`` attribute: a comma-separated list of paths relative to the work folder."""
     return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def collect_outputs(run: RunDirectory, names: Sequence[str], work_dir: Path) -> tuple[Output, ...]:
-    """Copies the declared files and folders to ``outputs/`` and writes ``outputs.json``; nothing when none is declared.
+    """Copies the declared files and folders to ``outputs/`` and writes ``outputs.json``. Without ``names`` nothing is written.
 
-    A name that leads out of the work folder, by ``..`` or by a link, counts as not found, and so does a pipe or socket.
+    A name that leads out of the work folder, by ``..`` or by a link, counts as not found. A pipe or socket does too.
     """
     if not names:
         return ()

@@ -1,4 +1,4 @@
-"""How a start of a run begins: it takes the directory, answers for the start before, and tells that it is there."""
+"""Begins a start of a run: takes over the run directory, ends the start before, and writes the first event."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from kilroy_engine.traversal.outcome import FinalStatus
 
 @dataclass(frozen=True)
 class OpenStart:
-    """A start that owns its run directory. ``previous`` is how the start before ended, None for the first.
+    """A start that owns its run directory. ``previous`` is the end of the start before, None for the first start.
 
-    Keep it for the life of the flow process: it holds the lock. Touch the lock every
+    The flow process keeps this object for its whole life, because ``lock`` holds the run's lock. The lock must be touched every
     :data:`~kilroy_engine.rundir.ownership.ownership.TOUCH_INTERVAL_S`.
     """
 
@@ -34,7 +34,7 @@ class OpenStart:
     previous: FinalOutcome | None
 
     def close(self) -> None:
-        """Gives the run free; appends of threads left over are refused from now on."""
+        """Releases the run. Later appends of threads that still run are refused."""
         self.progress.close()
         self.lock.release()
 
@@ -42,13 +42,13 @@ class OpenStart:
 def begin_start(
     lock: RunLock, opening: RunStarted, *, run_id: str, from_node: str = "", closing: Closing = NOTHING
 ) -> OpenStart:
-    """Begins a start of the run whose lock is held; the caller releases it where this fails.
+    """Begins a start of the run whose lock is held. The caller releases the lock where this raises.
 
-    A start before that nobody has ended is ended first, from what it left on disk; ``closing`` is for that end, should it be a
-    success. ``from_node`` is where the resume goes on.
+    If the start before has no end, it is ended first, from its files. ``closing`` is used where that end is a success.
+    ``from_node`` is the node that the resume goes on from.
 
     Raises:
-        RunAlreadyFinished: the run has succeeded; nothing was changed but what was missing of its end.
+        RunAlreadyFinished: The run has succeeded; only missing steps of its end were added.
     """
     run = lock.run
     previous = _end_previous(run, lock.previous, closing)
@@ -60,9 +60,10 @@ def begin_start(
 
 
 def next_start(run: RunDirectory) -> int:
-    """Number of the start that comes next.
+    """Number of the next start.
 
-    A start that died before it told anything is none. One that died before it was on record may have an end all the same.
+    A start that died before its first event does not count. A start that died before its record was written may still have an
+    end, which counts.
     """
     record, final = find_record(run), FinalOutcome.find(run)
     if final is None and last_event(run.progress) is None:
@@ -71,7 +72,7 @@ def next_start(run: RunDirectory) -> int:
 
 
 def _end_previous(run: RunDirectory, record: RunLockRecord | None, closing: Closing) -> FinalOutcome | None:
-    """How the start of ``record`` ended; its end is written if it has none. None when it told nothing at all."""
+    """How the start of ``record`` ended; a missing end is written. None when that start has appended no event."""
     if record is None or last_event(run.progress) is None:
         return None
     owner = Owner(record.flow_run_id, record.start)
@@ -79,7 +80,7 @@ def _end_previous(run: RunDirectory, record: RunLockRecord | None, closing: Clos
     if final.status is FinalStatus.SUCCESS:
         finalize_run(run, final, owner=owner, closing=closing)
         raise RunAlreadyFinished(f"the run in {run.path} has succeeded; there is nothing to resume", path=run.path)
-    # The work goes on: neither archive nor push, only the end that was missing.
+    # The run goes on, so the start before gets its missing end without archive and push.
     finalizer = Finalizer(run, owner)
     try:
         ended = finalizer.ended()
@@ -94,9 +95,12 @@ def _end_previous(run: RunDirectory, record: RunLockRecord | None, closing: Clos
 def _take_over(
     run: RunDirectory, lock: RunLock, owner: Owner, *, run_id: str, opening: RunStarted, from_node: str
 ) -> ProgressLog:
+    """Makes ``owner`` the run's owner, renames the end of the start before, and appends ``opening`` where there is no event
+    yet.
+    """
     progress = ProgressLog(run, run_id)
     with progress.exclusive():
-        # From this record on, a late finalizer of the start before changes nothing.
+        # Once this record is written, a process that still wants to end the start before is refused.
         lock.record(owner, run_id)
         if last_event(run.progress) is None:
             progress.append(opening)

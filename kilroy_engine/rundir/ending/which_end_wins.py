@@ -1,4 +1,4 @@
-"""Which end wins: from what is known about a start of a run to the one way it ended. Pure."""
+"""Which end wins: decides from all that is known about a start how the start ended. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ NO_CONCLUSION = "the flow ended without a conclusion"
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What somebody outside has seen of a start's end: the orchestrator, the run around a child pipeline, a reconciler.
+    """What was seen of a start's end from outside: by the orchestrator, by the run around a child pipeline, or by the
+    reconciler.
 
-    ``status`` is None while it has not ended or nobody knows. ``reason`` is the text of ``failure_reason``, empty where it is
-    not known. ``crashed`` says that the start's process ended without a word.
+    - ``status``: None while the start has not ended or nobody knows.
+    - ``reason``: the text of ``failure_reason``, empty where it is not known.
+    - ``crashed``: the start's process ended without a conclusion.
     """
 
     status: FinalStatus | None = None
@@ -28,14 +30,14 @@ class Observed:
 
 
 UNSEEN = Observed()
-"""Nobody outside has seen anything."""
+"""Nothing was seen from outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known when a start is to be ended. Records of other starts are ignored.
+    """All that is known when a start is to be ended. :func:`which_end_wins` ignores records of other starts.
 
-    ``last_sha`` is the last commit known from the checkpoint.
+    ``last_sha`` is the commit in the latest checkpoint.
     """
 
     final: FinalOutcome | None = None
@@ -46,10 +48,14 @@ class Evidence:
 
 
 def which_end_wins(evidence: Evidence, *, run_id: str, owner: Owner, at: datetime) -> FinalOutcome:
-    """The end of ``owner``'s start.
+    """The end of the start of ``owner``. The first of these decides:
 
-    In this order: the ``final.json`` of this start; a cancel, seen by the orchestrator or requested on disk; the staged
-    conclusion; the orchestrator's state. A flow that completed without a conclusion has failed.
+    - the ``final.json`` of this start
+    - a cancel, requested in the run directory or seen by the orchestrator
+    - the conclusion of this start
+    - the state that the orchestrator saw
+
+    A flow that completed without a conclusion has failed.
     """
     final, conclusion, cancel = evidence.final, evidence.conclusion, evidence.cancel
     if final is not None and final.start == owner.start:
@@ -72,11 +78,11 @@ def which_end_wins(evidence: Evidence, *, run_id: str, owner: Owner, at: datetim
 
 
 def _end(conclusion: Conclusion | None, cancel: CancelRequest | None, observed: Observed) -> Observed:
-    """The end that stands, told as an observation."""
+    """Which of a cancel, the conclusion and the observation decides, as an :class:`Observed`."""
     if cancel is not None:
         return Observed(FinalStatus.CANCELED, f"canceled: {cancel.source}")
     if observed.status is FinalStatus.CANCELED:
-        # A deadline of the run stages its own words; Prefect only knows that the run was canceled.
+        # The run's deadline writes its reason into the conclusion; Prefect only knows that the run was canceled.
         staged = conclusion.reason if conclusion and conclusion.status is FinalStatus.CANCELED else ""
         return Observed(FinalStatus.CANCELED, staged or observed.reason or CANCELED_BY_PREFECT)
     if conclusion is not None:

@@ -1,1 +1,1 @@
-"""Files of a run directory: where they are, how one is written whole, the records."""
+"""The files of a run directory: their paths, how the engine reads and writes them, and the JSON records."""

@@ -1,7 +1,7 @@
-"""Context values that are too large for the context: files in ``artifacts/`` with a reference in their place (Spec 5.5).
+"""Context values too large for the context: each is kept as a file in ``artifacts/`` with a reference in its place (Spec 5.5).
 
-Text is kept as ``<id>.txt``, byte for byte what it was in UTF-8; any other value as ``<id>.json``. Those of restarts
-and branches are in the run directory too, below the path of the directory that they came up in: whoever comes later finds them.
+A text becomes ``<id>.txt`` in UTF-8, any other value ``<id>.json``. Restarts and branches use the run directory's
+``artifacts/`` too. The id then begins with the path of the restart's or branch's directory, so that later stages find the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kilroy_engine.traversal.artifact import ArtifactReference, read_artifact_re
 from kilroy_engine.traversal.outcome import Json
 
 LIMIT_BYTES = 100 * 1024
-"""A value of more bytes, as text or as JSON, becomes a file (Kilroy: 100 KiB)."""
+"""A context value of more bytes, as text or as JSON, becomes a file (Kilroy: 100 KiB)."""
 
 _PLAIN_NAME = re.compile(r"[a-z0-9_]+(?:[.-][a-z0-9_]+)*\Z")
 _NAME_CHARACTERS = 60
@@ -30,19 +30,20 @@ _TEXT = ".txt"
 
 
 def encoded(value: Json) -> bytes:
-    """The value as it is kept: text as it is, anything else as JSON.
+    """The value as its file holds it: a text in UTF-8, any other value as JSON.
 
     Raises:
-        TypeError, ValueError, RecursionError: It has no JSON form.
+        TypeError, ValueError, RecursionError: The value has no JSON form.
     """
     return utf8(value) if isinstance(value, str) else compact(value)
 
 
 def keep_artifact(run: RunDirectory, scope: str, name: str, value: Json) -> ArtifactReference:
-    """Writes the value of the context key ``name`` to ``artifacts/``, flushed to the disk: the checkpoint relies on it.
+    """Writes the value of the context key ``name`` to ``artifacts/``. The file is flushed to the disk, because the checkpoint
+    refers to the file.
 
-    ``scope`` says whose value it is: ``<node>@<visit>`` for a stage's, with the path of the restart or branch before it,
-    ``input`` for an input. The same scope and name replace each other.
+    ``scope`` says where the value comes from: ``<node>@<visit>`` for a stage, with the path of the restart or branch before it,
+    or ``input``. A second value of the same scope and name replaces the first.
 
     Raises:
         RunDirectoryError: The disk refused.
@@ -59,7 +60,7 @@ def keep_artifact(run: RunDirectory, scope: str, name: str, value: Json) -> Arti
 
 
 def whole_value(value: Json) -> Json:
-    """What a context value stands for: the content of its file where it is a reference, else the value itself.
+    """The content of the file where ``value`` is an artifact reference, else ``value`` itself.
 
     Raises:
         CorruptRecord: The file is gone or holds no JSON.
@@ -80,10 +81,11 @@ def whole_value(value: Json) -> Json:
 
 
 def require_artifacts(run: RunDirectory, context: Mapping[str, Json]) -> None:
-    """Checks that the files are there that the ``context`` of the checkpoint in ``run`` refers to.
+    """Checks that every file exists that ``context``, the context saved in ``run``, refers to. Called when a run resumes, and
+    when a branch begins or resumes.
 
     Raises:
-        CorruptRecord: With their names.
+        CorruptRecord: Files are missing; the message names them.
     """
     if lost := lost_artifacts(context):
         listed = ", ".join(str(path) for path in lost)
@@ -91,7 +93,7 @@ def require_artifacts(run: RunDirectory, context: Mapping[str, Json]) -> None:
 
 
 def lost_artifacts(context: Mapping[str, Json]) -> tuple[Path, ...]:
-    """Files that ``context`` refers to and that are not there."""
+    """The files that ``context`` refers to and that do not exist."""
     inputs = context.get("inputs")
     values = [*context.values(), *(inputs.values() if isinstance(inputs, dict) else ())]
     paths = {Path(reference.path) for value in values if (reference := read_artifact_reference(value))}
@@ -99,7 +101,7 @@ def lost_artifacts(context: Mapping[str, Json]) -> tuple[Path, ...]:
 
 
 def _file_name(name: str) -> str:
-    """``name`` where it can be part of a file's name on any system, else what can be kept of it and a digest."""
+    """``name`` where any file system takes it as part of a file name; else the usable part of ``name`` and a digest."""
     if _PLAIN_NAME.match(name) and len(name) <= _NAME_CHARACTERS:
         return name
     kept = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:_NAME_CHARACTERS]

@@ -1,11 +1,12 @@
-"""Files that are whole or absent: a temporary file in the same folder, then a rename.
+"""Writes files that are whole or absent: a temporary file in the same folder, then a rename.
 
-What survives a power cut is asked for by the caller. ``named`` (final.json and the records of ownership and end): the new
-content, once the call returned; the file is flushed before the rename and its folder after it. ``durable`` (checkpoint.json):
-a whole content, the new one or the one before; only the file is flushed, which is half of the cost. Neither (status.json,
-live.json and everything that can be told again from other files): whole for every process, a power cut may lose it.
+The caller chooses what survives a power cut. With ``named`` (final.json, the records of ownership and end) the new content
+survives as soon as the call returned: the file is flushed before the rename, the folder after the rename. With ``durable``
+(checkpoint.json) either the new or the previous content survives whole: only the file is flushed, which costs half as much.
+With neither (status.json, and everything that can be written again from other files) every process sees a whole file, and a
+power cut may lose it.
 
-All get the mode that the umask allows (Kilroy's atomic files are 0600): group tools and archives can read them.
+Files get the mode that the umask allows, so that group tools and archives can read them (Kilroy's atomic files are 0600).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kilroy_engine.rundir.files.failpoints import failpoint
 from kilroy_engine.rundir.files.regular import make_way, open_for_writing, set_aside
 
 TEMPORARY_PREFIX = ".tmp-"
-"""Files with this prefix are half-written or left behind by a crash; nobody reads them."""
+"""A file with this prefix is being written or was left behind by a crash. No reader opens such a file."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -41,7 +42,7 @@ def write_json(path: Path, value: object, *, durable: bool = True, named: bool =
     """Writes ``value`` as JSON with a two-space indent and no newline at the end. ``named`` includes ``durable``.
 
     Raises:
-        RunDirectoryError: the value has no JSON form, or the disk refused.
+        RunDirectoryError: ``value`` has no JSON form, or the disk refused.
     """
     try:
         content = indented(value)
@@ -51,12 +52,16 @@ def write_json(path: Path, value: object, *, durable: bool = True, named: bool =
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Writes ``text`` as UTF-8, newlines as they are."""
+    """Writes ``text`` as UTF-8 without changing newlines. Raises as :func:`write_bytes` does."""
     write_bytes(path, utf8(text), durable=durable)
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False, named: bool = False) -> None:
-    """Replaces the file at ``path``; its folder must exist."""
+    """Replaces the file at ``path``. The folder must exist.
+
+    Raises:
+        RunDirectoryError: The disk refused.
+    """
     failpoint(path.name, "before")
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
@@ -78,7 +83,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False, named: boo
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Writes all of ``content``; the kernel may take a large buffer in parts."""
+    """Writes all of ``content`` to the descriptor. The kernel may take a large buffer in several parts."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -94,23 +99,23 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_quickly(temporary: Path, path: Path) -> None:
-    """Puts ``temporary`` in the place of ``path``, atomic for readers, without waiting for the disk.
+    """Renames ``temporary`` to ``path`` without waiting for the disk. A reader finds either the old or the new file.
 
-    ext4 flushes the new file when a plain rename replaces an old one (``auto_da_alloc``): 0.3 ms. Exchanging the two names
-    and removing the old file costs a fifth of it and is as atomic.
+    ext4 flushes the new file when a plain rename replaces an old one (``auto_da_alloc``): 0.3 ms. Exchanging the two names and
+    then removing the old file is as atomic and takes a fifth of that time.
     """
     if _renameat2 is not None and _renameat2(
         _AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE
     ) == 0:  # fmt: skip
         _drop_replaced(temporary, path)
         return
-    # No old file yet, or a file system without exchange (ENOENT, EINVAL): the plain rename does it, or says what is wrong.
+    # The old file does not exist, or the file system has no exchange (ENOENT, EINVAL): the plain rename works, or raises.
     make_way(path)
     temporary.replace(path)
 
 
 def _drop_replaced(temporary: Path, path: Path) -> None:
-    """Removes what was in the place of ``path``; a folder stays under a name that tells where it was."""
+    """Removes what ``path`` named before the exchange. A folder is set aside."""
     try:
         temporary.unlink()
     except (IsADirectoryError, PermissionError):
@@ -118,7 +123,11 @@ def _drop_replaced(temporary: Path, path: Path) -> None:
 
 
 def append_whole(path: Path, content: bytes) -> None:
-    """Appends ``content`` by one write on an ``O_APPEND`` descriptor; for logs that nothing depends on."""
+    """Appends ``content`` to the file on an ``O_APPEND`` descriptor. For ``run.log``, which no other file depends on.
+
+    Raises:
+        OSError: The disk refused.
+    """
     failpoint(path.name, "before")
     descriptor = open_for_writing(path, os.O_WRONLY | os.O_APPEND)
     try:
@@ -128,5 +137,5 @@ def append_whole(path: Path, content: bytes) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether the file is half-written or left behind by a crash."""
+    """Whether the file is being written or was left behind by a crash."""
     return path.name.startswith(TEMPORARY_PREFIX)

@@ -1,8 +1,8 @@
-"""``checkpoint.json``: the walk's state after a stage, in Kilroy's shape with the engine's own keys inside ``extra``.
+"""Saves and loads ``checkpoint.json``: the run's state after a stage, in Kilroy's shape, the engine's own keys in ``extra``.
 
-It is the truth of control flow: a resume needs no other file. It is written after every stage, and flushed to the disk before
-it takes its place, so that a power cut costs a stage or two and never the run. That flush is most of what a stage costs in
-the run directory (0.8 ms in all without it). The folder is not flushed: an older checkpoint is as good to resume from.
+A resume needs no other file to know where the walk goes on. The engine writes the checkpoint after every stage and flushes the
+file before the rename, so that a power cut costs a stage or two and never the run. The flush is most of what a stage costs in
+the run directory (0.8 ms in all without the flush). The folder is not flushed: a resume can use an older checkpoint as well.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _OWN_EXTRA = frozenset(
     | {"restart_failure_signatures", "visits_in_rounds", "loop_round", "format"}
 )
 _FORMAT = 2
-"""``extra.format``. A checkpoint without it holds in ``meta`` what the engine knows of an outcome (:func:`_told_apart`)."""
+"""The value of ``extra.format``. A checkpoint without that key is of format 1, see :func:`_from_format_1`."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state as it was saved. ``extra`` holds keys of others: settings of the run."""
+    """A saved state. ``extra`` holds the keys of ``extra`` that are not the state's: settings of the run."""
 
     state: RunState
     git_commit_sha: str = ""
@@ -51,10 +51,12 @@ def save_checkpoint(
     base: RunDirectory | None = None,
     extra: Mapping[str, Json] | None = None,
 ) -> None:
-    """Writes ``checkpoint.json``. ``base`` is the run directory that ``run`` is a restart in; ``extra`` holds keys of others.
+    """Writes ``checkpoint.json`` to ``run``. If ``run`` is a restart directory, ``base`` is the run directory around it.
+
+    ``extra`` holds further keys for the checkpoint's ``extra``.
 
     Raises:
-        RunDirectoryError: a value has no JSON form, or the disk refused.
+        RunDirectoryError: A value has no JSON form, or the disk refused.
     """
     content: dict[str, object] = {
         "timestamp": rfc3339(now()),
@@ -86,7 +88,7 @@ def save_checkpoint(
 
 
 def _fidelity(state: RunState) -> dict[str, object]:
-    """What the next agent's stage depends on; only what is set, as in Kilroy."""
+    """The keys that the next agent stage depends on. A key without a value is left out, as in Kilroy."""
     known: dict[str, object] = {
         "jump_edge": state.jump_edge,
         "last_fidelity": state.last_fidelity or None,
@@ -101,8 +103,8 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
     """The state that was saved last.
 
     Raises:
-        RunDirectoryError: there is no checkpoint.
-        CorruptRecord: the file holds something else; the message says what to do.
+        RunDirectoryError: There is no checkpoint.
+        CorruptRecord: The file is damaged; the message says what to do.
     """
     path = run.checkpoint
     content = read_file(path, limit_bytes=CHECKPOINT_BYTES)
@@ -110,7 +112,7 @@ def load_checkpoint(run: RunDirectory) -> Checkpoint:
         raise RunDirectoryError(f"{path} does not exist: the run has completed no stage", path=path)
     try:
         require_shallow(content)
-        saved = _told_apart(_SavedCheckpoint.model_validate_json(content))
+        saved = _from_format_1(_SavedCheckpoint.model_validate_json(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -156,7 +158,7 @@ def _damaged(path: Path, what: str) -> CorruptRecord:
 
 
 def encode_outcome(outcome: Outcome) -> dict[str, object]:
-    """Every field that differs from its default, under the field's own name: exact, unlike ``status.json``."""
+    """Every field that differs from its default, under the field's name. Unlike ``status.json`` this is the whole outcome."""
     return {f.name: value for f in fields(Outcome) if (value := getattr(outcome, f.name)) != _DEFAULTS.get(f.name, MISSING)}
 
 
@@ -192,6 +194,8 @@ class _SavedOutcome(BaseModel):
 
 
 class _SavedExtra(BaseModel):
+    """Keys without a field here belong to others."""
+
     model_config = ConfigDict(extra="allow")
 
     run_id: str
@@ -235,13 +239,15 @@ _OF_META: Mapping[str, tuple[str, type]] = {
     "failure_signature": ("failure_signature", str),
     "timeout": ("timed_out", bool),
 }
-"""Keys of an outcome's ``meta`` in a checkpoint of format 1, the fields that they have become, and their types. A value of
-another type is a stage's own word."""
+"""Keys of an outcome's ``meta`` in format 1, each with the field that replaced the key and with its type. A value of another
+type was set by the stage and stays in ``meta``.
+"""
 
 
-def _told_apart(saved: _SavedCheckpoint) -> _SavedCheckpoint:
-    """A checkpoint of format 1 as one of today's: what the engine put into ``meta`` becomes fields, and the last stage's
-    ``loop_round`` the state's. Any other as it is.
+def _from_format_1(saved: _SavedCheckpoint) -> _SavedCheckpoint:
+    """Converts a checkpoint of format 1 to the current format. A checkpoint of the current format is returned unchanged.
+
+    The engine's keys in ``meta`` become fields of the outcome. The last stage's ``loop_round`` becomes a field of the state.
 
     Raises:
         ValidationError: A value is not of its type.
@@ -252,13 +258,13 @@ def _told_apart(saved: _SavedCheckpoint) -> _SavedCheckpoint:
     last = own.outcomes.get(saved.current_node)
     changes: dict[str, object] = {
         "loop_round": last.meta.get("loop_round") if last else None,
-        "outcomes": {node_id: _without_pocket(outcome) for node_id, outcome in own.outcomes.items()},
-        "routing_outcome": _without_pocket(own.routing_outcome) if own.routing_outcome else None,
+        "outcomes": {node_id: _meta_to_fields(outcome) for node_id, outcome in own.outcomes.items()},
+        "routing_outcome": _meta_to_fields(own.routing_outcome) if own.routing_outcome else None,
     }
     return saved.model_copy(update={"extra": _SavedExtra.model_validate({**own.model_dump(), **changes})})
 
 
-def _without_pocket(saved: _SavedOutcome) -> dict[str, object]:
+def _meta_to_fields(saved: _SavedOutcome) -> dict[str, object]:
     found = {key: name for key, (name, kind) in _OF_META.items() if type(saved.meta.get(key)) is kind}
     meta = {key: value for key, value in saved.meta.items() if key not in found and key != "loop_round"}
     return {**saved.model_dump(), **{name: saved.meta[key] for key, name in found.items()}, "meta": meta}

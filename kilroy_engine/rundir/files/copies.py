@@ -1,4 +1,4 @@
-"""Copies of files and folders that a stage could touch: links stay links, and what is neither file nor folder is left out."""
+"""Copies files and folders that a stage could touch. Links stay links; pipes, sockets and devices are left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _CHUNK_BYTES = 1 << 20
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copies the folder ``source`` to ``target``, over what is there. Nothing is written through a link in ``target``.
+    """Copies the content of the folder ``source`` into ``target``. Other files in ``target`` stay. No link in ``target`` is
+    followed.
 
     Raises:
         OSError: The disk refused.
@@ -36,7 +37,7 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copies one file or link with its times and mode, by shared blocks where the file system can (btrfs, xfs).
+    """Copies one file or link with its times and mode, by shared blocks where the file system can share them (btrfs, xfs).
 
     Raises:
         OSError: The disk refused.
@@ -53,7 +54,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def size_bytes(paths: Iterable[Path]) -> int:
-    """Bytes in files and folders; a link has none. What goes away meanwhile counts nothing."""
+    """The bytes in files and folders. A link counts nothing, and neither does a file that disappears meanwhile."""
     total = 0
     for path in paths:
         try:

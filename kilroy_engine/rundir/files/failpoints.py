@@ -1,11 +1,12 @@
-"""Places where a fault test may kill the process: between any two writes of the engine.
+"""Failpoints: places between any two writes of the engine where a fault test may kill the process.
 
-``KILROY_FAILPOINT=<name>`` or ``<name>:<n>`` in the environment makes the process SIGKILL itself when it comes to that place
-(for the n-th time); a ``*`` in the name stands for anything. Names are ``<what>@<when>``: ``final.json@before``,
-``final.json@rename`` (the temporary file is complete, the name still old), ``final.json@after``; event lines are
-``<event>@before``, ``<event>@torn`` (half of the line is written) and ``<event>@after``; ``commit``, ``visit``, ``attempt``,
-``worktree``, ``restore`` and ``restart`` are steps of more than one write. ``KILROY_FAILPOINT_LOG=<file>`` writes down every
-place that the process comes to. Without the variables a failpoint costs two comparisons.
+With ``KILROY_FAILPOINT=<name>`` or ``<name>:<n>`` in the environment the process kills itself by SIGKILL at that failpoint (or
+when it reaches the failpoint for the n-th time). A ``*`` in the name matches any text. A name is ``<what>@<when>``:
+``final.json@before``, ``final.json@rename`` (the temporary file is complete, the rename not yet done), ``final.json@after``. An
+event line has ``<event>@before``, ``<event>@torn`` (half of the line is written) and ``<event>@after``. A step of more than one
+write has a name too, such as ``commit``, ``visit``, ``attempt``, ``worktree``, ``restore``, ``restart`` or ``push``. With
+``KILROY_FAILPOINT_LOG=<file>`` every failpoint that the process reaches is written to that file. Without the variables a
+failpoint costs two comparisons.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ _log = Path(os.environ["KILROY_FAILPOINT_LOG"]) if os.environ.get("KILROY_FAILPO
 
 
 def failpoint(what: str, when: str) -> None:
-    """Dies here by SIGKILL if this place is the armed one."""
+    """Kills this process by SIGKILL if the failpoint ``<what>@<when>`` is the one that ``KILROY_FAILPOINT`` names."""
     if reached(what, when):
         die()
 
 
 def die() -> None:
-    """Ends this process as a crash would: nothing is cleaned up."""
+    """Ends this process as a crash would: no cleanup runs."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def reached(what: str, when: str) -> bool:
-    """Whether this is the armed place; for writers that must do something (half a write) before they die."""
+    """Whether ``KILROY_FAILPOINT`` names this failpoint. For writers that write half a line before they call :func:`die`."""
     if _log is not None:
         with _log.open("a", encoding="utf-8") as log:
             log.write(f"{what}@{when}\n")

@@ -1,4 +1,4 @@
-"""Paths below a folder that others can change: what is read there lies there, and what is written goes through real folders."""
+"""Paths below a folder that others can change: reads stay inside the folder, and writes go through real folders only."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from kilroy_engine.rundir.files.regular import is_real_folder, make_folder, read
 
 
 def path_inside(root: Path, name: str | Path) -> Path | None:
-    """The real path of ``name`` below ``root``; None where it leads out, by itself or by a link, or goes in a circle.
+    """The real path of ``name`` below ``root``. None where ``name`` leads out of ``root``, by ``..`` or by a link, or is a link
+    loop.
 
-    Links that stay below ``root`` are followed. What is there, and whether anything is, is not said.
+    Links that stay below ``root`` are followed. The path need not exist.
     """
     real_root = os.path.realpath(root)
     real = os.path.realpath(Path(real_root, name))
-    inside = Path(real).is_relative_to(real_root) and not Path(real).is_symlink()  # a link is left where it goes in a circle
+    inside = Path(real).is_relative_to(real_root) and not Path(real).is_symlink()  # realpath leaves a link of a link loop
     return Path(real) if inside else None
 
 
 def read_inside(root: Path, name: str | Path, *, limit_bytes: int) -> bytes | None:
-    """The content of the file ``name`` below ``root``; None where there is none.
+    """The content of the file ``name`` below ``root``; None where the file does not exist.
 
     Raises:
-        CorruptRecord: It leads out of ``root``, is no file, or holds more than ``limit_bytes``.
+        CorruptRecord: ``name`` leads out of ``root``, is no file, or holds more than ``limit_bytes``.
         RunDirectoryError: The disk refused.
     """
     path = path_inside(root, name)
@@ -36,12 +37,12 @@ def read_inside(root: Path, name: str | Path, *, limit_bytes: int) -> bytes | No
 
 
 def goes_through_folders(root: Path, relative: Path) -> bool:
-    """Whether all folders from ``root`` to ``relative`` exist and are no links; ``relative`` itself is not looked at."""
+    """Whether every folder between ``root`` and ``relative`` exists and is no link. ``relative`` itself is not checked."""
     return ".." not in relative.parts and all(is_real_folder(root / parent) for parent in relative.parents)
 
 
 def make_folders(root: Path, relative: Path) -> bool:
-    """Makes the folder ``relative`` below ``root`` with those above it; False where something else is in the way of it.
+    """Makes the folder ``relative`` below ``root`` and the folders between them. False where a file or link is in the way.
 
     Raises:
         RunDirectoryError: The disk refused.
@@ -56,8 +57,7 @@ def make_folders(root: Path, relative: Path) -> bool:
 
 
 def make_way_to(root: Path, folder: Path) -> None:
-    """Makes ``folder``, which lies below the folder ``root``, and those between them. A link, or anything else, in the place of
-    one is set aside.
+    """Makes ``folder``, which lies below ``root``, and the folders between them. A file or link with such a name is set aside.
 
     Raises:
         RunDirectoryError: The disk refused.
@@ -69,13 +69,13 @@ def make_way_to(root: Path, folder: Path) -> None:
 
 
 def real_folders(root: Path, pattern: str) -> Iterator[Path]:
-    """Folders below ``root`` that fit ``pattern`` (``parallel/*/pass*``), sorted, no link among them or on the way."""
+    """The folders below ``root`` that match ``pattern`` (``parallel/*/pass*``), sorted. Links are left out, also on the way."""
     first, _, rest = pattern.strip("/").partition("/")
     try:
         with os.scandir(root) as entries:
             names = sorted(e.name for e in entries if fnmatchcase(e.name, first) and e.is_dir(follow_symlinks=False))
     except OSError:
-        return  # not there, or not readable: nothing is in there for us
+        return  # ``root`` does not exist or cannot be read
     for name in names:
         if rest:
             yield from real_folders(root / name, rest)

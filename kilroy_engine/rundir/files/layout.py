@@ -1,4 +1,4 @@
-"""Where everything of a run is: the run directory's map, its root, and the run ids.
+"""The paths of a run: the files of its run directory, the folder of all run directories, and the run ids.
 
 The docstring of each property is the file's entry in ``docs/reference/run-directory.md``.
 """
@@ -24,16 +24,16 @@ _ULID_LENGTH = 26
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run. Only paths: nothing is read, written or created here.
+    """The paths of one run's files. Nothing is read, written or created here.
 
-    A ``restart-N`` directory, a branch's and a child pipeline's have the same layout, with fewer files.
+    A ``restart-N`` directory, a branch's directory and a child pipeline's directory have the same layout, with fewer files.
     """
 
     path: Path
 
     @property
     def manifest(self) -> Path:
-        """`manifest.json`: who and what this run is. Written once per start."""
+        """`manifest.json`: run id, pipeline, folders and inputs of the run. Written once per start."""
         return self.path / "manifest.json"
 
     @property
@@ -42,7 +42,7 @@ class RunDirectory:
         return self.path / "graph.dot"
 
     def graph_of_start(self, start: int) -> Path:
-        """`graph.start-N.dot`: the pipeline of an earlier start, where a resume went on with a changed one."""
+        """`graph.start-N.dot`: the pipeline of an earlier start. Written when a resume uses a changed pipeline."""
         return self.path / f"graph.start-{start}.dot"
 
     @property
@@ -62,17 +62,17 @@ class RunDirectory:
 
     @property
     def commit_lock(self) -> Path:
-        """`commit.lock`: locked (`flock`) for milliseconds by whoever appends an event or writes the end. Empty."""
+        """`commit.lock`: locked (`flock`) for milliseconds by a process that appends an event or writes the end. Empty."""
         return self.path / "commit.lock"
 
     @property
     def end_lock(self) -> Path:
-        """`end.lock`: locked (`flock`) by the one process that ends the run, archive and push included. Empty."""
+        """`end.lock`: locked (`flock`) by the one process that ends the run, during archive and push too. Empty."""
         return self.path / "end.lock"
 
     @property
     def checkpoint(self) -> Path:
-        """`checkpoint.json`: the last stable state, replaced after every stage. A resume starts from it."""
+        """`checkpoint.json`: the run's state after the latest stage, replaced after every stage. A resume starts here."""
         return self.path / "checkpoint.json"
 
     @property
@@ -87,12 +87,12 @@ class RunDirectory:
 
     @property
     def conclusion(self) -> Path:
-        """`conclusion.json`: what the walk came to, staged before the flow returns. `final.json` follows from it."""
+        """`conclusion.json`: how the walk ended, written before the flow returns. `final.json` is made from this file."""
         return self.path / "conclusion.json"
 
     @property
     def cancel_request(self) -> Path:
-        """`cancel_request.json`: someone asked this start to stop. The first request of a start stays."""
+        """`cancel_request.json`: a request to stop this start. The first request of a start stays."""
         return self.path / "cancel_request.json"
 
     @property
@@ -136,7 +136,7 @@ class RunDirectory:
 
     @property
     def artifacts(self) -> Path:
-        """`artifacts/`: context values of more than 100 KB; the context holds a reference to the file."""
+        """`artifacts/`: context values of more than 100 KiB; the context holds a reference to the file."""
         return self.path / "artifacts"
 
     @property
@@ -146,24 +146,24 @@ class RunDirectory:
 
     @property
     def worktree(self) -> Path:
-        """`worktree/`: the folder that the stages work in, unless the run works elsewhere (see `manifest.json`)."""
+        """`worktree/`: the folder that the stages work in, unless `manifest.json` names another folder."""
         return self.path / "worktree"
 
     @property
     def supervisor(self) -> Path:
-        """`supervisor.json`: only in a child pipeline's directory: the node and the run that it belongs to."""
+        """`supervisor.json`: the node and the run that a child pipeline belongs to. Only in a child pipeline's directory."""
         return self.path / "supervisor.json"
 
     @property
     def guidance(self) -> Path:
-        """`steer.md`: only in a child pipeline's directory: what its manager says to its agents, replaced each time."""
+        """`steer.md`: the manager's latest message to the child pipeline's agents. Only in a child pipeline's directory."""
         return self.path / "steer.md"
 
     def stage(self, node_id: str) -> Path:
         """`<node_id>/`: files of the node's latest visit; earlier attempts in `attempt_N/`, earlier visits in `visit_N/`.
 
         Raises:
-            InvalidInput: the id cannot be a folder's name.
+            InvalidInput: ``node_id`` cannot be a folder's name.
         """
         if not _STAGE_NAME.match(node_id):
             raise InvalidInput(f"node id {node_id!r} cannot name a stage folder", name="node_id")
@@ -179,7 +179,9 @@ class RunDirectory:
         return max((int(m[1]) for m in found), default=0)
 
     def ending_directories(self) -> tuple[RunDirectory, ...]:
-        """Directories that get the end of the run, in the order of writing: the latest ``restart-N`` if any, then this one."""
+        """The directories that get the end of the run, in the order of writing: the latest ``restart-N`` if any, then the run
+        directory.
+        """
         latest = self.restarts()
         return (self.restart(latest), self) if latest else (self,)
 
@@ -195,10 +197,10 @@ def runs_root(environ: Mapping[str, str]) -> Path:
 
 
 def check_run_id(text: str) -> str:
-    """``text`` itself when it can be a run id.
+    """Returns ``text`` when it can be a run id.
 
     Raises:
-        InvalidInput: it does not match the pattern, which the message shows.
+        InvalidInput: ``text`` does not match the pattern, which the message shows.
     """
     if not _RUN_ID.match(text):
         raise InvalidInput(f"run id {text!r} does not match {RUN_ID_PATTERN}", name="run_id")
@@ -209,7 +211,7 @@ def run_id_of(flow_run_id: UUID | str) -> str:
     """The flow run's id in ULID form: its 128 bits as 26 characters of Crockford's base 32.
 
     Raises:
-        InvalidInput: the text is no UUID.
+        InvalidInput: The text is no UUID.
     """
     try:
         number = (flow_run_id if isinstance(flow_run_id, UUID) else UUID(flow_run_id)).int
@@ -219,10 +221,10 @@ def run_id_of(flow_run_id: UUID | str) -> str:
 
 
 def flow_run_id_of(run_id: str) -> UUID:
-    """The flow run whose :func:`run_id_of` is ``run_id``.
+    """The flow run id whose :func:`run_id_of` is ``run_id``.
 
     Raises:
-        InvalidInput: the run was given an id of its own, which leads to no flow run.
+        InvalidInput: ``run_id`` is no ULID: a person chose the run id, and no flow run id follows from it.
     """
     number = 0
     for character in run_id.upper():

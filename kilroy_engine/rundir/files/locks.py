@@ -1,4 +1,4 @@
-"""The lock files of a run directory, which a stage can touch as any other file in it."""
+"""Opens the lock files of a run directory. A stage can touch them like any other file there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kilroy_engine.rundir.files.regular import open_file, open_for_writing
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of the lock's file, made where it is missing.
+    """A descriptor of the lock file. The file is made where it is missing.
 
     Raises:
-        RunDirectoryError: the disk refused.
+        RunDirectoryError: The disk refused.
     """
     try:
         return open_for_writing(path, os.O_RDWR)
@@ -24,16 +24,18 @@ def open_lock(path: Path) -> int:
 
 
 def turn(path: Path, *, wait_s: float) -> AbstractContextManager[bool]:
-    """Holds the lock on ``path``, waiting up to ``wait_s`` seconds for it; yields whether it was got."""
+    """Waits up to ``wait_s`` seconds for the lock on ``path`` and holds the lock inside ``with``. Yields whether the wait
+    succeeded.
+    """
     return locked(open_lock(path), wait_s=wait_s)
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock on ``path`` now. Looking makes no file."""
+    """Whether a process holds the lock on ``path`` now. A missing lock file is not made."""
     try:
         stream = open_file(path)
     except RunDirectoryError:
-        return False  # nobody of us holds what is no file
+        return False  # the engine locks plain files only
     if stream is None:
         return False
     with stream:

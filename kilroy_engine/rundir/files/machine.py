@@ -1,4 +1,4 @@
-"""Which machine, which boot, which process: what tells a process from a later one with the same id."""
+"""Identifies the machine, its boot and a process, so that a process is not taken for a later one with the same id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def host_name() -> str:
 
 @cache
 def boot_id() -> str:
-    """Identity of the machine's current boot: the kernel's on Linux, the boot time elsewhere."""
+    """Identity of the machine's current boot: the kernel's id on Linux, the boot time elsewhere."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -29,7 +29,7 @@ def boot_id() -> str:
 def process_start_time(pid: int) -> int:
     """When process ``pid`` started: clock ticks since boot on Linux (Kilroy's unit), else milliseconds since the epoch.
 
-    0 where there is no such process. Only compared with other values from the same boot.
+    0 where there is no such process. Compare the value only with values of the same boot.
     """
     try:
         # The name in parentheses may hold blanks and parentheses; field 22 is the twentieth after it.
@@ -43,7 +43,7 @@ def process_start_time(pid: int) -> int:
 
 
 def is_same_process(pid: int, start_time: int) -> bool:
-    """Whether the process that had ``pid`` and began at ``start_time`` lives, zombies excluded."""
+    """Whether the process ``pid`` that started at ``start_time`` lives. A zombie does not count as alive."""
     try:
         return process_start_time(pid) == start_time != 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -1,6 +1,6 @@
 """The records of a run directory: JSON files with one writer each, checked when they are read.
 
-Unknown keys are ignored, so a reader of this version reads the files of a later one.
+Unknown keys are ignored, so that this version reads the files of a later version.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ def _write_time(moment: datetime) -> str:
 
 
 Moment: TypeAlias = Annotated[AwareDatetime, PlainSerializer(_write_time, when_used="json")]
-"""An aware time; RFC 3339 in UTC with ``Z`` on disk."""
+"""An aware time. On disk: RFC 3339 in UTC with ``Z``."""
 
 
 class Record(BaseModel):
-    """A file of the run directory. ``mend`` tells a person what to do about a damaged one."""
+    """A JSON file of the run directory. Each subclass describes one file.
+
+    - ``mend`` tells a person what to do about a damaged file.
+    - ``optional`` names the keys that are left out when empty.
+    - ``sort_keys``: the keys are sorted on disk.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     mend: ClassVar[str]
@@ -40,14 +45,14 @@ class Record(BaseModel):
     @staticmethod
     @abstractmethod
     def path_in(run: RunDirectory) -> Path:
-        """The record's file."""
+        """The record's file in ``run``."""
 
     @classmethod
     def find(cls, run: RunDirectory) -> Self | None:
-        """The record, None where the file does not exist.
+        """The record; None where the file does not exist.
 
         Raises:
-            CorruptRecord: the file holds something else.
+            CorruptRecord: The file is damaged.
         """
         path = cls.path_in(run)
         content = read_file(path)
@@ -55,11 +60,11 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, run: RunDirectory) -> Self:
-        """The record.
+        """The record; the file must exist.
 
         Raises:
-            RunDirectoryError: there is no such file.
-            CorruptRecord: the file holds something else.
+            RunDirectoryError: The file does not exist.
+            CorruptRecord: The file is damaged.
         """
         found = cls.find(run)
         if found is None:
@@ -68,10 +73,10 @@ class Record(BaseModel):
 
     @classmethod
     def parse(cls, content: bytes, path: Path) -> Self:
-        """The record in ``content``; ``path`` is for the error.
+        """The record in ``content``. ``path`` is for the error message.
 
         Raises:
-            CorruptRecord: ``content`` is something else.
+            CorruptRecord: ``content`` is no such record.
         """
         try:
             require_shallow(content)
@@ -85,18 +90,18 @@ class Record(BaseModel):
             raise CorruptRecord(f"{path} is damaged ({error}). {cls.mend}", path=path) from error
 
     def to_json(self) -> dict[str, Any]:
-        """What is written: keys in contract order, optional ones left out when empty."""
+        """The file's content: keys in the order of the fields or sorted. An empty optional key is left out."""
         content = self.model_dump(mode="json")
         kept = {key: value for key, value in content.items() if value or key not in self.optional}
         return dict(sorted(kept.items())) if self.sort_keys else kept
 
     def write(self, run: RunDirectory) -> None:
-        """Writes the file; once this returned, neither a crash nor a power cut loses it."""
+        """Writes the file. Once the call returned, neither a crash nor a power cut loses the file."""
         write_json(self.path_in(run), self.to_json(), named=True)
 
 
 class Manifest(Record):
-    """`manifest.json`: who and what. Kilroy's keys, then the engine's own; sorted on disk."""
+    """`manifest.json`: run id, pipeline, folders and inputs of the run. Kilroy's keys and the engine's own, sorted on disk."""
 
     mend: ClassVar[str] = "Restore it from run.tgz or another copy; without it the run cannot be resumed."
     optional: ClassVar[frozenset[str]] = frozenset({"warnings", "labels", "inputs"})
@@ -133,7 +138,7 @@ class Manifest(Record):
 
 
 class FinalOutcome(Record):
-    """`final.json`: how the run ended. The completion contract."""
+    """`final.json`: how the run ended. Tools wait for this file."""
 
     mend: ClassVar[str] = "Remove it and run `kilroy reconcile`, which writes the end of a run that has none."
     optional: ClassVar[frozenset[str]] = frozenset({"failure_reason", "crashed"})
@@ -155,7 +160,7 @@ class FinalOutcome(Record):
 
 
 class RunLockRecord(Record):
-    """`run.lock.json`: the owner. Kilroy's keys, then what tells a live owner on this and on other machines."""
+    """`run.lock.json`: who owns the run. Kilroy's keys, then what tells whether the owner lives, on this machine or another."""
 
     mend: ClassVar[str] = "Remove it when no process works on the run; the next start writes a new one."
 
@@ -174,7 +179,7 @@ class RunLockRecord(Record):
 
 
 class Conclusion(Record):
-    """`conclusion.json`: what the walk came to, staged before the flow returns."""
+    """`conclusion.json`: how the walk ended, written before the flow returns."""
 
     mend: ClassVar[str] = "Remove it; the end of the run then follows from the state of the flow run."
     optional: ClassVar[frozenset[str]] = frozenset({"stop"})
@@ -191,7 +196,7 @@ class Conclusion(Record):
 
 
 class CancelRequest(Record):
-    """`cancel_request.json`: someone asked this start to stop."""
+    """`cancel_request.json`: a request to stop this start."""
 
     mend: ClassVar[str] = "Remove it and ask again."
 

@@ -1,9 +1,9 @@
-"""Opens files that a stage can touch: all files of a run directory, and those of the place of work.
+"""Opens files that a stage can touch: all files of a run directory, and those of the work folder.
 
-A stage runs as the same user and may leave anything under any name: a pipe that blocks whoever opens it, a link to somewhere
-else, a device without an end, a folder. Here nothing is followed, nothing blocks, and only plain files are read or written.
-What a reader finds instead is damage, and belongs to the run. What a writer finds in its way is renamed, never removed: it gets
-the name that it had, with ``.aside-`` and some letters after it.
+A stage runs as the same user and may leave anything under any name: a pipe that blocks the opener, a link to another place, a
+device without an end, a folder. The functions here follow no link, never block, and read or write plain files only. A reader
+that finds something else raises :class:`CorruptRecord`. A writer renames what has the file's name and removes nothing: the old
+name gets ``.aside-`` and some letters added.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KINDS = {
 
 
 def kind_at(path: Path) -> str:
-    """What is there instead of a plain file, for people: ``a link``. Empty for a plain file and for nothing."""
+    """What is at ``path`` instead of a plain file, for messages: ``a link``. Empty for a plain file and where nothing is."""
     try:
         return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "")
     except OSError:
@@ -41,10 +41,10 @@ def kind_at(path: Path) -> str:
 
 
 def open_file(path: Path, *, limit_bytes: int | None = None) -> BinaryIO | None:
-    """The plain file at ``path``, open for reading; None where there is nothing.
+    """Opens the plain file at ``path`` for reading; None where nothing is at ``path``.
 
     Raises:
-        CorruptRecord: Something else is there, or the file holds more than ``limit_bytes``.
+        CorruptRecord: A folder, link, pipe or device is there, or the file holds more than ``limit_bytes``.
         RunDirectoryError: The disk refused.
     """
     try:
@@ -65,7 +65,7 @@ def open_file(path: Path, *, limit_bytes: int | None = None) -> BinaryIO | None:
 
 
 def read_file(path: Path, *, limit_bytes: int = RECORD_BYTES) -> bytes | None:
-    """The content of the plain file at ``path``; None where there is nothing. Raises as :func:`open_file` does."""
+    """The content of the plain file at ``path``; None where nothing is there. Raises as :func:`open_file` does."""
     stream = open_file(path, limit_bytes=limit_bytes)
     if stream is None:
         return None
@@ -80,7 +80,7 @@ def read_file(path: Path, *, limit_bytes: int = RECORD_BYTES) -> bytes | None:
 
 
 def read_part(path: Path, size_bytes: int, *, end: bool = False) -> bytes:
-    """The first bytes of a file, or the last ones; of a log that people look at. Nothing where no plain file can be read."""
+    """The first or the last ``size_bytes`` of a file. For logs shown to people. Empty where no plain file can be read."""
     try:
         stream = open_file(path)
         if stream is None:
@@ -94,7 +94,7 @@ def read_part(path: Path, size_bytes: int, *, end: bool = False) -> bytes:
 
 
 def open_for_writing(path: Path, flags: int) -> int:
-    """A descriptor of the plain file at ``path``, made where it is missing. What is in its way is set aside.
+    """A descriptor of the plain file at ``path``. A missing file is made. A folder, link, pipe or device there is set aside.
 
     Raises:
         OSError: The disk refused.
@@ -114,7 +114,7 @@ def open_for_writing(path: Path, flags: int) -> int:
 
 
 def make_way(path: Path) -> bool:
-    """Sets aside what is at ``path`` unless it is a plain file; whether there was something."""
+    """Sets aside what is at ``path`` unless it is a plain file. True when something was set aside."""
     if not kind_at(path):
         return False
     set_aside(path)
@@ -122,7 +122,7 @@ def make_way(path: Path) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Makes the folder where it is missing. A link or anything else in its place is set aside; the folder above exists.
+    """Makes the folder where it is missing. A file or link with its name is set aside. The parent folder must exist.
 
     Raises:
         RunDirectoryError: The disk refused.
@@ -133,13 +133,13 @@ def make_folder(path: Path) -> None:
                 set_aside(path)
             path.mkdir()
     except FileExistsError:
-        pass  # somebody else was faster
+        pass  # another process made the folder meanwhile
     except OSError as error:
         raise RunDirectoryError(f"cannot make {path}: {error.strerror}", path=path) from error
 
 
 def is_real_folder(path: Path) -> bool:
-    """Whether a folder is there, and no link to one."""
+    """Whether ``path`` is a folder and no link to a folder."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
@@ -147,7 +147,9 @@ def is_real_folder(path: Path) -> bool:
 
 
 def set_aside(path: Path, meant: Path | None = None) -> Path:
-    """Gives what is at ``path`` another name beside it, made of that of ``meant``; the name. Of a link the link is renamed."""
+    """Renames what is at ``path`` and returns the new path in the same folder. The new name begins with the name of ``meant``,
+    or of ``path``. A link is renamed, not its target.
+    """
     kept = path.with_name(f"{(meant or path).name}.aside-{secrets.token_hex(3)}")
     path.rename(kept)
     return kept

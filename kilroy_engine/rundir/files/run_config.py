@@ -1,4 +1,4 @@
-"""``run_config.json``: the settings that a run works with, for its later starts and for whoever ends it."""
+"""``run_config.json``: the settings of a run, kept for its later starts and for the process that ends the run."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ RUN_CONFIG = "run_config.json"
 
 
 def run_config(settings: RunSettings, *, repo_path: Path | None, inputs: Mapping[str, str]) -> dict[str, object]:
-    """Content of the file: Kilroy's keys where it has one, every default applied, secrets by name only. ``repo_path`` is the
-    repository that was found, ``inputs`` are all values that the run has."""
+    """The content of the file: Kilroy's keys where Kilroy has one, every default applied, secrets by name only.
+
+    ``repo_path`` is the repository that was found. ``inputs`` are all values that the run has.
+    """
     content = in_sections(replace(settings, repo=str(repo_path or ""), inputs=inputs))
     git = cast("dict[str, object]", content["git"])
     return {"version": 1, **content, "git": {"commit_per_node": repo_path is not None, **git}}
 
 
 def read_run_config(run: RunDirectory) -> Mapping[str, object]:
-    """What the file says, by dotted key; keys that are unknown are left out.
+    """The settings in the file, by dotted key. Unknown keys are left out.
 
     Raises:
-        RunDirectoryError: There is no such file.
-        CorruptRecord: It holds something else.
+        RunDirectoryError: The file does not exist.
+        CorruptRecord: The file is damaged.
     """
     content = read_file(run.run_config)
     if content is None:
@@ -50,10 +52,11 @@ def read_run_config(run: RunDirectory) -> Mapping[str, object]:
 
 
 def kept_settings(run: RunDirectory, *, otherwise: RunSettings, topics: Collection[Topic]) -> RunSettings:
-    """The run's settings of these ``topics``; those of ``otherwise`` where the file has none, or is not there.
+    """The run's settings of these ``topics``. A setting comes from ``otherwise`` where the file does not hold it or does not
+    exist.
 
     Raises:
-        CorruptRecord: The file holds something else.
+        CorruptRecord: The file is damaged.
     """
     if not run.run_config.exists():
         return otherwise

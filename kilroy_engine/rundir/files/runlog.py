@@ -1,4 +1,4 @@
-"""``run.log``: what happened, for people. One JSON object per line in Kilroy's field order; times have milliseconds."""
+"""Writes ``run.log``, the log for people: one JSON object per line in Kilroy's field order, times with milliseconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kilroy_engine.traversal.outcome import Json
 
 
 class RunLog:
-    """Appends records to ``run.log``. Each record is one write, so threads and processes may share the file."""
+    """Appends records to ``run.log``. Each record is one write, so that threads and processes may share the file."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._path = run.log
@@ -29,7 +29,7 @@ class RunLog:
         data: Mapping[str, Json] | None = None,
         level: Literal["info", "warn"] = "info",
     ) -> None:
-        """Appends one record; ``data`` is left out when there is none."""
+        """Appends one record. Without ``data`` the record has no ``data`` key."""
         record: dict[str, object] = {
             "ts": f"{now():%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
             "level": level,
@@ -49,7 +49,7 @@ class RunLog:
         self.write("git", "worktree.created", f"Worktree: {path} (branch: {branch})", data=data)
 
     def run_started(self, run_id: str, *, graph: str, workspace: str, inputs: Mapping[str, Json] | None = None) -> None:
-        """The run begins; ``inputs`` with secrets masked."""
+        """The run begins. The secrets in ``inputs`` are masked."""
         given: Json = dict(inputs) if inputs is not None else None
         data: dict[str, Json] = {"run_id": run_id, "workspace": workspace, "inputs": given, "graph": graph}
         self.write("engine", "run.started", f"Run started: {graph}", data=data)
@@ -70,12 +70,12 @@ class RunLog:
         self.write("engine", "context.updated", f"Context updated: {len(keys)} keys", node=node_id, data=data)
 
     def checkpoint_saved(self, node_id: str, *, sha: str) -> None:
-        """The state after a stage is on disk."""
+        """The state after a stage is on disk. ``sha`` is the stage's commit, if any."""
         data: dict[str, Json] | None = {"sha": sha} if sha else None
         self.write("engine", "checkpoint.saved", f"Checkpoint: {sha[:8]}", node=node_id, data=data)
 
     def edge_selected(self, source: str, target: str, *, method: str, condition: str) -> None:
-        """The walk goes on."""
+        """The walk goes from ``source`` to ``target``."""
         data: dict[str, Json] = {"from": source, "to": target, "reason": method, "condition": condition}
         self.write("engine", "edge.selected", f"{source} → {target} ({method})", data=data)
 
@@ -84,6 +84,6 @@ class RunLog:
         self.write("tool", stream, line, node=node_id)
 
     def run_completed(self, *, status: str, failure_reason: str, sha: str) -> None:
-        """The run ended, however it did."""
+        """The run ended, with any ``status``."""
         data: dict[str, Json] = {"status": status, "failure_reason": failure_reason, "sha": sha}
         self.write("engine", "run.completed", f"Run completed: {status}", data=data)

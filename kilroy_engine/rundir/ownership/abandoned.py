@@ -1,4 +1,4 @@
-"""For readers that wait: whether a run has lost its process and nobody will end it."""
+"""Tells a reader that waits for a run whether the run's process is gone and nobody will end the run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.ownership.ownership import owner_alive
 
 GRACE_S = 15.0
-"""How long a run may be without a process before it counts as abandoned: a hook in another process may be writing its end."""
+"""How long a run may be without a process before the run counts as abandoned: a hook in another process may be writing the end.
+"""
 
 
 class Abandoned:
-    """Called again and again, says whether the run's process has been gone, and its files silent, for too long.
+    """Calling an object of this class tells whether the run's process has been gone for more than :data:`GRACE_S`.
 
-    Made for ``tail_events(path, follow=True, stop=Abandoned(path))``, which then ends for a run that nobody will end.
+    Made for ``tail_events(path, follow=True, stop=Abandoned(path))``, which then returns for a run that nobody will end. The
+    time from the last event to the making of the object counts.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -29,7 +31,7 @@ class Abandoned:
 
 
 def _age_s(file: Path) -> float:
-    """Seconds since the file was written last; 0 where there is none yet."""
+    """Seconds since the file was last written; 0 where the file does not exist."""
     try:
         return max(0.0, time.time() - file.lstat().st_mtime)
     except OSError:

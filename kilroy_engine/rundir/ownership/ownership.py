@@ -1,4 +1,4 @@
-"""Who owns a run: the lock that the flow process holds for its whole life, and the record in it."""
+"""Who owns a run: the lock file that the flow process holds for its whole life, and the record inside."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from kilroy_engine.rundir.files.records import RunLockRecord
 from kilroy_engine.rundir.files.regular import read_file
 
 TOUCH_INTERVAL_S = 10.0
-"""How often the owner touches its lock."""
+"""How often the owner touches the lock file."""
 
 STALE_AFTER_S = 60.0
-"""A lock of another machine that was not touched for so long has lost its owner."""
+"""If the lock file of a run on another machine was not touched for so long, the owner counts as gone."""
 
 _log = logging.getLogger(__name__)
 _TRIES = 20
 _PAUSE_S = 0.025
 _LOOK_S = 0.5
-"""Someone may hold the lock only to look whether the owner lives, which takes microseconds."""
+"""How long to wait for the lock. A reader that checks whether the owner lives holds the lock for microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One start of a run: the flow run that made it and its number."""
+    """One start of a run: the id of its flow run and the start's number."""
 
     flow_run_id: str
     start: int
 
 
 class RunLock:
-    """The run's lock, held by this process until :meth:`release` or the process's end.
+    """The run's lock. This process holds the lock until :meth:`release` or until the process ends.
 
     ``previous`` is the record of the start before, None in a fresh directory.
     """
@@ -53,14 +53,15 @@ class RunLock:
 
     @classmethod
     def acquire(cls, run: RunDirectory) -> RunLock:
-        """Takes the lock; the record stays as it is until :meth:`record` writes it.
+        """Takes the lock. The record in the file stays until :meth:`record` replaces it.
 
         Raises:
-            RunAlreadyOwned: another process, or another flow run in this one, holds it.
+            RunAlreadyOwned: Another process holds the lock, or another flow run in this process.
+            CorruptRecord: The record is damaged.
         """
         descriptor = open_lock(run.lock)
         try:
-            # The file system of another machine may not know our lock: its record is fresh for as long as it is touched.
+            # Two machines may not see each other's locks: the other one's owner lives as long as it touches the file.
             taken = try_lock(descriptor, wait_s=_LOOK_S) and not _alive_elsewhere(run)
             previous = find_record(run) if taken else None
         except BaseException:
@@ -72,7 +73,7 @@ class RunLock:
         return cls(run, descriptor, previous)
 
     def record(self, owner: Owner, run_id: str) -> RunLockRecord:
-        """Writes who owns the run from now on, in place: the lock is the file's, so the file must stay the same one."""
+        """Writes the run's new owner into the lock file. The file is never replaced, because the lock is on the open file."""
         pid = os.getpid()
         record = RunLockRecord(
             pid=pid,
@@ -84,7 +85,7 @@ class RunLock:
             flow_run_id=owner.flow_run_id,
             start=owner.start,
         )
-        # Padded to the old length, one write replaces the record whole: a reader or a crash never meets half of it.
+        # One write, padded to the old length, replaces the whole record: no reader and no crash leaves half of it.
         content = indented(record.to_json()) + b"\n"
         self._content = content.ljust(os.fstat(self._descriptor).st_size)
         failpoint("run.lock.json", "before")
@@ -93,9 +94,10 @@ class RunLock:
         return record
 
     def restore(self) -> None:
-        """Puts the record back where a stage has removed, replaced or overwritten it: without it the run has no end.
+        """Writes the lock file again where a stage has removed, replaced or overwritten it. Called repeatedly while the run
+        works: without the record the run has no end.
 
-        A run directory that is gone stays gone.
+        A run directory that is gone is not made again.
 
         Raises:
             RunDirectoryError, OSError: The disk refused.
@@ -118,7 +120,7 @@ class RunLock:
         os.fsync(self._descriptor)
 
     def _is_in_place(self) -> bool:
-        """Whether readers find the locked file, with what was written to it."""
+        """Whether the path still leads to the locked file, and the file holds the record."""
         try:
             found, held = self.run.lock.lstat(), os.fstat(self._descriptor)
         except OSError:
@@ -127,21 +129,21 @@ class RunLock:
         return same and os.pread(self._descriptor, len(self._content), 0) == self._content
 
     def touch(self) -> None:
-        """Tells readers on other machines that the owner lives; call it every :data:`TOUCH_INTERVAL_S`."""
+        """Tells readers on other machines that the owner lives. Called every :data:`TOUCH_INTERVAL_S`."""
         os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Gives the run free. The record stays, as the answer to whose end may be written."""
+        """Releases the lock. The record stays, because it says which start may still be ended."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def find_record(run: RunDirectory) -> RunLockRecord | None:
-    """The lock's record; None where there is none yet.
+    """The record in the lock file; None where there is none yet.
 
     Raises:
-        CorruptRecord: the file holds something else.
+        CorruptRecord: The record is damaged.
     """
     for _ in range(_TRIES):
         content = (read_file(run.lock) or b"").strip()
@@ -156,13 +158,13 @@ def find_record(run: RunDirectory) -> RunLockRecord | None:
 
 
 def current_owner(run: RunDirectory) -> Owner | None:
-    """The start that owns the directory, alive or not; None before the first start."""
+    """The start that owns the directory, whether its process lives or not. None before the first start."""
     record = find_record(run)
     return Owner(record.flow_run_id, record.start) if record else None
 
 
 def owner_alive(run: RunDirectory) -> bool:
-    """Whether the owner's process lives: it holds the lock, or runs on another machine and has touched it lately."""
+    """Whether the owner's process lives: it holds the lock, or runs on another machine and touched the lock file lately."""
     return is_held(run.lock) or _alive_elsewhere(run)
 
 
@@ -195,6 +197,6 @@ def _owned(run: RunDirectory) -> RunDirectoryError:
 
 
 def run_id_in(run: RunDirectory) -> str:
-    """The run's id: the lock's record says it, else the folder's name is it."""
+    """The run's id: from the lock file's record, else the name of the run directory."""
     record = find_record(run)
     return (record.run_id if record else "") or run.path.name

@@ -1,1 +1,1 @@
-"""Directories of stages, and of what stages begin: branches, child pipelines, restarts."""
+"""Stage directories, and the directories of branches, child pipelines and restarts."""

@@ -1,4 +1,4 @@
-"""Branches in a run directory: where each has its files, what it came to, and which passes of a fan-out there were."""
+"""Branches in a run directory: their directories, their results, and the passes of each fan-out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHILDREN = ("*/child/", "*/attempt_*/child/", "*/visit_*/child/", "*/visit_*/at
 
 
 class FanOutRecord(Record):
-    """`parallel/<fan-out>/pass<P>/fan_out.json`: a pass through a fan-out. A resume goes on with one that is not over."""
+    """`parallel/<fan-out>/pass<P>/fan_out.json`: a pass of a fan-out. A resume goes on with a pass that was interrupted."""
 
     mend: ClassVar[str] = "Remove the folder of the pass; the branches then run anew."
 
@@ -53,7 +53,7 @@ def _outcome_of(value: object) -> Outcome:
 
 StatusShaped: TypeAlias = Annotated[
     Outcome,
-    # Not by PlainValidator and PlainSerializer, which look into the class all the same; pydantic has no schema for its Json.
+    # PlainValidator and PlainSerializer still inspect the class, and pydantic has no schema for the type Json in it.
     GetPydanticSchema(
         lambda _source, _handler: no_info_plain_validator_function(
             _outcome_of, serialization=plain_serializer_function_ser_schema(encode_status)
@@ -64,7 +64,7 @@ StatusShaped: TypeAlias = Annotated[
 
 
 class BranchRecord(Record):
-    """`parallel/<fan-out>/pass<P>/<NN>-<key>/result.json`: what a branch came to. The branch is over when it is there."""
+    """`parallel/<fan-out>/pass<P>/<NN>-<key>/result.json`: the result of a branch. Written when the branch is over."""
 
     mend: ClassVar[str] = "Remove it; the branch then goes on from its checkpoint."
 
@@ -90,7 +90,7 @@ class BranchRecord(Record):
 
 
 def pass_directory(run: RunDirectory, node_id: str, number: int) -> RunDirectory:
-    """`parallel/<fan-out>/pass<P>/`: the P-th time that the walk came through the fan-out."""
+    """`parallel/<fan-out>/pass<P>/`: the directory of pass ``number``, from 1."""
     return RunDirectory(run.path / "parallel" / node_id / f"pass{number}")
 
 
@@ -100,13 +100,13 @@ def branch_directory(passed: RunDirectory, branch: Branch) -> RunDirectory:
 
 
 def last_pass(run: RunDirectory, node_id: str) -> int:
-    """Number of the latest pass through the fan-out, 0 before the first."""
+    """Number of the fan-out's latest pass; 0 before the first."""
     folders = real_folders(run.path, f"parallel/{node_id}/pass*")
     return max((int(m[1]) for folder in folders if (m := _PASS.match(folder.name))), default=0)
 
 
 def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
-    """Directories of all branches in a run directory, those inside restarts, child pipelines and other branches included."""
+    """The directories of all branches in ``run``, with the branches inside of restarts, child pipelines and other branches."""
     for folder in real_folders(run.path, "parallel/*/pass*/*"):
         inner = RunDirectory(folder)
         yield from all_branches(inner)
@@ -117,17 +117,19 @@ def all_branches(run: RunDirectory) -> Iterator[RunDirectory]:
 
 
 def write_results(stage_dir: Path, results: Iterable[BranchRecord]) -> None:
-    """Writes ``parallel_results.json``: all results, by key and first node (Kilroy)."""
+    """Writes ``parallel_results.json``: all results, sorted by key and first node (Kilroy)."""
     write_json(stage_dir / RESULTS_FILE, _in_order(results))
 
 
 def shown_results(results: Iterable[BranchRecord]) -> list[Json]:
-    """The same for the context, where long texts are cut: the file has them whole."""
+    """The results for the context, in the same order. Long texts are cut; ``parallel_results.json`` holds them whole."""
     return [_shortened(entry) for entry in _in_order(results)]
 
 
 def read_shown(value: Json) -> list[BranchRecord]:
-    """The results in a context value; an entry that is none is left out, because agents may set any key."""
+    """The results in a context value of :func:`shown_results`. An entry that is no result is left out: an agent may set any
+    key.
+    """
     entries = value if isinstance(value, list) else []
     return [record for entry in entries if (record := _result_in(entry)) is not None]
 

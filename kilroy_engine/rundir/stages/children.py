@@ -1,4 +1,4 @@
-"""Child pipelines in a run directory: where each is, what is seen of it, and which one a resumed run goes on with."""
+"""Child pipelines in a run directory: their directories, their progress, and the child that a resumed run goes on with."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STATUSES = {
 
 
 class SupervisorRecord(Record):
-    """`<node_id>/child/supervisor.json`: which node of which run a child pipeline belongs to. It ends with that run."""
+    """`<node_id>/child/supervisor.json`: the node and the run that a child pipeline belongs to. The child ends with the run."""
 
     mend: ClassVar[str] = "Remove the child's folder; the child pipeline then begins anew."
 
@@ -56,7 +56,9 @@ def child_directory(stage_dir: Path) -> RunDirectory:
 
 
 def child_directories(run: RunDirectory) -> Iterator[RunDirectory]:
-    """Child pipelines of all nodes and visits, those in branches and in restarts included, and their children after them."""
+    """The directories of all child pipelines in ``run``, also in branches, restarts, earlier visits and other child pipelines.
+    A child pipeline comes before those inside of it.
+    """
     for folder, subfolders, names in os.walk(run.path):
         subfolders[:] = sorted(name for name in subfolders if name not in _SKIPPED_FOLDERS)
         child = RunDirectory(Path(folder))
@@ -65,7 +67,9 @@ def child_directories(run: RunDirectory) -> Iterator[RunDirectory]:
 
 
 def set_aside(stage_dir: Path, attempt: int) -> None:
-    """Before attempt ``attempt`` of a visit: keeps the child of the attempt before in ``attempt_<n-1>/``."""
+    """Moves the child pipeline of the attempt before ``attempt`` to ``attempt_<n-1>/``. Called before each attempt after the
+    first.
+    """
     child = child_directory(stage_dir).path
     if os.path.lexists(child):
         kept = stage_dir / f"attempt_{attempt - 1}"
@@ -74,15 +78,16 @@ def set_aside(stage_dir: Path, attempt: int) -> None:
 
 
 def earlier_child(stage_dir: Path) -> RunDirectory | None:
-    """The child pipeline of the latest of the earlier visits that had one; None where none had."""
+    """The child pipeline of the node's latest earlier visit that had one; None where no visit had one."""
     visits = ((int(match[1]), entry) for entry in stage_dir.iterdir() if (match := _VISIT.match(entry.name)))
     children = (child_directory(entry) for _, entry in sorted(visits, reverse=True))
     return next((child for child in children if is_real_folder(child.path) and child.supervisor.exists()), None)
 
 
 def last_commit(child: RunDirectory) -> str:
-    """The commit that holds what the child pipeline has on record: of its successful end, else of its latest checkpoint, else
-    the one that it began at. Empty in a plain run.
+    """The commit of the child pipeline's successful end, else of its latest checkpoint, else the commit that it began at.
+
+    Empty in a run without a repository.
 
     Raises:
         CorruptRecord: A record is damaged.
@@ -96,7 +101,7 @@ def last_commit(child: RunDirectory) -> str:
 
 
 def child_facts(child: RunDirectory) -> ChildFacts:
-    """What is seen of the child pipeline in this directory, whoever runs it, over all its restarts."""
+    """Reads the child pipeline's progress from its events, over all its restarts."""
     current, completed, failed, reason = "", 0, 0, ""
     begun = False
     for event in tail_events(child.path):
@@ -116,14 +121,14 @@ def child_facts(child: RunDirectory) -> ChildFacts:
 
 
 def write_guidance(child: RunDirectory, text: str) -> None:
-    """Leaves word for the agents of the child pipeline; what was there is replaced."""
+    """Writes the manager's message to the child pipeline's agents. The message replaces the one before."""
     write_text(child.guidance, text)
 
 
 def read_guidance(run: RunDirectory) -> str:
-    """What the manager around this run has to say to its agents; empty where it says nothing."""
+    """The manager's message to the agents of this child pipeline; empty where there is none."""
     try:
         return (read_file(run.guidance, limit_bytes=TEXT_BYTES) or b"").decode("utf-8", "replace")
     except RunDirectoryError as error:
-        _log.warning("no guidance: %s", error)  # a help, which must not fail the stage
+        _log.warning("no guidance: %s", error)  # the stage can work without the message
         return ""

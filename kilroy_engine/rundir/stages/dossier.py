@@ -1,4 +1,4 @@
-"""``failure_dossier.json``: the facts about the latest failed stage that help a person or an agent to mend it."""
+"""``failure_dossier.json``: the facts about the latest failed stage that help a person or an agent to mend the failure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MISSING_EXECUTABLE = re.compile(r"(?:^|[\s:])(?P<name>[^\s:]+): (?:command )?no
 
 @dataclass(frozen=True, slots=True)
 class ToolFacts:
-    """What is known of the command that a failed stage ran."""
+    """The command that a failed stage ran: command line, folder, exit code and the beginning of its error output."""
 
     command: str = ""
     working_dir: str = ""
@@ -45,7 +45,7 @@ class ToolFacts:
 
 @dataclass(frozen=True, slots=True)
 class FailedStage:
-    """A stage that failed, with the attempts it used. ``output`` is its context value ``tool.output``, if any."""
+    """A stage that failed. ``output`` is the stage's context value ``tool.output``, if any."""
 
     node_id: str
     handler_type: str
@@ -59,7 +59,9 @@ class FailedStage:
 
 
 def read_tool_facts(stage_dir: Path) -> ToolFacts:
-    """Facts from the stage's ``tool_invocation.json``, ``tool_timing.json`` and ``stderr.log``; blank without."""
+    """Reads the stage's ``tool_invocation.json``, ``tool_timing.json`` and ``stderr.log``. Facts of a missing file stay
+    blank.
+    """
     invocation, timing = _read_map(stage_dir / "tool_invocation.json"), _read_map(stage_dir / "tool_timing.json")
     exit_code = timing.get("exit_code")
     return ToolFacts(
@@ -73,7 +75,9 @@ def read_tool_facts(stage_dir: Path) -> ToolFacts:
 def build_dossier(
     failed: FailedStage, *, work_dir: Path, snapshot_dir: Path, generated_at: str, exists: Callable[[Path], bool]
 ) -> dict[str, object]:
-    """The dossier's content. ``exists`` answers for paths in ``work_dir`` and in the snapshot of the inputs."""
+    """The dossier's content. ``exists`` tells whether a path in ``work_dir`` or in ``snapshot_dir`` (the snapshot of the
+    inputs) exists.
+    """
     tool, reason = failed.tool, failed.outcome.failure_reason
     text = "\n".join((reason, tool.stderr_excerpt, tool.command, failed.output))
     paths = [
@@ -104,7 +108,9 @@ def build_dossier(
 
 @dataclass(frozen=True, slots=True)
 class WrittenDossier:
-    """``path`` is relative to the work folder, or the run directory's file where that is gone; ``summary`` is one line."""
+    """Where the dossier is. ``path`` is relative to the work folder, or absolute in the run directory where the work folder is
+    gone or could not be written. ``summary`` is one line.
+    """
 
     path: str
     summary: str
@@ -180,7 +186,7 @@ def _read_map(path: Path) -> dict[str, object]:
     try:
         value = from_json(read_file(path) or b"")
     except (RunDirectoryError, ValueError):
-        return {}  # the dossier is a help, a missing fact must not fail the run
+        return {}  # a missing fact must not fail the run
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 

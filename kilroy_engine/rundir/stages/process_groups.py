@@ -1,7 +1,7 @@
-"""Child processes of a run: recorded in their stage directory, ended when the run ends.
+"""Records a run's child processes in their stage directories, and ends them when the run ends.
 
-A child outlives the engine that started it, so whoever ends the run must find it from disk. A record names a process by id
-and start time; a process that merely got the same id later is never touched.
+A child process can outlive the engine that started it. The process that ends the run finds the child by its record. A record
+names the child by process id and start time, so that a later process with the same id gets no signal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KILL_S = 1.0
 
 
 class ProcessRecord(BaseModel):
-    """`<node_id>/process-<pid>.json`: a process group that a stage started. Stays after the process's end."""
+    """`<node_id>/process-<pid>.json`: a process group that a stage started. The file stays after the group's end."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -46,7 +46,7 @@ class ProcessRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EndedGroup:
-    """A process group that was ended. ``forced`` when it took SIGKILL; ``pids`` are the processes that got a signal."""
+    """A process group that the engine ended. ``pids`` are the processes that got a signal. ``forced``: SIGKILL was needed."""
 
     pgid: int
     pids: tuple[int, ...]
@@ -54,7 +54,7 @@ class EndedGroup:
 
 
 def record_process(stage_dir: Path, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> ProcessRecord:
-    """Records a child that leads its own group and session (``start_new_session=True``). Call it right after the start."""
+    """Records a child that leads its own group and session (``start_new_session=True``). Called right after the start."""
     record = ProcessRecord(
         pid=process.pid,
         pgid=process.pid,
@@ -74,10 +74,10 @@ def end_group(
     first: signal.Signals = signal.SIGTERM,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> EndedGroup | None:
-    """Ends a child of this process, its group, and descendants that left the group. None when nothing of it was alive.
+    """Ends a child of this process: its process group, and descendants that left the group. None when none of them was alive.
 
-    ``first`` is the polite signal. ``meanwhile`` is called again and again while they have time to end: a child that has
-    something to say before it goes must find a reader. The child itself is not waited for: that is the caller's.
+    ``first`` is the polite signal. ``meanwhile`` is called again and again during the grace, so that the caller can read what
+    the child still prints. The child is not waited for: the caller must do so.
     """
     ended = _end_groups({process.pid: process_start_time(process.pid)}, grace_s=grace_s, first=first, meanwhile=meanwhile)
     return ended[0] if ended else None
@@ -118,8 +118,8 @@ def _environment_of(pid: int) -> list[bytes]:
 def end_process_groups(run: RunDirectory, *, grace_s: float) -> tuple[EndedGroup, ...]:
     """Ends every process group that the run's stages recorded on this machine: SIGTERM, then SIGKILL after ``grace_s``.
 
-    All groups get their signal at once, so the whole takes little more than ``grace_s`` seconds. Groups that are gone,
-    belong to another machine or to an earlier boot are left out of the answer.
+    All groups get their signal at once, so that the call takes little more than ``grace_s`` seconds. The result leaves out
+    groups that are gone, and groups of another machine or of an earlier boot.
     """
     here = (host_name(), boot_id())
     return _end_groups(
@@ -129,14 +129,14 @@ def end_process_groups(run: RunDirectory, *, grace_s: float) -> tuple[EndedGroup
 
 
 def any_alive(stage_dir: Path) -> bool:
-    """Whether a process that the stage started, in an earlier visit or in a child pipeline too, still lives on this machine."""
+    """Whether a process of the stage lives on this machine. Processes of earlier visits and of child pipelines count too."""
     here = (host_name(), boot_id())
     records = (record for record in _records_below(stage_dir) if (record.host, record.boot_id) == here)
     return bool(_live_members({record.pgid: record.start_time for record in records}))
 
 
 def process_records(run: RunDirectory) -> Iterator[ProcessRecord]:
-    """Records in all stage directories, those of branches, children, restarts and earlier visits included."""
+    """The records in all stage directories, with those of branches, child pipelines, restarts and earlier visits."""
     return _records_below(run.path)
 
 
@@ -163,7 +163,7 @@ def _end_groups(
     first: signal.Signals = signal.SIGTERM,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[EndedGroup, ...]:
-    """Ends groups given as group id to start time of the leader."""
+    """Ends process groups. ``starts`` maps each group's id to the start time of its leader."""
     groups = _live_members(starts)
     if not groups:
         return ()
@@ -185,14 +185,14 @@ def _end_groups(
 
 
 def _live_members(starts: dict[int, int]) -> dict[int, list[psutil.Process]]:
-    """Live processes of each group with their descendants; nothing of a group whose id belongs to someone else by now."""
+    """The live processes of each group and their descendants. A group whose id now belongs to another process is left out."""
     found: dict[int, dict[int, psutil.Process]] = {}
     for process in psutil.process_iter() if starts else ():
         try:
             pgid, session = os.getpgid(process.pid), os.getsid(process.pid)
         except OSError:
             continue  # it ended meanwhile
-        # Our groups are sessions of their own. The kernel gives a group's id to no new process while the group has members.
+        # Each recorded group is its own session. While a group has members, the kernel gives its id to no new process.
         if pgid == session and pgid in starts and pgid != os.getpgrp() and _is_ours(process.pid, pgid, starts[pgid]):
             for member in (process, *_descendants(process)):
                 found.setdefault(pgid, {})[member.pid] = member
@@ -221,7 +221,9 @@ def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
 
 
 def _wait_gone(processes: list[psutil.Process], timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Waits until all are gone, ``timeout_s`` at most. Nobody is reaped: the exit code belongs to who started the child."""
+    """Waits up to ``timeout_s`` seconds until all processes are gone, calling ``meanwhile`` in between. No exit code is read:
+    the starter of a process needs the code.
+    """
     deadline = time.monotonic() + timeout_s
     while any(_alive(process) for process in processes) and time.monotonic() < deadline:
         meanwhile()

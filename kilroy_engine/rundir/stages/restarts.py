@@ -1,7 +1,7 @@
 """``restart-N/``: the directory that a run goes on in after a ``loop_restart`` edge.
 
-It has its name only when everything is in it that a resume needs, the first checkpoint included. So the latest one that is
-there is always where the run goes on.
+The directory gets its name once it holds all that a resume needs, with the first checkpoint. So a run always goes on in the
+latest ``restart-N/`` that exists.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from kilroy_engine.traversal.state import RunState
 
 
 def make_restart(run: RunDirectory, state: RunState, *, git_commit_sha: str) -> RunDirectory:
-    """Makes the directory of the restart that begins in ``state`` and at the commit; see :func:`write_restart_records`.
+    """Makes the directory of the restart that begins in ``state``, at the commit ``git_commit_sha``.
 
     Raises:
-        RunDirectoryError: The disk refused, or the directory is there already.
+        RunDirectoryError: The disk refused, or the directory exists.
     """
     restart = run.restart(state.restart_count)
     unnamed = RunDirectory(run.path / f"{TEMPORARY_PREFIX}{restart.path.name}")
@@ -45,11 +45,14 @@ def make_restart(run: RunDirectory, state: RunState, *, git_commit_sha: str) -> 
 
 
 def write_restart_records(run: RunDirectory, restart: RunDirectory) -> None:
-    """Writes manifest.json, run_config.json and graph.dot of a restart: the run's own, with the places of the restart."""
+    """Writes manifest.json, run_config.json and graph.dot of a restart: copies of the run's files, with the paths of the
+    restart. Called when a resume goes on in the restart.
+    """
     _write_records(run, restart, into=restart)
 
 
 def _write_records(run: RunDirectory, restart: RunDirectory, *, into: RunDirectory) -> None:
+    """Writes the records of ``restart`` into the directory ``into``, which may still have a temporary name."""
     _copy(run.run_config, into.run_config)
     _copy(run.graph_dot, into.graph_dot)
     places = {

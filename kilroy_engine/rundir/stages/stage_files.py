@@ -1,4 +1,4 @@
-"""A stage's directory: what is kept from earlier visits and attempts, and the stage's ``status.json``."""
+"""A stage's directory: the files of earlier visits and attempts, and the stage's ``status.json``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STATUS_FILE = "status.json"
 _VISIT = re.compile(r"visit_\d+\Z")
 _MOVING = f"{TEMPORARY_PREFIX}visit"
 _HINTS = ("failure_class", "failure_signature")
-"""Keys of ``meta`` that may stand beside ``meta`` too."""
+"""Keys of ``meta`` that may also be keys of ``status.json`` itself."""
 
 
 def begin_visit(stage_dir: Path) -> None:
-    """Makes the directory, and moves what an earlier visit left in it to ``visit_<k>/``, k counted from 1.
+    """Makes the stage directory, and moves the files of an earlier visit to ``visit_<k>/``, k counted from 1.
 
-    The folder has a temporary name until it is complete; a move that was interrupted is completed by the next call.
+    ``visit_<k>/`` has a temporary name until all files are moved. If the move is interrupted, the next call completes the move.
     """
     failpoint("visit", "before")
     make_folder(stage_dir)
@@ -44,14 +44,14 @@ def begin_visit(stage_dir: Path) -> None:
                 entry.rename(kept / entry.name)
                 failpoint("visit", "moving")
         number = begun_visits(stage_dir)
-        while os.path.lexists(stage_dir / f"visit_{number}"):  # a stage has taken the name
+        while os.path.lexists(stage_dir / f"visit_{number}"):  # a stage made a file of that name
             number += 1
         kept.rename(stage_dir / f"visit_{number}")
     failpoint("visit", "after")
 
 
 def begun_visits(stage_dir: Path) -> int:
-    """How many visits have begun to work in the directory; 0 where there is none."""
+    """How many visits have begun to work in the stage directory; 0 where the directory does not exist."""
     if not stage_dir.is_dir():
         return 0
     kept = sum(1 for entry in stage_dir.iterdir() if _VISIT.match(entry.name))
@@ -59,11 +59,12 @@ def begun_visits(stage_dir: Path) -> int:
 
 
 def _of_current_visit(stage_dir: Path) -> list[Path]:
+    """The entries of the stage directory that are no earlier visit's."""
     return [entry for entry in stage_dir.iterdir() if not _VISIT.match(entry.name)]
 
 
 def begin_attempt(stage_dir: Path, attempt: int) -> None:
-    """Copies the plain files of the attempt before to ``attempt_<n-1>/`` and removes its ``status.json``.
+    """Copies the plain files of the previous attempt to ``attempt_<n-1>/`` and removes the stage's ``status.json``.
 
     ``attempt`` counts from 1 within the visit.
     """
@@ -79,16 +80,20 @@ def begin_attempt(stage_dir: Path, attempt: int) -> None:
 
 
 def write_status(stage_dir: Path, outcome: Outcome) -> None:
-    """Writes ``status.json`` in Kilroy's shape: only ``status`` is always there.
+    """Writes ``status.json`` in Kilroy's shape: only the key ``status`` is always present.
 
-    Not flushed to the disk: after a power cut a resume reads the outcome from ``checkpoint.json``, which is.
+    The file is not flushed to the disk: after a power cut a resume reads the outcome from ``checkpoint.json``, which is
+    flushed.
     """
     write_json(stage_dir / STATUS_FILE, encode_status(outcome), durable=False)
 
 
 def encode_status(outcome: Outcome) -> dict[str, object]:
-    """The content of ``status.json``; also the shape of outcomes inside other files. What the engine knows of a failure (its
-    class, its signature, that time was up) stands in ``meta``; nothing else of the engine's own is in it."""
+    """The content of ``status.json``, also used for outcomes inside of other files.
+
+    ``meta`` holds the engine's facts about a failure: its class, its signature, and whether the stage ran out of time. No other
+    field of the engine's own is written.
+    """
     reason = outcome.failure_reason
     if outcome.failed and not reason.strip():
         reason = f'failure_reason must be non-empty when status="{outcome.status}"'
@@ -113,14 +118,16 @@ def encode_status(outcome: Outcome) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class StatusFile:
-    """What a directory's ``status.json`` says: an outcome, or why it is passed over; neither where there is none."""
+    """The result of reading ``status.json``: an outcome, or the problem that made the file unreadable. Neither where there is
+    no file.
+    """
 
     outcome: Outcome | None = None
     problem: str = ""
 
 
 def read_status(stage_dir: Path) -> StatusFile:
-    """Reads the directory's ``status.json``. One that cannot be read is passed over (Kilroy)."""
+    """Reads the ``status.json`` of ``stage_dir``. An unreadable file counts as no outcome (Kilroy)."""
     path = stage_dir / STATUS_FILE
     try:
         content = read_file(path, limit_bytes=STATUS_BYTES)
@@ -130,12 +137,13 @@ def read_status(stage_dir: Path) -> StatusFile:
 
 
 def decode_status(content: bytes, path: Path) -> Outcome:
-    """An outcome from Kilroy's two shapes: the canonical one with ``status``, the older one with ``outcome``.
+    """Reads an outcome in one of Kilroy's two shapes: the canonical one with the key ``status``, the older one with
+    ``outcome``.
 
-    Unknown keys are ignored. A key of the wrong type makes the canonical shape unreadable, and the older one is tried.
+    Unknown keys are ignored. If a key has the wrong type in the canonical shape, the older shape is tried.
 
     Raises:
-        CorruptRecord: it is neither; the message says why.
+        CorruptRecord: ``content`` has neither shape; the message says why.
     """
     try:
         value = from_json(content, constant=_refuse_constant)
@@ -163,6 +171,8 @@ def _refuse_constant(text: str) -> object:
 
 
 class _Shape(BaseModel):
+    """Keys that both shapes of ``status.json`` have."""
+
     model_config = ConfigDict(extra="ignore", strict=True)
 
     suggested_next_ids: list[str] = Field(default_factory=list[str])
@@ -216,7 +226,7 @@ class _Canonical(_Shape):
     def to_outcome(self) -> Outcome:
         hints = {name: value for name in _HINTS if (value := getattr(self, name)) is not None}
         meta: dict[str, Any] = {**self.meta, **hints}
-        # What is not of its type means nothing to the engine, and stays what the stage says of itself.
+        # A value of another type means nothing to the engine and stays in ``meta``.
         failure_class, failure_signature = (meta.pop(name) if isinstance(meta.get(name), str) else "" for name in _HINTS)
         timed_out = meta.pop("timeout") if meta.get("timeout") is True else False
         status = read_status_word(self.status)
@@ -260,7 +270,7 @@ class _Legacy(_Shape):
 
 
 def _summary(details: object) -> str:
-    """One line of free-form details: the text, the list joined, or the most telling entry of a map."""
+    """One line of free-form details: a text, the joined items of a list, or the most telling entry of a map."""
     match details:
         case None:
             return ""

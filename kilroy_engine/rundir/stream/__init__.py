@@ -1,1 +1,1 @@
-"""``progress.ndjson``: appending to it, reading it, and what it says of a run."""
+"""``progress.ndjson``: appending events, reading events, and what the events say of a run."""

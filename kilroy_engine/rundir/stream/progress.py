@@ -1,8 +1,8 @@
-"""``progress.ndjson``: appending events and reading them back.
+"""``progress.ndjson``: appends events and reads them back.
 
-Every writer appends under ``commit.lock``, one whole line by one ``write`` on an ``O_APPEND`` descriptor, and looks for the end
-of the run first: nothing follows the terminal line but ``run_resumed``. A torn last line (crash, full disk) is closed with a
-newline by the next writer and never edited.
+Every writer holds ``commit.lock`` and appends one whole line by one ``write`` on an ``O_APPEND`` descriptor. Before that the
+writer checks whether the run has ended: after the terminal line only ``run_resumed`` is appended. If a crash or a full disk has
+torn the last line, the next writer adds a newline and changes nothing else.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from kilroy_engine.rundir.files.regular import open_file, open_for_writing
 from kilroy_engine.traversal.outcome import FinalStatus
 
 EventListener: TypeAlias = Callable[[Event], None]
-"""Called with each event after it was appended, in the appending thread, outside of all locks."""
+"""Called with each event after the append, in the appending thread, outside of all locks."""
 
 _TAIL_BYTES = 1 << 16
 _TORN_LINES = 1000
-"""After so many lines that begin like an event and are none, the last event is not looked for any further."""
+"""After so many lines that begin like an event and are none, the search for the last event stops."""
 _log = logging.getLogger(__name__)
 
 
 class ProgressLog:
-    """The event stream of one run directory, for one start. Safe for threads and for several processes at once.
+    """The event stream of one run directory, for one start. Threads and processes may share the stream.
 
-    A log is ended for good by an end that comes after it was made: a thread or process left over from that start cannot write
-    into the next one's lines, even if it has never written before.
+    A log that was made before the run's end refuses every event but ``run_resumed`` after that end, also when a later start has
+    resumed the run. So a thread or process left over from an earlier start cannot write among the next start's lines.
     """
 
     def __init__(self, run: RunDirectory, run_id: str) -> None:
@@ -60,29 +60,29 @@ class ProgressLog:
         self._closed = False
 
     def __reduce__(self) -> tuple[type[ProgressLog], tuple[RunDirectory, str]]:
-        # Another process opens the stream for itself; listeners stay with those who listen.
+        # A pickled log opens the file anew in the other process and has no listeners there.
         return ProgressLog, (self._run, self._run_id)
 
     def listen(self, listener: EventListener) -> None:
-        """Adds a listener: a live view, a watchdog's clock, a relay."""
+        """Adds a listener, such as a live view or a watchdog's clock."""
         self._listeners.append(listener)
 
     def beside(self, run: RunDirectory) -> ProgressLog:
-        """The stream of another directory of the same run; who listens to one of the two hears both."""
+        """The stream of another directory of the same run, such as a restart's. Both streams share their listeners."""
         other = ProgressLog(run, self._run_id)
         other._listeners = self._listeners
         return other
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Holds ``commit.lock``, so that nobody writes between several steps. Appends inside it are allowed."""
+        """Holds ``commit.lock``, so that no other process writes between several steps. The holder may append."""
         return self._lock.held()
 
     def append(self, event: Event, *, durable: bool = False) -> None:
-        """Appends one event and replaces ``live.json``. ``durable`` waits until the line is on the disk.
+        """Appends one event and replaces ``live.json``. With ``durable`` the call waits until the line is on the disk.
 
         Raises:
-            RunEnded: the run is over and the event is not ``run_resumed``.
-            RunDirectoryError: the disk refused.
+            RunEnded: The run is over and the event is not ``run_resumed``.
+            RunDirectoryError: The disk refused.
         """
         with self._lock.held():
             self._refuse_after_end(event)
@@ -104,13 +104,13 @@ class ProgressLog:
 
     @property
     def ended(self) -> bool:
-        """Whether the terminal line is written."""
+        """Whether the run has ended for this log."""
         with self._lock.held():
             self._catch_up()
             return self._ended
 
     def close(self) -> None:
-        """Gives the descriptors back and refuses later appends."""
+        """Closes the files and refuses later appends."""
         with self._lock.held():
             self._closed = True
             if self._descriptor >= 0:
@@ -119,6 +119,7 @@ class ProgressLog:
         self._lock.close()
 
     def _refuse_after_end(self, event: Event) -> None:
+        """Raises :class:`RunEnded` where the run is over, unless the event is ``run_resumed``."""
         if not self._closed:
             self._catch_up()
             if not self._ended or isinstance(event, RunResumed):
@@ -136,7 +137,7 @@ class ProgressLog:
         self._known_bytes = self._seen_bytes
 
     def _show(self, line: bytes) -> None:
-        # One name is enough under the lock; a file left by a crash is overwritten.
+        # The lock is held, so one temporary name is enough; a file left by a crash is overwritten.
         descriptor = open_for_writing(self._next_live, os.O_WRONLY | os.O_TRUNC)
         try:
             write_all(descriptor, line)
@@ -145,7 +146,7 @@ class ProgressLog:
         replace_quickly(self._next_live, self._live)
 
     def _catch_up(self) -> None:
-        """Looks at what others have appended; costs two looks at the file when nobody did."""
+        """Reads what other processes have appended. Where nobody did, this costs two looks at the file."""
         if self._descriptor < 0 or self._pid != os.getpid() or not self._is_in_place():
             self._open()
         size = os.fstat(self._descriptor).st_size
@@ -162,7 +163,7 @@ class ProgressLog:
             self._ended = True
 
     def _is_in_place(self) -> bool:
-        """Whether the open file is still the one that readers find; a stage may have removed or replaced it."""
+        """Whether the path still leads to the open file. A stage may have removed or replaced it."""
         return _identity(self._run.progress) == self._file
 
     def _open(self) -> None:
@@ -190,9 +191,10 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _has_ended(before: bytes, news: bytes) -> bool:
-    """Whether the run is over for a log that knew the event ``before`` when it was made, or has just read all up to ``news``.
+    """Whether the run has ended for a log. ``before`` begins with the last event known to the log, ``news`` are the bytes after
+    ``before``.
 
-    An end that was there before the log was made is not its own once ``run_resumed`` follows.
+    A terminal line in ``before`` does not count once ``run_resumed`` follows.
     """
     lines = (before + news).split(b"\n")
     if before and b'"run_resumed"' in news:
@@ -209,7 +211,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def terminal_event(line: bytes) -> Mapping[str, object] | None:
-    """The event of a line when it is a terminal one."""
+    """The event of a line when the event is terminal, else None."""
     if b'"run_completed"' not in line and b'"run_failed"' not in line:
         return None
     event = parse_line(line)
@@ -217,9 +219,10 @@ def terminal_event(line: bytes) -> Mapping[str, object] | None:
 
 
 def parse_line(line: bytes) -> dict[str, object] | None:
-    """The event of a line; None where the line is blank, torn or no event: a stage may have written it.
+    """The event of a line. None where the line is blank, torn or no event: a stage may have written the line.
 
-    ``event`` is a text in every event, and ``status`` of a terminal one is a :class:`FinalStatus`. All else may be missing.
+    Every event has a text ``event``. A terminal event also has a ``status`` of :class:`FinalStatus`. Any other key may be
+    missing.
     """
     if not line.lstrip().startswith(b"{"):
         return None
@@ -240,7 +243,7 @@ _FINAL_STATUSES = tuple(FinalStatus)
 
 
 def read_last_line(descriptor: int, size_bytes: int) -> bytes:
-    """The last line of a file of ``size_bytes``, with its newline if it has one. Of one longer than any event only its end."""
+    """The last line of a file of ``size_bytes``, with its newline if any. Of a line longer than any event only the end."""
     window = _TAIL_BYTES
     while True:
         begin = max(0, size_bytes - window)
@@ -252,7 +255,7 @@ def read_last_line(descriptor: int, size_bytes: int) -> bytes:
 
 
 def read_last_event(descriptor: int, size_bytes: int) -> bytes:
-    """The end of a file from its last line that is an event; :data:`LINE_BYTES` of it where that is not among them."""
+    """The end of a file, from the last line that is an event. Without such a line: the last bytes that were searched."""
     window = _TAIL_BYTES
     while True:
         begin = max(0, size_bytes - window)
@@ -268,7 +271,9 @@ def read_last_event(descriptor: int, size_bytes: int) -> bytes:
 
 
 def _line_before(tail: bytes, place: int, *, whole: bool) -> int:
-    """Where the last line before ``place`` begins that may be an object; -1 for nowhere. ``whole``: the file begins here."""
+    """Where the last line before ``place`` begins that may be a JSON object; -1 for none. ``whole``: ``tail`` is the whole
+    file.
+    """
     found = tail.rfind(b"\n{", 0, place)
     if found >= 0:
         return found + 1
@@ -276,10 +281,10 @@ def _line_before(tail: bytes, place: int, *, whole: bool) -> int:
 
 
 def read_events(path: Path) -> Iterator[dict[str, object]]:
-    """Events of a ``progress.ndjson``, oldest first. Torn lines are skipped; a missing file has none.
+    """The events of a ``progress.ndjson``, oldest first. Torn lines are skipped. A missing file has no events.
 
     Raises:
-        CorruptRecord: it is no file, or larger than any stream.
+        CorruptRecord: The path is no file, or the file is larger than any stream.
     """
     stream = open_file(path, limit_bytes=STREAM_BYTES)
     if stream is None:
@@ -292,10 +297,10 @@ def read_events(path: Path) -> Iterator[dict[str, object]]:
 
 
 def whole_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Lines with their newline from where ``stream`` stands, each with the bytes up to the end of it.
+    """The whole lines of ``stream`` from its current position, each with the number of bytes read up to the line's end.
 
-    A last line without its newline may still be growing and is left out; one of more than :data:`LINE_BYTES` comes as an empty
-    one, with its bytes.
+    A last line without a newline may still be growing and is left out. A line of more than :data:`LINE_BYTES` comes as an empty
+    line.
     """
     passed = read_bytes = 0
     while part := stream.readline(LINE_BYTES):
@@ -306,10 +311,10 @@ def whole_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def last_event(path: Path) -> dict[str, object] | None:
-    """The last event of a ``progress.ndjson``, None where there is none. A torn last line is passed over.
+    """The last event of a ``progress.ndjson``; None where there is none. A torn last line is skipped.
 
     Raises:
-        CorruptRecord: it is no file.
+        CorruptRecord: The path is no file.
     """
     stream = open_file(path)
     if stream is None:
@@ -324,6 +329,6 @@ def last_event(path: Path) -> dict[str, object] | None:
 
 
 def is_ended(path: Path) -> bool:
-    """Whether the last event of a ``progress.ndjson`` is a terminal one."""
+    """Whether the last event of a ``progress.ndjson`` is terminal."""
     event = last_event(path)
     return event is not None and event["event"] in TERMINAL_EVENTS

@@ -1,4 +1,4 @@
-"""Reading a run from outside: what it is doing, how it ended, and its events as they come."""
+"""Reads a run from outside: what the run is doing, how it ended, and its events as they come."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run at a glance.
+    """The current facts of a run.
 
-    ``status`` is the end's where there is one, ``running`` while the owner lives, ``unknown`` when the owner is gone and
-    nobody has ended the run yet. ``complete`` is true once the terminal line is there: only then is everything written.
-    ``node_id``, ``attempt`` and ``max_attempts`` are those of the latest stage, blank and 0 before the first. ``restarts`` is
-    how often the run has begun again over a ``loop_restart`` edge.
+    - ``status``: the end's status if the run has ended; ``running`` while the owner lives; ``unknown`` when the owner is gone
+      and the run has no end yet.
+    - ``complete``: the terminal line is written, and so is every other file of the end.
+    - ``node_id``, ``attempt``, ``max_attempts``: of the latest stage; blank and 0 before the first.
+    - ``restarts``: how often the run has begun again over a ``loop_restart`` edge.
     """
 
     path: Path
@@ -58,16 +59,16 @@ class RunSummary:
 
     @property
     def failure_reason(self) -> str:
-        """Why it failed or was canceled; empty otherwise."""
+        """Why the run failed or was canceled; empty otherwise."""
         return self.final.failure_reason if self.final else ""
 
 
 def read_run(path: Path | str) -> RunSummary:
-    """What the run directory at ``path`` says now.
+    """Reads the current facts of the run in the run directory ``path``.
 
     Raises:
-        RunDirectoryError: there is no run directory.
-        CorruptRecord: one of its records is damaged.
+        RunDirectoryError: There is no run directory.
+        CorruptRecord: One of its records is damaged.
     """
     run = RunDirectory(Path(path))
     if not run.path.is_dir():
@@ -78,7 +79,7 @@ def read_run(path: Path | str) -> RunSummary:
     recent = latest if complete else last_event(current.progress) or latest
     manifest, record, final, alive = Manifest.find(run), find_record(run), FinalOutcome.find(run), owner_alive(run)
     if final is not None and record is not None and final.start != record.start and not complete:
-        final = None  # the end of an earlier start, about to be moved aside
+        final = None  # the end of an earlier start, which is about to be renamed
     stage = _latest_stage(current.progress)
     return RunSummary(
         path=run.path,
@@ -107,11 +108,11 @@ def tail_events(
     stop: Callable[[], bool] | None = None,
     start: int = 1,
 ) -> Iterator[dict[str, object]]:
-    """Events of the run directory at ``path``, oldest first, those of its ``restart-N`` directories in their place.
+    """The events of the run directory ``path``, oldest first. Events of its ``restart-N`` directories are merged in by time.
 
-    With ``follow`` it goes on as events come, looking every ``poll_s`` seconds, and returns after the terminal line, or when
-    there is nothing new and ``stop`` says so. The terminal line is yielded once, last. With ``start`` it begins at the line
-    ``run_resumed`` of that start, which may be still to come.
+    With ``follow`` the iterator waits for new events, looks every ``poll_s`` seconds, and returns after the terminal line. The
+    iterator also returns when there is nothing new and ``stop()`` is true. The terminal line comes once, as the last event.
+    With ``start`` above 1 the events begin at the line ``run_resumed`` of that start, which may not be written yet.
 
     Raises:
         CorruptRecord: A stream is no file, or larger than any stream.
@@ -128,7 +129,7 @@ def tail_events(
             if not begun:
                 continue
             if base and terminal is not None:
-                yield terminal  # a later start went on after it
+                yield terminal  # a later start went on, so this terminal line is not the last event
                 terminal = None
             if event.get("event") in TERMINAL_EVENTS:
                 terminal = event
@@ -144,7 +145,7 @@ def tail_events(
 
 
 def _new_events(run: RunDirectory, tails: dict[Path, _Tail]) -> Iterator[tuple[bool, dict[str, object]]]:
-    """Events since the last look in the order of their times, each with whether it is the run directory's own."""
+    """The events since the last call, in the order of their times. True with an event of the run directory itself."""
     for path in (run.progress, *(folder / run.progress.name for folder in real_folders(run.path, "restart-*"))):
         tails.setdefault(path, _Tail(path, own=path == run.progress))
     streams = [tail.read() for tail in tails.values()]
@@ -153,11 +154,11 @@ def _new_events(run: RunDirectory, tails: dict[Path, _Tail]) -> Iterator[tuple[b
 
 
 _REPEATED = TERMINAL_EVENTS | {RunResumed.event}
-"""Events that a restart directory has as well."""
+"""Events that a restart directory's stream has as well as the run directory's."""
 
 
 class _Tail:
-    """New whole lines of a growing file; ``own`` tells the run directory's file from one of a restart."""
+    """Reads the new whole lines of a growing file. ``own``: the file is the run directory's, not a restart's."""
 
     def __init__(self, path: Path, *, own: bool) -> None:
         self._path = path
@@ -179,6 +180,7 @@ class _Tail:
 
 
 def _latest_stage(path: Path) -> Mapping[str, object] | None:
+    """The last ``stage_attempt_start`` event of the stream."""
     stream = open_file(path, limit_bytes=STREAM_BYTES)
     if stream is None:
         return None

@@ -18,10 +18,12 @@ _NOTHING_RUNS = TERMINAL_EVENTS | {RunResumed.event}
 
 @dataclass(frozen=True, slots=True)
 class VisitRecord:
-    """One arrival at a node. ``status`` is empty while it runs, :data:`INTERRUPTED` when it never came to an outcome.
+    """One visit of a node.
 
-    ``restart`` is the ``restart-N`` that it belongs to, 0 for the run directory itself; ``number`` counts in there. Times are
-    aware; ``ended_at`` is the last attempt's end.
+    - ``number``: counted from 1 for each node, within a restart.
+    - ``status``: empty while the visit runs, :data:`INTERRUPTED` when the visit came to no outcome.
+    - ``started_at``, ``ended_at``: aware times of the first attempt's start and the last attempt's end.
+    - ``restart``: the ``restart-N`` of the visit, 0 for the run directory itself.
     """
 
     node_id: str
@@ -36,24 +38,24 @@ class VisitRecord:
 
     @property
     def which(self) -> str:
-        """Which visit it is, for people: ``2``, or ``restart 1, 2``."""
+        """The visit's number for people: ``2``, or ``restart 1, 2``."""
         return f"restart {self.restart}, {self.number}" if self.restart else str(self.number)
 
     def stage_dir(self, run: RunDirectory) -> Path:
-        """The folder of its files, as long as the node is not visited again."""
+        """The visit's stage directory. Its files are moved from there when the node is visited again."""
         return (run.restart(self.restart) if self.restart else run).stage(self.node_id)
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from the first attempt's start to the last attempt's end; None while it runs."""
+        """Seconds from the first attempt's start to the last attempt's end; None while the visit runs."""
         return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
 
 
 def read_visits(events: Iterable[Mapping[str, object]]) -> tuple[VisitRecord, ...]:
-    """Folds ``stage_attempt_start`` and ``stage_attempt_end`` lines of the main stream into visits.
+    """Makes visits from ``stage_attempt_start`` and ``stage_attempt_end`` events. ``events`` come from ``tail_events``.
 
-    A first attempt opens a visit; later attempts belong to the newest visit of their node. When the run ends or is resumed,
-    nothing runs any more. ``events`` are those of the run with its restarts, as ``tail_events`` gives them.
+    A first attempt begins a visit. A later attempt belongs to its node's newest visit. When the run ends or is resumed, every
+    visit without a status was interrupted.
     """
     visits: list[VisitRecord] = []
     newest: dict[str, int] = {}
@@ -103,11 +105,11 @@ def _moment(value: object) -> datetime | None:
 
 
 def last_statuses(visits: Iterable[VisitRecord]) -> dict[str, str]:
-    """Status of each node's last visit; ``running`` where it has none yet."""
+    """The status of each node's last visit; ``running`` where the visit has none yet."""
     return {visit.node_id: visit.status or "running" for visit in visits}
 
 
 def taken_edges(visits: Iterable[VisitRecord]) -> tuple[tuple[str, str], ...]:
-    """Pairs of nodes in the order the run went from one to the next, without repetitions."""
+    """The pairs of nodes that follow each other in ``visits``, in order, without repetitions."""
     path = [visit.node_id for visit in visits]
     return tuple(dict.fromkeys(pairwise(path)))

@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilroy_engine.graph.analysis import Join, cycles, nearest_join, reachable
+from kilroy_engine.graph.analysis import Join, cycles, distances, nearest_join, successors
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Graph
 
 
 def _graph(body: str) -> Graph:
     return parse_dot(f"digraph G {{ {body} }}")
+
+
+def reachable(graph: Graph, start: str, *, jumps: bool = False) -> frozenset[str]:
+    return frozenset(distances(successors(graph, jumps=jumps), [start]))
 
 
 def test_reachable_nodes_may_count_jumps():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -299,17 +299,22 @@ class TestVerdict:
         assert run(agent, request_for("a [prompt=F, auto_status=true]")).session == "s-1"
 
 
-def test_a_file_that_is_still_being_written_is_looked_at_again(request_for: Requests) -> None:
-    """An agent's last write may come a moment late (Kilroy: 25 and 50 ms)."""
+def test_a_file_that_is_still_being_written_is_looked_at_again(request_for: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent's last write may come a moment late: it is whole after the second pause (Kilroy: 25 and 50 ms)."""
     request = request_for("a [prompt=Fix]")
     contract = status_contract("R1", request.work_dir)
     contract.primary.write_text('{"status":')
-    late = threading.Timer(0.03, contract.primary.write_text, ('{"status":"success"}',))
-    late.start()
-    ingestion = ingest_status(contract, request.stage_dir)
-    late.join()
+    pauses: list[float] = []
 
-    assert (ingestion.source, ingestion.copied) == ("worktree", True)
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            contract.primary.write_text('{"status":"success"}')
+
+    monkeypatch.setattr("kilroy_engine.processes.stage_status.time", SimpleNamespace(sleep=pause))
+    ingestion = ingest_status(contract, request.stage_dir)
+
+    assert (ingestion.source, ingestion.copied, pauses) == ("worktree", True, [0.025, 0.05])
 
 
 @pytest.mark.parametrize("where", ["link to a file", "linked folder", "pipe", "folder"])
