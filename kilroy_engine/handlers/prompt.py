@@ -15,7 +15,7 @@ def assemble_prompt(request: StageRequest, contract: StatusPlaces) -> str:
     blocks = (
         _dossier_block(request),
         _inputs_block(request.environment.get("KILROY_INPUTS_MANIFEST_PATH", "")),
-        _work_folder_block(request.work_dir),
+        _work_folder_block(request.work_dir, request.environment.get("KILROY_LOGS_ROOT", "")),
         _guidance_block(request.guidance),
         _status_block(contract),
         preamble(request),
@@ -45,13 +45,15 @@ def _inputs_block(manifest: str) -> str:
     )
 
 
-def _work_folder_block(work_dir: Path) -> str:
+def _work_folder_block(work_dir: Path, run_directory: str) -> str:
+    records = f"- The run keeps its records in {run_directory}: read them where they help, and change nothing there."
     return "\n".join(
         (
             "WORKTREE CONTEXT",
             f"- Your current folder, {work_dir}, is a copy of the project that belongs to this run alone.",
             "- Work in it with relative paths: do not change to another folder, and do not aim git at another one (git -C).",
             "- Absolute paths that lead elsewhere are there to be read, not to be changed.",
+            *((records,) if run_directory else ()),
         )
     )
 
