@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kilroy_engine.events import OWN_EVENTS
 from kilroy_engine.execution.preparing.preparation import RunParameters
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.model import Graph
@@ -25,7 +26,8 @@ GOLDEN = Path(__file__).parent / "data" / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())
 NO_GIT, DIRTY, PUSHED, STOPPED = "02b-linear3-nogit", "14a-git-dirty-tree", "14d-git-push", "10e-stop"
 GIVEN, MISSING = "20a-inputs-given", "20b-inputs-missing"
-OWN_EVENTS = ("run_started", "run_resumed", "checkpoint_saved", "goal_gate_retry", "cancel_requested")
+MORE_EVENTS = OWN_EVENTS - {"human_gate_opened", "human_gate_answered"}
+"""Those of human gates have a row of their own."""
 OWN_FINAL_KEYS = ("flow_run_id", "start")
 ATTEMPTS = ("stage_attempt_start", "stage_attempt_end")
 
@@ -207,7 +209,7 @@ REWRITES = (
         "input materialization events",
         kilroys=lambda account: _without(account, lambda name, _: name.startswith("input_materialization_")),
     ),
-    Rewrite("more events", ours=lambda account: _without(account, lambda name, _: name in OWN_EVENTS)),
+    Rewrite("more events", ours=lambda account: _without(account, lambda name, _: name in MORE_EVENTS)),
     Rewrite("keys of `final.json`", ours=lambda account: replace(account, final_keys=account.final_keys - {*OWN_FINAL_KEYS})),
     Rewrite("exit node", ours=_without_exit_attempts),
     Rewrite("start node", ours=_without_attempt_limit_of_start, kilroys=_without_attempt_limit_of_start),

@@ -54,7 +54,8 @@ def branch_plan(graph: Graph, node: Node) -> BranchPlan | None:
     taken: set[str] = set()
     for number, edge in enumerate(graph.outgoing(node.id), start=1):
         key = _UNSAFE.sub("-", edge.target.lower()).strip("-.") or f"branch-{number}"
-        key = f"{key}-{number}" if key in taken else key
+        while key in taken:
+            key = f"{key}-{number}"
         taken.add(key)
         branches.append(Branch(number, key, edge.target, edge.index))
     return BranchPlan(tuple(branches), join.node_id, join.merges)

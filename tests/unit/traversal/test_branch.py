@@ -62,6 +62,16 @@ def test_every_edge_is_a_branch_with_a_key_of_its_own() -> None:
     assert [branch.key for branch in twin.branches] == ["a", "a-2"]
 
 
+def test_a_key_that_was_made_unique_is_no_other_branchs() -> None:
+    """The third edge leads to the first one's node, and its number makes it the name of the second."""
+    nodes = [node("p", shape="component"), node("a"), node("a-3"), node("j", shape="tripleoctagon")]
+    links = [edge("p", "a"), edge("p", "a-3"), edge("p", "a"), edge("a", "j"), edge("a-3", "j")]
+    graph = graph_of(nodes, links)
+    plan = branch_plan(graph, graph.nodes["p"])
+    assert plan is not None
+    assert [branch.key for branch in plan.branches] == ["a", "a-3", "a-3-3"]
+
+
 def test_a_branch_walks_to_the_join_and_no_further() -> None:
     """Stages of the branch only; the join is the run's."""
     outcome, stages = go(fan(), 0, {})
