@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import cast
 
 from kilroy_engine.agents.base import Agent
+from kilroy_engine.agents.registry import AgentsOfRun
 from kilroy_engine.errors import UnknownHandler
 from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.node_types import NODE_TYPES, NodeType
@@ -31,6 +32,10 @@ class HandlerRegistry:
 
     def __reduce__(self) -> tuple[type[HandlerRegistry], tuple[Callable[[Node], Agent | None]]]:
         return HandlerRegistry, (self._agent_for,)
+
+    def provider_of(self, node: Node) -> str:
+        """The provider whose models an agent uses for ``node``; empty for none."""
+        return self._agent_for.provider(node) if isinstance(self._agent_for, AgentsOfRun) else ""
 
     def resolve(self, node: Node) -> Handler:
         """The handler for ``node``. A built-in type cannot be taken over by a plug-in.

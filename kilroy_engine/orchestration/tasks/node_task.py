@@ -19,7 +19,7 @@ from kilroy_engine.execution.ports import Performed, VisitAtWork
 from kilroy_engine.orchestration.states import AGAIN, take_returned, to_task_state
 from kilroy_engine.orchestration.tasks.slots import Waiter, holding_slots
 from kilroy_engine.orchestration.tasks.tag_limits import TagLimits
-from kilroy_engine.orchestration.tasks.tags import stage_tags
+from kilroy_engine.orchestration.tasks.tags import limits_on, stage_tags
 from kilroy_engine.processes.output import without_escapes
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.retry import Settled
@@ -27,7 +27,7 @@ from kilroy_engine.traversal.retry import Settled
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What surrounds a visit: ``tags`` of whoever called the flow, ``limits`` that the server has on tags."""
+    """What surrounds a visit: ``tags`` of whoever called the flow, ``limits`` that the server has on tags and providers."""
 
     tags: frozenset[str]
     limits: TagLimits
@@ -68,7 +68,8 @@ def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
 @contextmanager
 def _slots(visit: VisitAtWork, limits: TagLimits, task_run: TaskRun, log: Callable[[str], None]) -> Generator[None]:
     """The slots that a stage has to hold. Waiting for them is no stall."""
-    names = limits.on(task_run.tags, visit.cancellation) if task_run.tags else ()
+    wanted = limits_on(visit.node, task_run.tags, visit.provider) if task_run.tags else ()
+    names = limits.among(wanted, visit.cancellation) if wanted else ()
 
     def warn(message: str) -> None:
         visit.tell(WarningGiven(message=f"{visit.node.id} {message}"))
