@@ -11,6 +11,7 @@
     ├── PipelineNotFound (path)
     ├── InvalidPipeline (diagnostics)
     ├── InvalidInput (name)
+    │   └── AgentsRefused (checks)
     ├── UnknownHandler (node, type)
     ├── StageError (node, attempt)
     │   ├── TransientStageError
@@ -41,6 +42,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kilroy_engine.execution.preparing.preflight import Check
     from kilroy_engine.graph.diagnostics import Diagnostic
 
 
@@ -136,6 +138,14 @@ class InvalidInput(KilroyError):
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message, name=name)
         self.name = name
+
+
+class AgentsRefused(InvalidInput):
+    """Agent nodes lack what they need to begin. ``checks`` are all checks of the run's agents that were made."""
+
+    def __init__(self, message: str, *, name: str, checks: Sequence[Check]) -> None:
+        super().__init__(message, name=name)
+        self._facts["checks"] = self.checks = tuple(checks)
 
 
 class UnknownHandler(KilroyError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from kilroy_engine.agents.variables import AgentVariables
 from kilroy_engine.errors import RunCanceled
 from kilroy_engine.execution.conduct import conduct
 from kilroy_engine.execution.effects import carry_out
@@ -33,10 +34,12 @@ from kilroy_engine.workspace.closing import closing_of
 
 @dataclass
 class InProcess:
-    """``secrets`` are the values that inputs may name. ``canceled`` cancels every run at work once it is set. ``performed``
-    are the names of the visits, in the order in which they were over, ``flow_runs`` those of all runs."""
+    """``secrets`` are the values that inputs may name, ``blocks`` those that agents get. ``canceled`` cancels every
+    run at work once it is set. ``performed`` are the names of the visits, in the order in which they were over, ``flow_runs``
+    those of all runs."""
 
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    blocks: Mapping[str, AgentVariables] = field(default_factory=dict[str, AgentVariables])
     canceled: threading.Event = field(default_factory=threading.Event)
     performed: list[str] = field(default_factory=list[str])
     flow_runs: list[Identity] = field(default_factory=list[Identity])
@@ -73,6 +76,9 @@ class InProcess:
 
     def secret(self, name: str) -> str:
         return self.secrets[name]
+
+    def agent_variables(self, block: str) -> AgentVariables:
+        return self.blocks[block]
 
     def is_canceled(self, identity: Identity) -> bool:
         return self.canceled.is_set()

@@ -34,11 +34,14 @@ from kilroy_engine.agents.running.reports import (
     Used,
 )
 from kilroy_engine.agents.running.session import Session
+from kilroy_engine.agents.running.sign_in import Found, SignIn, first_set, home_of
 
 TOOLS = "Bash,Edit,Glob,Grep,NotebookEdit,Read,Task,TodoWrite,WebFetch,WebSearch,Write"
 """Tools that an agent may use without being asked. Any other is denied, which it is told and goes on."""
 REQUEST_RETRIES = "2"
 """How often the program repeats a request. Its own default is ten, which takes three minutes; a stage has its own retries."""
+
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 
 
 class Claude:
@@ -93,6 +96,25 @@ class Claude:
 
     def transcript(self) -> ClaudeTranscript:
         return ClaudeTranscript()
+
+    def sign_in(self, environment: Mapping[str, str], folder: Path, /) -> SignIn:
+        if key := first_set(_KEYS, environment):
+            return SignIn(Found.YES, key)
+        login = home_of(environment, "CLAUDE_CONFIG_DIR", ".claude") / ".credentials.json"
+        if login.is_file():
+            return SignIn(Found.YES, f"the login in {login}")
+        # A key chain or a setting such as apiKeyHelper may give access too: the program knows.
+        missing = f"{', '.join(_KEYS)} are not set and {login} does not exist; set a key, or log in with `claude auth login`"
+        return SignIn(Found.UNKNOWN, missing, ask=("auth", "status"))
+
+    def reads_sign_in(self, exit_code: int, stdout: str, stderr: str, /) -> Found:
+        match (read_record(stdout.strip()) or {}).get("loggedIn"):
+            case True:
+                return Found.YES
+            case False:
+                return Found.NO
+            case _:
+                return Found.UNKNOWN  # a version that does not know the question
 
 
 class ClaudeTranscript:

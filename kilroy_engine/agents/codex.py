@@ -24,12 +24,15 @@ from kilroy_engine.agents.running.reports import (
     TurnEnded,
 )
 from kilroy_engine.agents.running.session import Session
+from kilroy_engine.agents.running.sign_in import Found, SignIn, first_set, home_of, mentions
 
 OPENAI_API = "https://api.openai.com/v1"
 _PROVIDER = "kilroy"
 _TOOLS = frozenset({"command_execution", "file_change", "mcp_tool_call", "web_search"})
 _RETRIES = 1
 """Of a request and of a stream: the two multiply, and a stage has its own retries."""
+
+_KEYS = ("OPENAI_API_KEY", "CODEX_API_KEY")
 
 
 class Codex:
@@ -69,6 +72,23 @@ class Codex:
 
     def transcript(self) -> CodexTranscript:
         return CodexTranscript()
+
+    def sign_in(self, environment: Mapping[str, str], folder: Path, /) -> SignIn:
+        if key := first_set(_KEYS, environment):
+            return SignIn(Found.YES, key)
+        home = home_of(environment, "CODEX_HOME", ".codex")
+        login = home / "auth.json"
+        if login.is_file():
+            return SignIn(Found.YES, f"the login in {login}")
+        missing = f"{' and '.join(_KEYS)} are not set and {login} does not exist; set a key, or log in with `codex login`"
+        # Of a provider that its settings name, the program's answer says nothing: such a one has a key of its own.
+        own_provider = any(mentions(at / "config.toml", "model_provider", "oss_provider") for at in (home, folder / ".codex"))
+        return SignIn(Found.UNKNOWN, missing, ask=() if own_provider else ("login", "status"))
+
+    def reads_sign_in(self, exit_code: int, stdout: str, stderr: str, /) -> Found:
+        if exit_code == 0 and "Logged in" in stdout + stderr:
+            return Found.YES
+        return Found.NO if "Not logged in" in stdout + stderr else Found.UNKNOWN
 
 
 def _provider(environment: Mapping[str, str]) -> dict[str, object]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kilroy_engine.agents.base import AgentRequest
 from kilroy_engine.agents.running.program import Invocation
 from kilroy_engine.agents.running.reports import Closed, Report, Said, Trouble
 from kilroy_engine.agents.running.session import Session
+from kilroy_engine.agents.running.sign_in import Found, SignIn
 from kilroy_engine.errors import InvalidInput
 
 PLACEHOLDERS = ("{model}", "{provider}", "{effort}", "{node}", "{stage_dir}", "{work_dir}", "{prompt_file}")
@@ -58,6 +59,12 @@ class CommandAgent:
 
     def transcript(self) -> CommandTranscript:
         return CommandTranscript()
+
+    def sign_in(self, environment: Mapping[str, str], folder: Path, /) -> SignIn:
+        return SignIn(Found.NOT_LOOKED_FOR, "")
+
+    def reads_sign_in(self, exit_code: int, stdout: str, stderr: str, /) -> Found:
+        return Found.NOT_LOOKED_FOR
 
 
 def _filled(word: str, values: dict[str, str]) -> str:

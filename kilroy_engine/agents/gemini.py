@@ -24,6 +24,7 @@ from kilroy_engine.agents.running.reports import (
     Used,
 )
 from kilroy_engine.agents.running.session import Session
+from kilroy_engine.agents.running.sign_in import Found, SignIn, home_of, mentions
 
 REQUEST_ATTEMPTS = 2
 """How often the program asks for one answer. Its own default is ten, which takes four minutes; a stage has its own retries."""
@@ -32,6 +33,9 @@ DEFAULT_MODEL = "gemini-2.5-pro"
 _NO_SESSION = 42
 _EXIT_CODES = {41: "authentication failed: not logged in", 42: "it does not know the session", 55: "the folder is not trusted"}
 _OVERLOADED = 529
+_WAYS = ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA")
+"""Variables that choose a way to log in when they are ``true``."""
+_DEFAULTS = Path("/etc/gemini-cli/system-defaults.json")
 
 
 class Gemini:
@@ -74,6 +78,24 @@ class Gemini:
 
     def transcript(self) -> GeminiTranscript:
         return GeminiTranscript()
+
+    def sign_in(self, environment: Mapping[str, str], folder: Path, /) -> SignIn:
+        """Without a way to log in that a variable or a setting names the program ends at once, with exit code 41."""
+        if environment.get("GEMINI_API_KEY", "").strip():
+            return SignIn(Found.YES, "GEMINI_API_KEY")
+        if way := next((name for name in _WAYS if environment.get(name) == "true"), ""):
+            return SignIn(Found.UNKNOWN, f"{way} is set; whether that login works is known to the program alone")
+        if environment.get("GOOGLE_GEMINI_BASE_URL"):
+            return SignIn(Found.UNKNOWN, "GOOGLE_GEMINI_BASE_URL is set, and no GEMINI_API_KEY")
+        home = home_of(environment, "GEMINI_CLI_HOME", ".") / ".gemini"
+        settings = home / "settings.json"
+        if mentions(settings, "selectedType") and (home / "oauth_creds.json").is_file():
+            return SignIn(Found.YES, f"the login in {home / 'oauth_creds.json'}")
+        missing = f"GEMINI_API_KEY is not set and {settings} chooses no login; set the key, or log in by starting `gemini` once"
+        return SignIn(Found.UNKNOWN if _may_be_set_in_a_file(home, folder) else Found.NO, missing)
+
+    def reads_sign_in(self, exit_code: int, stdout: str, stderr: str, /) -> Found:
+        return Found.UNKNOWN  # it has no such question
 
 
 def _settings(environment: Mapping[str, str], turns: int | None) -> dict[str, object]:
@@ -168,3 +190,13 @@ def _last_words(stderr: str) -> str:
     """The last line that speaks of an error: before it come notes about colors and start-up."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")
+
+
+def _may_be_set_in_a_file(home: Path, folder: Path) -> bool:
+    """Whether one of the files that the program reads names a way to log in: its settings, and ``.env`` files upwards."""
+    folders = (home.parent, folder, *folder.parents)
+    texts = (*(at / ".env" for at in folders), *(at / ".gemini" / ".env" for at in folders))
+    settings = (home / "settings.json", folder / ".gemini" / "settings.json", _DEFAULTS)
+    return any(mentions(file, "GEMINI_", "GOOGLE_") for file in texts) or any(
+        mentions(file, "selectedType") for file in settings
+    )

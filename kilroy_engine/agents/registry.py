@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from kilroy_engine.agents.base import Agent, AgentRequest, AgentResult
-from kilroy_engine.agents.choosing import Choice, Wishes, choose, installed_programs
+from kilroy_engine.agents.choosing import SIMULATE, Choice, Wishes, choose, installed_programs
 from kilroy_engine.agents.claude import Claude
 from kilroy_engine.agents.codex import Codex
 from kilroy_engine.agents.command import CommandAgent
@@ -16,7 +16,9 @@ from kilroy_engine.agents.gemini import Gemini
 from kilroy_engine.agents.running.call import ProgramAgent
 from kilroy_engine.agents.running.program import Program
 from kilroy_engine.agents.simulate import SimulatedAgent
+from kilroy_engine.agents.variables import AgentVariables
 from kilroy_engine.errors import InvalidInput
+from kilroy_engine.events import Event
 from kilroy_engine.graph.model import Node
 from kilroy_engine.plugins import distribution_of, plugins
 from kilroy_engine.settings.table import RunSettings
@@ -68,21 +70,38 @@ def named_agent(name: str, settings: RunSettings | None = None) -> Agent:
 class AgentsOfRun:
     """Who works on the nodes of a run: called with a node, the agent for it, None for nobody.
 
-    ``path`` is the ``PATH`` that programs are looked for on. Another process can be sent it.
+    ``path`` is the ``PATH`` that programs are looked for on. ``variables`` are what agents get beside those of the stage;
+    None without a block, or before it has been read.
+    Another process can be sent it.
     """
 
     settings: RunSettings
     path: str
+    variables: AgentVariables | None = None
 
     def __call__(self, node: Node) -> Agent | None:
         choice = self.choice(node)
-        return _Chosen(named_agent(choice.agent, self.settings), choice) if choice.agent else None
+        return _Chosen(named_agent(choice.agent, self.settings), choice, self.variables) if choice.agent else None
 
     def choice(self, node: Node) -> Choice:
         """The agent, provider and model for the node."""
         settings = self.settings
         wishes = Wishes(settings.agent, settings.provider_agents, settings.model_aliases)
         return choose(node, wishes, installed_programs(self.path))
+
+    def provider(self, node: Node) -> str:
+        """The provider whose models work on the node; empty for none, a simulation above all."""
+        choice = self.choice(node)
+        return "" if self.settings.simulate or choice.agent == SIMULATE else choice.provider
+
+    def program(self, choice: Choice) -> Program | None:
+        """The program of the chosen agent; None where the agent is no program.
+
+        Raises:
+            InvalidInput: The agent does not exist or is broken.
+        """
+        agent = named_agent(choice.agent, self.settings)
+        return agent.program if isinstance(agent, ProgramAgent) else None
 
     def problem(self, node: Node) -> str:
         """Why nobody can work on the node, one sentence with the mend; empty where somebody can.
@@ -93,10 +112,10 @@ class AgentsOfRun:
         choice = self.choice(node)
         if not choice.agent:
             return "no agent is configured, and none is installed; " + _MEND
-        agent = named_agent(choice.agent, self.settings)
-        program = agent.program.executable if isinstance(agent, ProgramAgent) else ""
-        if program and shutil.which(program, path=self.path) is None:
-            return f"its agent {choice.agent} needs the program {program}, which is not installed or not on PATH; {_MEND}"
+        program = self.program(choice)
+        if program is not None and shutil.which(program.executable, path=self.path) is None:
+            name = program.executable
+            return f"its agent {choice.agent} needs the program {name}, which is not installed or not on PATH; {_MEND}"
         return ""
 
 
@@ -108,11 +127,29 @@ _MEND = (
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """An agent that is told which model was chosen for the node."""
+    """An agent that is told which model was chosen for the node, and gets the variables of that model's provider."""
 
     agent: Agent
     choice: Choice
+    variables: AgentVariables | None = None
 
     def run(self, request: AgentRequest, /) -> AgentResult:
-        choice = self.choice
-        return self.agent.run(replace(request, provider=choice.provider, model=choice.model, chosen_by=choice.source))
+        choice, own = self.choice, self.variables
+        task = replace(request, provider=choice.provider, model=choice.model, chosen_by=choice.source)
+        if own is None:
+            return self.agent.run(task)
+        more = own.of(choice.provider)
+
+        def output(stream: str, line: str) -> None:
+            request.output(stream, own.masked(line))
+
+        def tell(event: Event) -> None:
+            request.tell(own.masked_event(event))
+
+        environment, variables = {**task.environment, **more}, (*task.variables, *more)
+        task = replace(task, environment=environment, variables=variables, output=output, tell=tell)
+        try:
+            result = self.agent.run(task)
+        finally:
+            own.clean(request.stage_dir)
+        return replace(result, response=own.masked(result.response))

@@ -35,6 +35,7 @@ def build_app(*, complete: bool = False) -> App:
     app.command(f"{_HERE}.resume:resume", name="resume", group=pipelines, sort_key=2)
     app.command(f"{_HERE}.validate:validate", name="validate", group=pipelines, sort_key=3)
     app.command(f"{_HERE}.render:render", name="render", group=pipelines, sort_key=4)
+    app.command(f"{_HERE}.doctor:doctor", name="doctor", group=pipelines, sort_key=5)
     app.command(f"{_HERE}.status:status", name="status", group=runs, sort_key=1)
     app.command(f"{_HERE}.follow:follow", name="follow", group=runs, sort_key=2)
     app.command(f"{_HERE}.stop:stop", name="stop", group=runs, sort_key=4)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kilroy_engine.errors import PipelineNotFound
+
+if TYPE_CHECKING:
+    from kilroy_engine.graph.diagnostics import Diagnostic
+    from kilroy_engine.graph.model import Graph
 
 STANDARD_INPUT = "-"
 STANDARD_INPUT_NAME = "<stdin>"
@@ -71,3 +77,17 @@ def read_standard_input() -> str:
         raise PipelineNotFound(
             f"standard input is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x})", path=Path(STANDARD_INPUT)
         ) from error
+
+
+def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
+    """All findings of a graph, after the transforms that a run applies."""
+    from kilroy_engine.execution.preparing.extensions import findings_with_plugins, with_plugin_transforms
+    from kilroy_engine.execution.preparing.pipeline_file import child_reader, read_prompt
+    from kilroy_engine.graph.checks.child_validation import with_children_checked
+    from kilroy_engine.graph.transforms import prepare
+
+    read_text = partial(read_prompt, source.folder)
+    graph = with_plugin_transforms(prepare(graph, inputs=source.inputs, read_text=read_text))
+    file = str((source.folder / Path(source.name).name).resolve()) if source.name != STANDARD_INPUT_NAME else ""
+    reader = child_reader(source.folder)
+    return findings_with_plugins(with_children_checked(graph, file, reader, findings_with_plugins, with_plugin_transforms))

@@ -11,13 +11,15 @@ from pathlib import Path
 from kilroy_engine import __version__
 from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
 from kilroy_engine.events import Event, RunStarted, WarningGiven
+from kilroy_engine.events.times import now
 from kilroy_engine.execution.budget import Budget, BudgetLimits, Meter
 from kilroy_engine.execution.lane import CarryOut, Lane
 from kilroy_engine.execution.ports import Identity, Orchestrator
 from kilroy_engine.execution.preparing.inputs import Inputs, reveal
 from kilroy_engine.execution.preparing.package import keep_package
 from kilroy_engine.execution.preparing.places import GuestPlan, WorkspacePlan, facts_of, open_place, plan_workspace
-from kilroy_engine.execution.preparing.preparation import PreparedRun
+from kilroy_engine.execution.preparing.preflight import preflight_report
+from kilroy_engine.execution.preparing.preparation import PreparedRun, with_agent_block
 from kilroy_engine.execution.preparing.resume import EarlierRun, refuse_success, resumption_of
 from kilroy_engine.execution.preparing.settings import run_directory_path, run_id_for
 from kilroy_engine.execution.run import Run, register
@@ -105,6 +107,11 @@ def open_run(
         RunAlreadyFinished: The earlier run has succeeded.
     """
     inputs = reveal(prepared.declared, prepared.inputs, environ, orchestrator.secret)
+    if host is not None:
+        inputs = replace(inputs, hidden=host.lane.inputs.hidden)
+    elif prepared.settings.agent_block:
+        prepared = with_agent_block(prepared, orchestrator.agent_variables, environ)
+        inputs = replace(inputs, hidden=prepared.agents.variables.hidden if prepared.agents.variables else ())
     parts = _Parts(prepared, identity, orchestrator, carry_out, inputs, _child_environment(environ), host)
     opened = _open_again(parts, prepared.earlier) if prepared.earlier is not None else _open_new(parts, environ)
     orchestrator.opened(identity, opened.run.run_id, opened.run.directory)
@@ -272,7 +279,7 @@ def _make_directory(run: RunDirectory) -> bool:
 
 def _remains(run: RunDirectory) -> set[str]:
     """Names of the files of a run that was killed before its manifest was written. Such a run has never begun."""
-    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.package, run.supervisor)}
+    return {file.name for file in (run.lock, run.run_config, run.graph_dot, run.preflight_report, run.package, run.supervisor)}
 
 
 def _take_back(path: Path, *, made: bool) -> None:
@@ -291,6 +298,9 @@ def _write_records(directory: RunDirectory, prepared: PreparedRun, identity: Ide
     """Writes settings and pipeline first and the manifest last: a directory with a manifest has the other records too."""
     write_json(directory.run_config, run_config(prepared.settings, repo_path=facts.repo_path, inputs=prepared.inputs))
     write_text(directory.graph_dot, prepared.source, durable=True)
+    if prepared.checks:
+        moment = now()
+        write_json(directory.preflight_report, preflight_report(prepared.checks, began=moment, ended=moment))
     Manifest(
         run_id=facts.run_id,
         graph_name=prepared.name,

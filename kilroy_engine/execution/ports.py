@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
+from kilroy_engine.agents.variables import AgentVariables
 from kilroy_engine.events import Event
 from kilroy_engine.execution.preparing.preparation import PreparedRun
 from kilroy_engine.execution.stall import ProgressClock
@@ -66,6 +67,11 @@ class VisitAtWork(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def provider(self) -> str:
+        """The provider whose models the next attempt uses; empty for none."""
+        ...
 
     @property
     def max_attempts(self) -> int: ...
@@ -210,6 +216,14 @@ class Orchestrator(Protocol):
 
         Raises:
             KeyError: There is no such secret.
+        """
+        ...
+
+    def agent_variables(self, block: str) -> AgentVariables:
+        """What the agents of a run get of the block named ``block``.
+
+        Raises:
+            KeyError: There is none of that name.
         """
         ...
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import cast
 
 from kilroy_engine.agents.base import Agent
+from kilroy_engine.agents.registry import AgentsOfRun
 from kilroy_engine.errors import UnknownHandler
 from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.node_types import NODE_TYPES, NodeType
@@ -32,6 +33,10 @@ class HandlerRegistry:
     def __reduce__(self) -> tuple[type[HandlerRegistry], tuple[Callable[[Node], Agent | None]]]:
         """A pickled registry builds its handlers again, so that a branch can be sent to another process."""
         return HandlerRegistry, (self._agent_for,)
+
+    def provider_of(self, node: Node) -> str:
+        """The provider whose models an agent uses for ``node``; empty for none."""
+        return self._agent_for.provider(node) if isinstance(self._agent_for, AgentsOfRun) else ""
 
     def resolve(self, node: Node) -> Handler:
         """The handler for ``node``. A plug-in cannot replace a built-in type.

@@ -95,6 +95,15 @@ class RunSettings:
             environment=_A_LIST,
         ),
     ] = ()
+    agent_block: Annotated[
+        str,
+        Setting(
+            "Agent block",
+            "Name of a Prefect block of type Kilroy Agent: the keys and variables that agents get.",
+            Topic.WORKERS,
+            key="agents.block",
+        ),
+    ] = ""
     agent_timeout_s: Annotated[
         Limit,
         Setting(

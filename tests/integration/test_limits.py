@@ -297,3 +297,38 @@ def test_a_wait_of_a_minute_is_warned_of(prefect: Prefect, tmp_path: Path, limit
         give_back(prefect, lease)
         assert process.wait(timeout=60) == 0
     assert warned(run) == ["a has been waiting for a slot of the concurrency limit tag:handler:tool for 60 s: all are taken"]
+
+
+ASKING = f"""digraph asking {{ {HEAD} p [shape=component] j [shape=tripleoctagon] node [shape=box, prompt=x]
+  a [llm_provider=anthropic] b [llm_model="claude-haiku-4-5"] start -> p  p -> a -> j  p -> b -> j
+  j -> exit [condition="outcome=success"] }}"""
+
+
+def test_a_limit_on_a_provider_holds_for_every_stage_that_uses_its_models(prefect: Prefect, tmp_path: Path) -> None:
+    """A global limit ``kilroy-provider-anthropic`` of 1 that somebody else's slot fills: two branches whose models are
+    Anthropic's wait, say so and begin one after the other when the slot is given back."""
+    name = "kilroy-provider-anthropic"
+    prefect.post("/v2/concurrency_limits/", name=name, limit=1, active=True)
+    try:
+        slot = {"names": [name], "slots": 1, "mode": "concurrency", "lease_duration": 600}
+        lease = prefect.post("/v2/concurrency_limits/increment-with-lease", **slot)["lease_id"]
+        alone = tmp_path / "agent"
+        alone.write_text(f"#!/bin/sh\n{ALONE.replace('FOLDER', str(tmp_path / 'alone')).replace('0.1', '0.5')}\n")
+        alone.chmod(0o755)
+        options = ("--agent", "command", "--agent-command", str(alone), "--missing-status", "success")
+        with run_command(prefect, tmp_path, ASKING, *options) as process:
+            eventually(lambda: f"slot of the concurrency limit {name}" in logs_of(prefect, tmp_path / "run"), what="a wait")
+            assert not (tmp_path / "alone").exists()
+            give_back(prefect, lease)
+            assert process.wait(timeout=60) == 0
+        results = json.loads((tmp_path / "run" / "p" / "parallel_results.json").read_bytes())
+        assert [result["outcome"]["status"] for result in results] == ["success"] * 2
+    finally:
+        prefect.ask("DELETE", f"/v2/concurrency_limits/{name}")
+
+
+def logs_of(prefect: Prefect, run: Path) -> str:
+    """Everything in Prefect's logs of the run; empty before there is a run."""
+    manifest = run / "manifest.json"
+    flow_run_id = json.loads(manifest.read_text())["flow_run_id"] if manifest.exists() else ""
+    return json.dumps(prefect.post("/logs/filter", logs={"flow_run_id": {"any_": [flow_run_id]}})) if flow_run_id else ""

@@ -11,6 +11,7 @@ from typing import Protocol
 from kilroy_engine.agents.base import AgentRequest
 from kilroy_engine.agents.running.reports import Closed, Report, Trouble
 from kilroy_engine.agents.running.session import Session
+from kilroy_engine.agents.running.sign_in import Found, SignIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,11 @@ class Program(Protocol):
         ...
 
     def transcript(self) -> Transcript: ...
+
+    def sign_in(self, environment: Mapping[str, str], folder: Path, /) -> SignIn:
+        """What variables and files say about its access to its provider, for work in ``folder``. Starts nothing."""
+        ...
+
+    def reads_sign_in(self, exit_code: int, stdout: str, stderr: str, /) -> Found:
+        """What the program's answer to ``SignIn.ask`` means."""
+        ...

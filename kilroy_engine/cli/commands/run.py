@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,14 @@ from cyclopts import Parameter
 from kilroy_engine.cli.errors import ExitCode, exit_code_of
 from kilroy_engine.cli.run_options import IdentityFlags, LimitFlags, PlaceFlags, WorkerFlags, options_of, read_pairs
 from kilroy_engine.cli.show.diagnostics import print_diagnostic, print_refusal
-from kilroy_engine.cli.show.streams import say
+from kilroy_engine.cli.show.streams import print_json, say
 from kilroy_engine.cli.source import STANDARD_INPUT, STANDARD_INPUT_NAME, no_option, read_standard_input
-from kilroy_engine.errors import InvalidPipeline
+from kilroy_engine.errors import AgentsRefused, InvalidInput, InvalidPipeline
 from kilroy_engine.graph.diagnostics import Severity
 
 if TYPE_CHECKING:
     from kilroy_engine.cli.connection import Connection
+    from kilroy_engine.execution.preparing.preflight import Check
     from kilroy_engine.execution.preparing.preparation import PreparedRun, RunParameters
     from kilroy_engine.orchestration.flows.launch import Started
     from kilroy_engine.rundir.files.records import FinalOutcome
@@ -41,6 +43,7 @@ def run(
     workers: Annotated[WorkerFlags, Parameter(name="*")] = WorkerFlags(),  # noqa: B008  # frozen
     limits: Annotated[LimitFlags, Parameter(name="*")] = LimitFlags(),  # noqa: B008  # frozen
     preflight: Annotated[bool, Parameter(help="Check everything that can refuse the run, and start nothing.")] = False,
+    json: Annotated[bool, Parameter(help="With `--preflight`: print the report on agents as JSON, and write no file.")] = False,
 ) -> int:
     """Run a pipeline and follow it to its end.
 
@@ -62,7 +65,9 @@ def run(
     connection = Connection(say)
     try:
         if preflight:
-            return _check_only(parameters, connection)
+            return _check_only(parameters, connection, as_json=json)
+        if json:
+            raise InvalidInput("--json goes with --preflight: a run says what it does on standard error", name="json")
         prepared = prepare_run(parameters, environ=os.environ)
         warn(prepared)
         connection.begin()
@@ -106,19 +111,54 @@ def _shown(filename: str) -> str:
     return min(filename, relative, key=len)
 
 
-def _check_only(parameters: RunParameters, connection: Connection) -> int:
+def _check_only(parameters: RunParameters, connection: Connection, *, as_json: bool) -> int:
+    """What can be known of the run without starting anything; the report on its agents goes to a file or to standard output."""
+    from kilroy_engine.events.times import now
+    from kilroy_engine.execution.preparing.preflight import (
+        Surroundings,
+        checked_agents,
+        place_of_agents,
+        preflight_path,
+        preflight_report,
+        warnings_of,
+    )
     from kilroy_engine.execution.preparing.preparation import prepare_run
     from kilroy_engine.orchestration.tasks.call_checks import require_callable
+    from kilroy_engine.rundir.files.atomic import write_json
 
-    server = connection.check()
-    prepared = prepare_run(parameters, environ=os.environ)
-    require_callable(prepared, ask_server=False)
+    began = now()
+    report = preflight_path(parameters.options, name=Path(parameters.graph).stem, environ=os.environ)
+
+    def tell(checks: Sequence[Check], *, versions: bool) -> None:
+        content = preflight_report(checks, began=began, ended=now(), versions=versions)
+        if as_json:
+            print_json(content)
+            return
+        if not checks:
+            return  # a pipeline without agents
+        report.parent.mkdir(parents=True, exist_ok=True)
+        write_json(report, content)
+        print(f"preflight_report={report}")
+
+    try:
+        server = connection.check()
+        prepared = prepare_run(parameters, environ=os.environ)
+        require_callable(prepared, ask_server=False)
+    except AgentsRefused as refusal:
+        tell(refusal.checks, versions=False)
+        raise
     warn(prepared)
-    print("preflight=ok")
-    print(f"pipeline={prepared.name}")
-    print(f"nodes={len(prepared.graph.nodes)}")
-    print(f"edges={len(prepared.graph.edges)}")
-    print(f"server={server}")
+    around = Surroundings(os.environ, place_of_agents(prepared.settings, Path.cwd()))
+    checks = checked_agents(prepared.graph, prepared.agents, around, versions=True)
+    for message in set(warnings_of(checks)) - set(prepared.settings.warnings):
+        say(f"warning: {message}")
+    if not as_json:
+        print("preflight=ok")
+        print(f"pipeline={prepared.name}")
+        print(f"nodes={len(prepared.graph.nodes)}")
+        print(f"edges={len(prepared.graph.edges)}")
+        print(f"server={server}")
+    tell(checks, versions=True)
     return ExitCode.SUCCESS
 
 

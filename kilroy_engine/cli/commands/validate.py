@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,10 +12,9 @@ from cyclopts import Parameter
 from kilroy_engine.cli.errors import ExitCode
 from kilroy_engine.cli.show.diagnostics import as_json, count, plural, print_diagnostic, tally
 from kilroy_engine.cli.show.streams import console
-from kilroy_engine.cli.source import STANDARD_INPUT_NAME, Source, no_option, read_source
+from kilroy_engine.cli.source import diagnose, no_option, read_source
 from kilroy_engine.errors import PackageSyntaxError, PipelineNotFound, PipelineSourceError
 from kilroy_engine.graph.diagnostics import Diagnostic, Severity
-from kilroy_engine.graph.model import Graph
 
 
 @dataclass(frozen=True)
@@ -76,20 +73,6 @@ def check(name: str) -> FileReport:
     except PipelineSourceError as error:
         return FileReport(source.name, 0, 0, (_syntax(error, "dot_syntax"),))
     return FileReport(source.name, len(graph.nodes), len(graph.edges), diagnose(graph, source))
-
-
-def diagnose(graph: Graph, source: Source) -> tuple[Diagnostic, ...]:
-    """All diagnostics of a graph, after the transforms that a run applies. Includes those of child pipelines."""
-    from kilroy_engine.execution.preparing.extensions import findings_with_plugins, with_plugin_transforms
-    from kilroy_engine.execution.preparing.pipeline_file import child_reader, read_prompt
-    from kilroy_engine.graph.checks.child_validation import with_children_checked
-    from kilroy_engine.graph.transforms import prepare
-
-    read_text = partial(read_prompt, source.folder)
-    graph = with_plugin_transforms(prepare(graph, inputs=source.inputs, read_text=read_text))
-    file = str((source.folder / Path(source.name).name).resolve()) if source.name != STANDARD_INPUT_NAME else ""
-    reader = child_reader(source.folder)
-    return findings_with_plugins(with_children_checked(graph, file, reader, findings_with_plugins, with_plugin_transforms))
 
 
 def _syntax(error: PipelineSourceError, rule: str) -> Diagnostic:

@@ -24,6 +24,9 @@ STATUS_STYLES: Mapping[str, str] = {
     "waiting": "cyan",
     "lost": "red",
     "interrupted": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "broken": "red",
 }
 _WIDE = 100_000  # columns of a pipe or file, where no text is cut
 

@@ -10,26 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kilroy_engine.agents.variables import MASK
 from kilroy_engine.errors import InvalidInput
 from kilroy_engine.graph.inputs import NAMED_SECRET, DeclaredInput
 from kilroy_engine.traversal.outcome import Json
 
 SECRET_PREFIX = "secret:"
 ENVIRONMENT_PREFIX = "env:"
-MASK = "********"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """``shown`` is for context and files, ``values`` for child processes. They differ in inputs that name a secret."""
+    """``shown`` is for context and files, ``values`` for child processes. They differ in inputs that name a secret.
+
+    ``hidden`` are secret values that are no inputs: what the run's agents get from a block.
+    """
 
     shown: Mapping[str, str] = field(default_factory=dict[str, str])
     values: Mapping[str, str] = field(default_factory=dict[str, str])
+    hidden: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values of the secrets, longest first, for masking."""
-        secret = {self.values[key] for key in self.values if self.values[key] != self.shown[key]}
+        secret = {*self.hidden, *(self.values[key] for key in self.values if self.values[key] != self.shown[key])}
         return tuple(sorted((value for value in secret if value), key=len, reverse=True))
 
     def masked(self, text: str) -> str:

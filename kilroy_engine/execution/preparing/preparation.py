@@ -6,12 +6,13 @@ This module writes nothing, so that a refused run leaves nothing behind.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from kilroy_engine.agents.registry import AgentsOfRun
+from kilroy_engine.agents.variables import AgentVariables
 from kilroy_engine.errors import InvalidInput, InvalidPipeline
 from kilroy_engine.execution.preparing.extensions import (
     findings_with_plugins,
@@ -23,6 +24,14 @@ from kilroy_engine.execution.preparing.inputs import check_inputs, with_defaults
 from kilroy_engine.execution.preparing.package import WorkflowPackage, package_at, read_package
 from kilroy_engine.execution.preparing.pipeline_file import INLINE, child_reader, name_by_file, read_pipeline, read_prompt
 from kilroy_engine.execution.preparing.places import GitPlan, PlainPlan, WorkspacePlan, first_commit, plan_workspace
+from kilroy_engine.execution.preparing.preflight import (
+    Check,
+    Surroundings,
+    checked_agents,
+    place_of_agents,
+    require_agents,
+    warnings_of,
+)
 from kilroy_engine.execution.preparing.resume import (
     EarlierRun,
     read_earlier,
@@ -36,8 +45,7 @@ from kilroy_engine.graph.checks.validation import require_valid
 from kilroy_engine.graph.diagnostics import Diagnostic
 from kilroy_engine.graph.dot.parse import parse_dot
 from kilroy_engine.graph.inputs import DeclaredInput, declared_inputs
-from kilroy_engine.graph.model import Graph, Node
-from kilroy_engine.graph.node_types import AGENT
+from kilroy_engine.graph.model import Graph
 from kilroy_engine.graph.transforms import complete, expand_variables, resolve_types
 from kilroy_engine.handlers.node_types import known_types
 from kilroy_engine.rundir.ending.outputs import declared_outputs
@@ -75,10 +83,10 @@ class PreparedRun:
     """A run that may start. ``source`` is the pipeline's text as submitted. ``graph`` is the graph after all transforms; this
     graph is checked and run. ``base_sha`` is the commit that the run begins at, empty without a repository.
 
-    ``declared`` are the inputs that the pipeline and its package declare. ``inputs`` are the values, defaults included.
-    ``folder`` is where child pipelines are looked for first. ``earlier`` is the run that is resumed, None for a new run.
-    ``package`` is the workflow package of the pipeline. ``around`` are the files of the pipelines around a child pipeline,
-    outermost first. A pipeline without a file is an empty text.
+    ``checks`` are the checks of the run's agents. ``declared`` are the inputs that the pipeline and its package declare.
+    ``inputs`` are the values, defaults included. ``folder`` is where child pipelines are looked for first. ``earlier`` is the
+    run that is resumed, None for a new run. ``package`` is the workflow package of the pipeline. ``around`` are the files of
+    the pipelines around a child pipeline, outermost first. A pipeline without a file is an empty text.
     """
 
     parameters: RunParameters
@@ -93,6 +101,7 @@ class PreparedRun:
     diagnostics: tuple[Diagnostic, ...]
     folder: Path
     agents: AgentsOfRun = field(default_factory=lambda: AgentsOfRun(RunSettings(), ""))
+    checks: tuple[Check, ...] = ()
     earlier: EarlierRun | None = None
     package: WorkflowPackage | None = None
     around: tuple[str, ...] = ()
@@ -148,7 +157,8 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
     base_sha = earlier.manifest.base_sha if earlier else first_commit(settings, base=folder)
     graph = expand_variables(written, given, base_sha=base_sha)
     graph, diagnostics = _checked(graph, _own_file(source, filename, beside[-1], earlier), beside[-1])
-    agents = _agents_for(graph, settings, environ)
+    agents, checks = _agents_for(graph, settings, environ, place_of_agents(settings, folder))
+    settings = replace(settings, warnings=(*settings.warnings, *warnings_of(checks)))
     check_inputs(of_graph, given)
     if package is not None:
         package.require_inputs(given)
@@ -175,6 +185,7 @@ def prepare_run(parameters: RunParameters, *, environ: Mapping[str, str], base: 
         diagnostics=diagnostics,
         folder=beside[-1],
         agents=agents,
+        checks=checks,
         earlier=earlier,
         package=package,
     )
@@ -210,7 +221,7 @@ def prepare_child(
     base_sha = earlier.manifest.base_sha if earlier else base_sha
     graph = expand_variables(written, given, base_sha=base_sha)
     graph, diagnostics = _checked(graph, str(file.resolve()), file.parent)
-    agents = _agents_for(graph, settings, environ or {})
+    agents, checks = _agents_for(graph, settings, environ or {}, place_of_agents(settings, file.parent))
     check_inputs(declared, given)
     if settings.workdir:
         _require_branchable(graph, PlainPlan(Path(settings.workdir)))
@@ -227,9 +238,36 @@ def prepare_child(
         diagnostics=diagnostics,
         folder=file.parent,
         agents=agents,
+        checks=checks,
         earlier=earlier,
         around=around,
     )
+
+
+def with_agent_block(
+    prepared: PreparedRun, variables_of: Callable[[str], AgentVariables], environ: Mapping[str, str]
+) -> PreparedRun:
+    """The run with what its agents get of the block that its settings name, and its agents checked once more with that.
+
+    ``variables_of`` reads the block, and raises KeyError for one that does not exist.
+
+    Raises:
+        InvalidInput: There is no such block, or an agent has no key in it either.
+    """
+    name = prepared.settings.agent_block
+    try:
+        variables = variables_of(name)
+    except KeyError as absent:
+        raise InvalidInput(
+            f"there is no Prefect block kilroy-agent/{name} on this server; register its type with `prefect block register "
+            "-m kilroy_engine.orchestration.agent_block` and make one in the Prefect UI under Blocks, or leave agent_block out",
+            name="agent_block",
+        ) from absent
+    agents = replace(prepared.agents, variables=variables)
+    folder = place_of_agents(prepared.settings, Path.cwd())
+    checks = checked_agents(prepared.graph, agents, Surroundings(environ, folder))
+    require_agents(checks)
+    return replace(prepared, agents=agents, checks=checks)
 
 
 def _checked(graph: Graph, own_file: str, folder: Path) -> tuple[Graph, tuple[Diagnostic, ...]]:
@@ -259,25 +297,19 @@ def _own_file(source: str, filename: str, folder: Path, earlier: EarlierRun | No
     return file and str(Path(file).resolve())
 
 
-def _agents_for(graph: Graph, settings: RunSettings, environ: Mapping[str, str]) -> AgentsOfRun:
-    """The agents of the run. Refuses the run if a human gate has nobody to answer or an agent node has no agent.
+def _agents_for(
+    graph: Graph, settings: RunSettings, environ: Mapping[str, str], folder: Path
+) -> tuple[AgentsOfRun, tuple[Check, ...]]:
+    """The agents of the run and what was checked of them. Refuses the run if a gate or an agent node has nobody.
 
     Raises:
         InvalidInput: Names the node and the mend.
     """
     _require_answerable(graph, settings)
     agents = AgentsOfRun(settings, environ.get("PATH", ""))
-    for node in graph.nodes.values():
-        if node.type == AGENT and not settings.simulate and (problem := _agents_problem(agents, node)):
-            raise InvalidInput(f"node {node.id} (line {node.position.line}) is an agent node and {problem}", name="agent")
-    return agents
-
-
-def _agents_problem(agents: AgentsOfRun, node: Node) -> str:
-    try:
-        return agents.problem(node)
-    except InvalidInput as error:
-        return f"{error}"
+    checks = checked_agents(graph, agents, Surroundings(environ, folder))
+    require_agents(checks)
+    return agents, checks
 
 
 def _labels(settings: RunSettings, package: WorkflowPackage | None) -> Mapping[str, str]:

@@ -75,6 +75,11 @@ class StageVisit:
         return f"{self.node.id} ({', '.join([*restart, *again])})" if restart or again else self.node.id
 
     @property
+    def provider(self) -> str:
+        """The provider whose models the next attempt uses, a better model counted in; empty for none."""
+        return self.lane.handlers.provider_of(self._escalation.applied(self.node))
+
+    @property
     def max_attempts(self) -> int:
         return self.policy.max_attempts
 

@@ -96,6 +96,8 @@ def run_pipeline(parameters: RunParameters) -> State:
         return _refused(finished)
     except KilroyError as refusal:
         return _refused(refusal)
+    for warning in prepared.settings.warnings:
+        get_run_logger().warning("%s", warning)
     if prepared.earlier is not None:
         end_earlier_flow_runs(opened)
     return _conducted(opened, prefect)

@@ -19,7 +19,7 @@ from kilroy_engine.execution.ports import Performed, VisitAtWork
 from kilroy_engine.orchestration.states import AGAIN, take_returned, to_task_state
 from kilroy_engine.orchestration.tasks.slots import Waiter, holding_slots
 from kilroy_engine.orchestration.tasks.tag_limits import TagLimits
-from kilroy_engine.orchestration.tasks.tags import stage_tags
+from kilroy_engine.orchestration.tasks.tags import limits_on, stage_tags
 from kilroy_engine.processes.output import without_escapes
 from kilroy_engine.traversal.outcome import Outcome, failure
 from kilroy_engine.traversal.retry import Settled
@@ -27,7 +27,7 @@ from kilroy_engine.traversal.retry import Settled
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What all visits of a run share: the ``tags`` of the flow's caller, and the ``limits`` that the server has on tags."""
+    """What all visits of a run share: ``tags`` of the flow's caller, ``limits`` of the server on tags and providers."""
 
     tags: frozenset[str]
     limits: TagLimits
@@ -67,8 +67,9 @@ def run_node(visit: VisitAtWork, around: Around, before: ExitStack) -> State:
 
 @contextmanager
 def _slots(visit: VisitAtWork, limits: TagLimits, task_run: TaskRun, log: Callable[[str], None]) -> Generator[None]:
-    """Holds the slots of the limits on the stage's tags. The wait for slots does not count as a stall."""
-    names = limits.on(task_run.tags, visit.cancellation) if task_run.tags else ()
+    """Holds the slots of the limits on the stage. The wait for slots does not count as a stall."""
+    wanted = limits_on(visit.node, task_run.tags, visit.provider) if task_run.tags else ()
+    names = limits.among(wanted, visit.cancellation) if wanted else ()
 
     def warn(message: str) -> None:
         visit.tell(WarningGiven(message=f"{visit.node.id} {message}"))

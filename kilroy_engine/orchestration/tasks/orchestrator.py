@@ -12,10 +12,12 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
+from kilroy_engine.agents.variables import AgentVariables
 from kilroy_engine.execution.ports import BranchRunner, CallPlace, ChildAtWork, Identity, Performed, VisitAtWork
 from kilroy_engine.execution.preparing.preparation import PreparedRun
 from kilroy_engine.execution.run import one_line
 from kilroy_engine.handlers.base import CallPrefect
+from kilroy_engine.orchestration.agent_block import KilroyAgent
 from kilroy_engine.orchestration.locate import write_labels
 from kilroy_engine.orchestration.tasks.branch_pool import BranchPool, ThreadBranchPool
 from kilroy_engine.orchestration.tasks.branch_task import task_run_branches
@@ -95,6 +97,15 @@ class PrefectOrchestrator:
         except ValueError as error:
             raise KeyError(name) from error
         return str(block.get())  # type: ignore[union-attr]
+
+    def agent_variables(self, block: str) -> AgentVariables:
+        """What agents get of the block ``kilroy-agent/<block>``."""
+        try:
+            found = KilroyAgent.load(block)
+        except ValueError as error:
+            raise KeyError(block) from error
+        assert isinstance(found, KilroyAgent)  # where no loop runs it is no coroutine
+        return found.variables()
 
     def is_canceled(self, identity: Identity) -> bool:
         """Whether the server shows the flow run as canceled. False where the server is away: it has accepted no cancel then."""

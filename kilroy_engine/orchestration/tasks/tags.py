@@ -15,6 +15,10 @@ from prefect.context import TagsContext
 from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.node_types import NODE_TYPES, Model, Work
 
+TAG_PREFIX = "tag:"
+PROVIDER_PREFIX = "kilroy-provider-"
+"""A global concurrency limit ``kilroy-provider-anthropic`` limits the stages that use a model of that provider."""
+
 
 def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
     """Tags of a stage of ``node``: handler type, model, and the tags of the flow's caller (``around``).
@@ -26,6 +30,13 @@ def stage_tags(node: Node, around: Iterable[str]) -> frozenset[str]:
         return frozenset()
     model = node.text("llm_model").strip() if _calls_a_model(node) else ""
     return frozenset({*around, f"handler:{node.type}", *([f"model:{model}"] if model else [])})
+
+
+def limits_on(node: Node, tags: Iterable[str], provider: str) -> frozenset[str]:
+    """Names of the limits that would hold for a stage of ``node`` with these ``tags``: Prefect's names of limits on tags, and
+    the one on all stages that use models of ``provider``, which is empty for none."""
+    of_provider = [f"{PROVIDER_PREFIX}{provider}"] if provider and _calls_a_model(node) else []
+    return frozenset({*(f"{TAG_PREFIX}{tag}" for tag in tags), *of_provider})
 
 
 def _calls_a_model(node: Node) -> bool:

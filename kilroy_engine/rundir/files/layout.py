@@ -51,6 +51,11 @@ class RunDirectory:
         return self.path / "run_config.json"
 
     @property
+    def preflight_report(self) -> Path:
+        """`preflight_report.json`: what was checked of the agents before the first stage; of a run with agent nodes only."""
+        return self.path / "preflight_report.json"
+
+    @property
     def pid(self) -> Path:
         """`run.pid`: process id of the flow process of the latest start, decimal, no newline. Stays after the end."""
         return self.path / "run.pid"

@@ -7,7 +7,7 @@ from prefect import tags
 from prefect.context import TagsContext
 
 from kilroy_engine.graph.dot.parse import parse_dot
-from kilroy_engine.orchestration.tasks.tags import stage_tags, tags_set_aside
+from kilroy_engine.orchestration.tasks.tags import limits_on, stage_tags, tags_set_aside
 
 
 def node(attributes: str) -> frozenset[str]:
@@ -50,3 +50,19 @@ def test_the_callers_tags_are_off_inside_and_on_again_afterwards() -> None:
             assert around == {"nightly", "team"}
             assert TagsContext.get().current_tags == set()
         assert TagsContext.get().current_tags == {"nightly", "team"}
+
+
+@pytest.mark.parametrize(
+    ("node", "provider", "expected"),
+    [
+        ("a [shape=box, prompt=x]", "anthropic", {"tag:t", "kilroy-provider-anthropic"}),
+        ("a [shape=box, prompt=x]", "", {"tag:t"}),
+        ("a [shape=parallelogram, tool_command=true]", "anthropic", {"tag:t"}),
+        ("a [shape=tripleoctagon]", "anthropic", {"tag:t"}),
+        ("a [shape=tripleoctagon, prompt=x]", "anthropic", {"tag:t", "kilroy-provider-anthropic"}),
+    ],
+)
+def test_a_stage_that_calls_a_model_falls_under_the_limit_of_its_provider(node: str, provider: str, expected: set[str]) -> None:
+    """Beside the limits on its tags; one that calls no model, or whose provider nobody knows, under those alone."""
+    graph = parse_dot(f"digraph g {{ {node} }}")
+    assert limits_on(graph.nodes["a"], {"t"}, provider) == expected
