@@ -26,8 +26,6 @@ GOLDEN = Path(__file__).parent / "data" / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())
 NO_GIT, DIRTY, PUSHED, STOPPED = "02b-linear3-nogit", "14a-git-dirty-tree", "14d-git-push", "10e-stop"
 GIVEN, MISSING = "20a-inputs-given", "20b-inputs-missing"
-MORE_EVENTS = OWN_EVENTS - {"human_gate_opened", "human_gate_answered"}
-"""Those of human gates have a row of their own."""
 OWN_FINAL_KEYS = ("flow_run_id", "start")
 ATTEMPTS = ("stage_attempt_start", "stage_attempt_end")
 
@@ -209,7 +207,7 @@ REWRITES = (
         "input materialization events",
         kilroys=lambda account: _without(account, lambda name, _: name.startswith("input_materialization_")),
     ),
-    Rewrite("more events", ours=lambda account: _without(account, lambda name, _: name in MORE_EVENTS)),
+    Rewrite("more events", ours=lambda account: _without(account, lambda name, _: name in OWN_EVENTS)),
     Rewrite("keys of `final.json`", ours=lambda account: replace(account, final_keys=account.final_keys - {*OWN_FINAL_KEYS})),
     Rewrite("exit node", ours=_without_exit_attempts),
     Rewrite("start node", ours=_without_attempt_limit_of_start, kilroys=_without_attempt_limit_of_start),
