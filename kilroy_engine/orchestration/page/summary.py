@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import reduce
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
@@ -23,6 +24,7 @@ from kilroy_engine.processes.graphviz import draw
 from kilroy_engine.rundir.files.layout import RunDirectory
 from kilroy_engine.rundir.files.records import FinalOutcome, Manifest
 from kilroy_engine.rundir.files.regular import read_file
+from kilroy_engine.rundir.files.usage import Usage, UsageLog, totals_of
 from kilroy_engine.rundir.stream.reader import tail_events
 from kilroy_engine.rundir.stream.visits import VisitRecord, last_statuses, read_visits, taken_edges
 
@@ -65,7 +67,8 @@ def summary(run: RunDirectory, final: FinalOutcome) -> str:
         ("Commit", f"`{final.final_git_commit_sha}`" if final.final_git_commit_sha else ""),
     ]
     shown = table(("", ""), ((name, value) for name, value in facts if value))
-    return "\n\n".join(part for part in (f"# {manifest.graph_name}", shown, _picture(run, visits), _visits(visits)) if part)
+    parts = (f"# {manifest.graph_name}", shown, _picture(run, visits), _visits(visits), _models(run))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _picture(run: RunDirectory, visits: tuple[VisitRecord, ...]) -> str:
@@ -98,6 +101,22 @@ def _visits(visits: tuple[VisitRecord, ...]) -> str:
     left_out = f"\n\n{len(visits) - ROW_LIMIT} earlier visits are in progress.ndjson." if len(visits) > ROW_LIMIT else ""
     head = ("Node", "Visit", "Status", "Attempts", "Time", "Reason")
     return f"## Visits\n\n{table(head, rows)}{left_out}" if rows else ""
+
+
+def _models(run: RunDirectory) -> str:
+    """What models have cost, by node and model, over all starts of the run; empty for a run without agents."""
+    totals = totals_of(UsageLog(run.usage).news())
+    if not totals:
+        return ""
+    rows = [(_cell(total.node_id), _cell(total.model), *_amounts(total)) for total in totals]
+    everything = reduce(Usage.plus, totals)
+    head = ("Node", "Model", "Tokens in", "Of them kept", "Tokens out", "US dollars")
+    return f"## Models\n\n{table(head, [*rows, ('**all**', '', *_amounts(everything))])}"
+
+
+def _amounts(total: Usage) -> tuple[str, ...]:
+    tokens = (total.input_tokens, total.cached_input_tokens, total.output_tokens)
+    return (*(f"{count:,}" for count in tokens), "not known" if total.cost_usd is None else f"{total.cost_usd:.4f}")
 
 
 def _seconds(duration_s: float | None) -> str:

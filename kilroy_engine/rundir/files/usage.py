@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +27,18 @@ class Usage(BaseModel):
     output_tokens: int = Field(default=0, ge=0, description="tokens written")
     cached_input_tokens: int = Field(default=0, ge=0, description="tokens read that the provider had kept")
     cost_usd: float | None = Field(default=None, description="cost in US dollars; null where nobody knows the price")
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together, under this one's node and model. The cost of the sum is not known where one of the two is not."""
+        known = self.cost_usd is not None and other.cost_usd is not None
+        return self.model_copy(
+            update={
+                "input_tokens": self.input_tokens + other.input_tokens,
+                "output_tokens": self.output_tokens + other.output_tokens,
+                "cached_input_tokens": self.cached_input_tokens + other.cached_input_tokens,
+                "cost_usd": (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+            }
+        )
 
     @property
     def tokens(self) -> int:
@@ -80,3 +92,12 @@ class UsageLog:
                     yield Usage.model_validate_json(line)
                 except ValidationError:
                     continue
+
+
+def totals_of(usages: Iterable[Usage]) -> tuple[Usage, ...]:
+    """One sum for each node and model, in the order in which they first appear."""
+    totals: dict[tuple[str, str], Usage] = {}
+    for usage in usages:
+        key = usage.node_id, usage.model
+        totals[key] = totals[key].plus(usage) if key in totals else usage
+    return tuple(totals.values())
