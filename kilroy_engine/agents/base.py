@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kilroy_engine.earlier import Usage
 from kilroy_engine.events.base import EventSink, discard_event
@@ -94,3 +94,13 @@ class Agent(Protocol):
     """
 
     def run(self, request: AgentRequest, /) -> AgentResult: ...
+
+
+@runtime_checkable
+class KnowsProviders(Protocol):
+    """Who names agents for nodes and knows their providers: :class:`~kilroy_engine.agents.registry.AgentsOfRun`, whose module
+    imports every adapter, and a look at a pipeline needs none of them."""
+
+    def provider(self, node: Node, /) -> str:
+        """The provider whose models work on the node; empty for none."""
+        ...

@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import cast
 
-from kilroy_engine.agents.base import Agent
-from kilroy_engine.agents.registry import AgentsOfRun
+from kilroy_engine.agents.base import Agent, KnowsProviders
 from kilroy_engine.errors import UnknownHandler
 from kilroy_engine.graph.model import Node
 from kilroy_engine.graph.node_types import NODE_TYPES, NodeType
@@ -36,7 +35,7 @@ class HandlerRegistry:
 
     def provider_of(self, node: Node) -> str:
         """The provider whose models an agent uses for ``node``; empty for none."""
-        return self._agent_for.provider(node) if isinstance(self._agent_for, AgentsOfRun) else ""
+        return self._agent_for.provider(node) if isinstance(self._agent_for, KnowsProviders) else ""
 
     def resolve(self, node: Node) -> Handler:
         """The handler for ``node``. A plug-in cannot replace a built-in type.

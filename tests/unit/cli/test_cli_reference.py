@@ -17,8 +17,8 @@ def test_every_command_and_option_is_on_the_page() -> None:
     text = cli_parts()["commands"]
     commands = re.findall(r"^#+ kilroy (.+)$", text, re.MULTILINE)
     assert commands == [
-        "run", "resume", "validate", "render", "status", "follow", "stop", "reconcile", "runs", "runs list", "runs show",
-        "runs wait", "runs prune", "server", "server status", "server stop",
+        "run", "resume", "validate", "render", "doctor", "status", "follow", "stop", "reconcile", "runs", "runs list",
+        "runs show", "runs wait", "runs prune", "server", "server status", "server stop",
     ]  # fmt: skip
     run = text[: text.index("## kilroy validate")]
     shown = set(re.findall(r"`--([a-z-]+)", run))

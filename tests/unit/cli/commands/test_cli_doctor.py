@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,12 @@ def test_it_prints_no_key_and_starts_no_server(kilroy: Kilroy, home: dict[str, s
     assert "canary" not in done.stdout + done.stderr
 
 
-def test_a_server_that_is_away_is_broken(kilroy: Kilroy, home: dict[str, str]) -> None:
+def test_a_server_that_is_away_is_broken(home: dict[str, str]) -> None:
     """One that is configured is what a run would use: nothing else takes its place."""
-    done = kilroy("doctor", "--json", **home, PREFECT_API_URL="http://127.0.0.1:9/api")
+    environment = {**home, "PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": home["HOME"]}
+    command = [sys.executable, "-m", "kilroy_engine.cli.main", "doctor", "--json"]
+    # A process of its own: Prefect reads its settings once in each.
+    done = subprocess.run(command, cwd=home["HOME"], env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     level, text = findings(done.stdout)["prefect server"]
     assert level == "broken"
