@@ -35,7 +35,8 @@ class HandlerRegistry:
 
     def provider_of(self, node: Node) -> str:
         """The provider whose models an agent uses for ``node``; empty for none."""
-        return self._agent_for.provider(node) if isinstance(self._agent_for, KnowsProviders) else ""
+        chooser: object = self._agent_for
+        return chooser.provider(node) if isinstance(chooser, KnowsProviders) else ""
 
     def resolve(self, node: Node) -> Handler:
         """The handler for ``node``. A plug-in cannot replace a built-in type.
