@@ -222,11 +222,13 @@ def test_a_fault_of_the_provider_has_its_class_soon(
 
 @pytest.mark.parametrize(("agent", "fault"), cases(GOT_OVER))
 def test_what_an_agent_gets_over_itself_is_no_failure(agent: str, fault: str, place: AgentPlace) -> None:
-    """It ends with its work done. Answers that did not come cost nothing; one that broke off costs what its beginning told."""
+    """It ends with its work done. Answers that did not come cost nothing; one that broke off costs what its beginning told,
+    which does not always reach Claude."""
     ran = place.runs(stage("one", agent, fault, auto_status="true") + " start -> one -> done")
     assert ran.end == ("success", "")
-    begun = Usage(usage_of(0).fresh, usage_of(0).cached, 1) if (agent, fault) == ("claude", "cut") else Usage()
-    assert summed(ledger(ran)) == told(agent, place.stub.scenario(fault).usage + begun)
+    whole, begun = place.stub.scenario(fault).usage, Usage(usage_of(0).fresh, usage_of(0).cached, 1)
+    allowed = [whole, whole + begun] if (agent, fault) == ("claude", "cut") else [whole]
+    assert summed(ledger(ran)) in [told(agent, usage) for usage in allowed]
 
 
 @pytest.mark.parametrize("agent", ["codex"])
