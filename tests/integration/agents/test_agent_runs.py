@@ -265,6 +265,19 @@ def test_a_spent_budget_leads_to_the_next_model_of_the_list(agent: str, agent_cl
     assert [event["provider"] for event in ran.events("provider_selected")] == ["anthropic", "openai"]
 
 
+@pytest.mark.parametrize("agent", ["codex"])
+def test_codex_has_a_temporary_folder_of_its_own_and_not_the_shared_one(agent: str, place: AgentPlace) -> None:
+    """What its sandbox does to a folder that parallel agents share fails their writes, and leaves a ``.git`` behind."""
+    shared = f"/tmp/{place.name}.shared"
+    command = f'touch "$TMPDIR/mine" && touch own.txt; touch {shared} && touch reached.txt; true'
+    status = Call("status", {"status": {"status": "success"}})
+    place.stub.add("touches", Scenario((Turn("I look.", (Call("shell", {"command": command}), status)), Turn("Done."))))
+    ran = place.runs(stage("one", agent, "touches") + " start -> one -> done")
+    assert ran.end == ("success", "")
+    assert place.place.git("ls-tree", "--name-only", "-r", run_branch(place)).split() == ["own.txt", "readme.txt"]
+    assert not Path(shared).exists()
+
+
 CANARY, SECRET_INPUT = "canary-of-the-shell-93ab", "canary-of-an-input-51cd"
 
 
