@@ -168,6 +168,7 @@ def test_four_agents_in_four_branches_do_not_meet_and_one_is_ranked_best(
         assert {line["provider"] for line in lines} == {PROVIDER[agent]}
     assert ran.outcomes["join"].notes.startswith("fan-in selected cyd ")
     assert place.place.git("ls-tree", "--name-only", "-r", run_branch(place)).split() == ["cyd.txt", "readme.txt"]
+    assert list(place.home.rglob("memory")) == []  # Claude's, of a repository: branches would share it
 
 
 TRANSIENT, DETERMINISTIC, QUOTA = "transient_infra", "deterministic", "quota_exhausted"
@@ -227,7 +228,7 @@ def test_what_an_agent_gets_over_itself_is_no_failure(agent: str, fault: str, pl
     ran = place.runs(stage("one", agent, fault, auto_status="true") + " start -> one -> done")
     assert ran.end == ("success", "")
     whole, begun = place.stub.scenario(fault).usage, Usage(usage_of(0).fresh, usage_of(0).cached, 1)
-    allowed = [whole, whole + begun] if (agent, fault) == ("claude", "cut") else [whole]
+    allowed = [whole, whole + begun] if agent == "claude" and fault.startswith("cut") else [whole]
     assert summed(ledger(ran)) in [told(agent, usage) for usage in allowed]
 
 
