@@ -6,10 +6,10 @@ AGENTS := .agents
 RANGE := 3.8.0 3.9.1
 FAST := --numprocesses logical --dist loadgroup tests/unit tests/contract tests/docs
 
-.PHONY: help setup demo agents test unit lint types layers docs bench faults versions clean
+.PHONY: help setup demo demo-agents agents test unit lint types layers docs bench faults versions clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ $(AGENTS)/.installed: tests/agent_clis/pip.txt tests/agent_clis/package.json scr
 
 demo: $(VENV)/.run  ## a real pipeline builds and tests a small project
 	$(BIN)/python examples/demo.py
+
+demo-agents: $(VENV)/.run  ## agents change the small project until its tests pass, without a key
+	$(BIN)/python examples/demo_agents.py
 
 test: lint types layers $(VENV)/.dev  ## lint, types, layers and all tests
 	$(BIN)/python -m pytest $(FAST)

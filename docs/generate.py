@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: ``python docs/generate.py``. A test holds them up to date."""
+"""Writes the pages that follow from the code: ``python docs/generate.py``. A test holds them up to date."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from kilroy_engine import GROUPS
+from kilroy_engine.agents.registry import PROGRAMS
+from kilroy_engine.agents.running.environment import ALLOWED, ALLOWED_PREFIXES
 from kilroy_engine.cli.doc_pages import cli_parts, settings_parts
 from kilroy_engine.events import CATALOG, Event
+from kilroy_engine.markdown import table
 from kilroy_engine.rundir.doc_pages import directory_parts, event_parts, fill
 
 DOCS = Path(__file__).parent
@@ -118,27 +121,43 @@ def _first_sentence(docstring: str) -> str:
     return sentence.replace("``", "`").replace("|", "\\|").rstrip(":")
 
 
+def agents_page() -> dict[str, str]:
+    """Parts of ``connect-an-agent.md``: what agents have in their environment, and the versions that were tested."""
+    programs = [make() for make in PROGRAMS.values()]
+    prefixes = (f"{prefix}…" for prefix in ALLOWED_PREFIXES)
+    allowed = [*ALLOWED.items(), ("all that begin so", tuple(prefixes))]
+    versions = [(f"`{program.name}`", ", ".join(program.tested)) for program in programs]
+    return {
+        "environment": table(("for", "variables"), ((what, _codes(names)) for what, names in allowed)),
+        "providers": table(("agent", "variables"), ((f"`{one.name}`", _codes(sorted(one.variables))) for one in programs)),
+        "versions": table(("agent", "versions"), versions),
+    }
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 PAGES: Mapping[str, Callable[[], dict[str, str]]] = {
-    "cli.md": cli_parts,
-    "events.md": events_page,
-    "python.md": python_page,
-    "run-directory.md": directory_parts,
-    "settings.md": settings_parts,
+    "how-to/connect-an-agent.md": agents_page,
+    "reference/cli.md": cli_parts,
+    "reference/events.md": events_page,
+    "reference/python.md": python_page,
+    "reference/run-directory.md": directory_parts,
+    "reference/settings.md": settings_parts,
 }
-"""Page in ``reference/`` to the parts that its template in ``templates/`` asks for."""
+"""Page to the parts that its template in ``templates/``, a file of the same name, asks for."""
 
 
-def render(name: str) -> str:
+def render(page: str) -> str:
     """The whole text of a page."""
-    template = (DOCS / "templates" / name).read_text(encoding="utf-8")
-    return fill(template, PAGES[name]())
+    template = (DOCS / "templates" / Path(page).name).read_text(encoding="utf-8")
+    return fill(template, PAGES[page]())
 
 
 def main() -> None:
-    for name in PAGES:
-        path = DOCS / "reference" / name
-        path.write_text(render(name), encoding="utf-8")
-        print(path.relative_to(DOCS.parent))
+    for page in PAGES:
+        (DOCS / page).write_text(render(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,16 +19,31 @@ KILROY = Path(sys.executable).with_name("kilroy")
 
 def main() -> int:
     """Copies the project, runs the pipeline, shows the path taken and the last event. Returns the run's exit code."""
-    project = SCRATCH / "textstats"
+    code, run = run_pipeline("build-test.dot", "--repo", str(new_project("textstats")), "--label", "example=demo")
+    if run is None:
+        return code or 1
+    print("\nThe last line of progress.ndjson:")
+    print((run / "progress.ndjson").read_text(encoding="utf-8").splitlines()[-1])
+    say_how_to_stop()
+    return code
+
+
+def new_project(name: str) -> Path:
+    """A repository of its own with a copy of the example project."""
+    project = SCRATCH / name
     shutil.rmtree(project, ignore_errors=True)
     shutil.copytree(ROOT / "examples" / "textstats", project)
     git("init", "--quiet", "--initial-branch=main", cwd=project)
     git("add", "--all", cwd=project)
     git("commit", "--quiet", "--message=A small project with a bug", cwd=project)
+    return project
 
+
+def run_pipeline(pipeline: str, *options: str) -> tuple[int, Path | None]:
+    """Runs one of the example pipelines and shows the path taken. The exit code and the run directory; None for no run."""
     environment = {**os.environ, "XDG_STATE_HOME": str(SCRATCH / "state")}
     run = subprocess.run(
-        [KILROY, "run", ROOT / "flows/pipelines/build-test.dot", "--repo", project, "--label", "example=demo"],
+        [KILROY, "run", ROOT / "flows" / "pipelines" / pipeline, *options],
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
@@ -37,15 +52,16 @@ def main() -> int:
     print(run.stdout, end="", flush=True)
     facts = dict(line.split("=", 1) for line in run.stdout.splitlines() if "=" in line)
     if "logs_root" not in facts:
-        return run.returncode or 1
-
+        return run.returncode, None
     print("\nThe path taken:", flush=True)
     subprocess.run([KILROY, "runs", "show", facts["logs_root"], "--path"], env=environment, check=True)
-    print("\nThe last line of progress.ndjson:")
-    print((Path(facts["logs_root"]) / "progress.ndjson").read_text(encoding="utf-8").splitlines()[-1])
+    return run.returncode, Path(facts["logs_root"])
+
+
+def say_how_to_stop() -> None:
+    """Names the command that ends the demo's server."""
     print("\nThe Prefect server of the demo stays for an idle hour. To stop it now:")
     print(f"  XDG_STATE_HOME={SCRATCH / 'state'} {KILROY} server stop")
-    return run.returncode
 
 
 def git(*arguments: str, cwd: Path) -> None:

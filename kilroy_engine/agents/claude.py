@@ -88,6 +88,8 @@ class Claude:
         environment = {
             "CLAUDE_CODE_MAX_RETRIES": REQUEST_RETRIES,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            # What it remembers of a repository is the same for all worktrees of it: branches, runs and the user's own work.
+            "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
             "DISABLE_AUTOUPDATER": "1",
         }
         if limits.output_tokens:

@@ -53,6 +53,9 @@ class Codex:
         settings = {
             "sandbox_mode": "workspace-write",
             "sandbox_workspace_write.network_access": True,
+            # Its sandbox lays empty folders (.git, .codex, .agents) into each folder that may be written, and takes them away
+            # again. In a folder that several agents share they take away each other's, or leave a /tmp/.git. It has its TMPDIR.
+            "sandbox_workspace_write.exclude_slash_tmp": True,
             "approval_policy": "never",
             "check_for_update_on_startup": False,
             "analytics.enabled": False,

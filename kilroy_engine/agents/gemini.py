@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from kilroy_engine.agents.base import AgentRequest
 from kilroy_engine.agents.running.lines import about, child, count, first_line, read_record, text
@@ -30,6 +32,11 @@ REQUEST_ATTEMPTS = 2
 """How often the program asks for one answer. Its own default is ten, which takes four minutes; a stage has its own retries."""
 DEFAULT_MODEL = "gemini-2.5-pro"
 """Without a model the program asks a smaller one first which to take."""
+_FOLDER, _SETTINGS, _CONVERSATIONS, _SKILLS = ".gemini", "settings.json", "tmp", ".agents"
+_OF_A_CALL = frozenset({_SETTINGS, "projects.json", "projects.json.lock"})
+"""What a call has for itself. The list of projects is replaced, not written, so a link to it would not last; the program finds
+the conversations of a folder without it."""
+_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _NO_SESSION = 42
 _EXIT_CODES = {41: "authentication failed: not logged in", 42: "it does not know the session", 55: "the folder is not trusted"}
 _OVERLOADED = 529
@@ -62,15 +69,13 @@ class Gemini:
     tested: tuple[str, ...] = ("0.61.0",)
 
     def invocation(self, request: AgentRequest, session: Session, private: Path, /) -> Invocation:
-        settings = private / "gemini-settings.json"
-        settings.write_text(json.dumps(_settings(request.environment, request.limits.turns)), encoding="utf-8")
+        home = _home(request.environment, private, _settings(request.environment, request.limits.turns))
         argv = [self.executable, "--output-format", "stream-json", "--yolo", "--skip-trust"]
         argv += ["-m", request.model or DEFAULT_MODEL]
         if session.name:
             argv += ["--resume", session.name]
         environment = {
-            # Above the user's own settings, which stay as they are.
-            "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(settings),
+            "GEMINI_CLI_HOME": str(home),
             # Else a launcher stands between us and the program, which takes no signal.
             "GEMINI_CLI_NO_RELAUNCH": "true",
         }
@@ -101,7 +106,7 @@ class Gemini:
 def _settings(environment: Mapping[str, str], turns: int | None) -> dict[str, object]:
     settings: dict[str, object] = {
         "general": {"enableAutoUpdate": False, "maxAttempts": REQUEST_ATTEMPTS},
-        "model": {"maxSessionTurns": turns} if turns else {},
+        **({"model": {"maxSessionTurns": turns}} if turns else {}),
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
     }
@@ -111,12 +116,59 @@ def _settings(environment: Mapping[str, str], turns: int | None) -> dict[str, ob
     return settings
 
 
+def _home(environment: Mapping[str, str], private: Path, settings: Mapping[str, object]) -> Path:
+    """A home for one call, with ``settings`` over the user's own, which stay as they are. All else in it is the user's: links.
+
+    Settings of the system cannot be ours: the program takes them only from folders that are root's and nobody else can write.
+    """
+    users = Path(environment.get("GEMINI_CLI_HOME") or environment.get("HOME") or Path.home())
+    home = private / "home"
+    folder = home / _FOLDER
+    folder.mkdir(parents=True)
+    (users / _FOLDER / _CONVERSATIONS).mkdir(parents=True, exist_ok=True)  # so that there is something to link to
+    for entry in (users / _FOLDER).iterdir():
+        if entry.name not in _OF_A_CALL:
+            (folder / entry.name).symlink_to(entry)
+    if (users / _SKILLS).is_dir():
+        (home / _SKILLS).symlink_to(users / _SKILLS)
+    own = folder / _SETTINGS
+    try:
+        own.write_text(json.dumps(_merged(_read_settings(users / _FOLDER / _SETTINGS), settings)), encoding="utf-8")
+    except ValueError:
+        own.symlink_to(users / _FOLDER / _SETTINGS)  # the program says what is wrong with them
+    return home
+
+
+def _read_settings(path: Path) -> Mapping[str, object]:
+    """The user's settings, which may have comments; none where there is no file.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    if not path.is_file():
+        return {}
+    value: object = json.loads(_COMMENT.sub(lambda match: match[1] or " ", path.read_text(encoding="utf-8")))
+    if not isinstance(value, dict):
+        raise ValueError("settings are an object")
+    return cast("Mapping[str, object]", value)
+
+
+def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """``above`` wins, key by key."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        lower, upper = below[key], above[key]
+        if isinstance(lower, dict) and isinstance(upper, dict):
+            merged[key] = _merged(cast("Mapping[str, object]", lower), cast("Mapping[str, object]", upper))
+    return merged
+
+
 class GeminiTranscript:
     """Reads the lines of ``--output-format stream-json``. Usage comes once, in the closing event, for this call alone."""
 
     def __init__(self) -> None:
-        self._response = ""
-        self._line = ""
+        self._response = self._line = ""
+        self._text_length = 0
         self._tools: dict[str, str] = {}
         self._tool_calls = 0
         self._trouble: Trouble | None = None
@@ -131,7 +183,6 @@ class GeminiTranscript:
             case "init":
                 yield SessionBegan(text(record, "session_id"))
             case "message" if text(record, "role") == "assistant":
-                self._response += text(record, "content")
                 self._line += text(record, "content")
             case "tool_use":
                 yield from self._said()
@@ -165,7 +216,10 @@ class GeminiTranscript:
         return Closed(self._response, trouble) if self._closed else trouble
 
     def _said(self) -> Iterator[Said]:
+        """A text is whole when a tool is used, or at the end. The last one is the agent's response."""
         if self._line.strip():
+            self._response = self._line
+            self._text_length += len(self._line)
             yield Said(self._line)
         self._line = ""
 
@@ -173,7 +227,7 @@ class GeminiTranscript:
         self._closed = True
         stats = child(record, "stats")
         tokens = Tokens(count(stats, "input_tokens"), count(stats, "output_tokens"), count(stats, "cached"))
-        yield TurnEnded(len(self._response), self._tool_calls)
+        yield TurnEnded(self._text_length, self._tool_calls)
         if tokens:
             yield Used(tokens)
         if text(record, "status") == "success":

@@ -1,4 +1,4 @@
-"""The generated reference pages."""
+"""The generated pages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DOCS = Path(__file__).parents[3] / "docs"
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
 
 
-@pytest.mark.parametrize("name", sorted(GENERATE["PAGES"]))
-def test_a_generated_page_is_up_to_date(name: str) -> None:
-    """What is written in docs/reference is what the code says now; ``python docs/generate.py`` mends it."""
-    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == GENERATE["render"](name)
+@pytest.mark.parametrize("page", sorted(GENERATE["PAGES"]))
+def test_a_generated_page_is_up_to_date(page: str) -> None:
+    """What is written in docs is what the code says now; ``python docs/generate.py`` mends it."""
+    assert (DOCS / page).read_text(encoding="utf-8") == GENERATE["render"](page)
 
 
 def test_every_event_has_its_section() -> None:
