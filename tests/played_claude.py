@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 READ, WRITTEN = 1000, 100
+KEY = "played-key-7b1c"
 
 _PROGRAM = f"""#!{sys.executable}
 import json, os, subprocess, sys, time
@@ -53,7 +54,7 @@ def played(folder: Path, **settings: object) -> dict[str, str]:
     program.write_text(_PROGRAM, encoding="utf-8")
     program.chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    key = {"ANTHROPIC_API_KEY": "played"}  # else the run is refused: nobody has logged in
+    key = {"ANTHROPIC_API_KEY": KEY}  # else the run is refused: nobody has logged in
     return {"PATH": path, **key, **{f"KILROY_PLAY_{name.upper()}": str(value) for name, value in settings.items()}}
 
 

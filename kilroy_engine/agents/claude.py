@@ -60,6 +60,7 @@ class Claude:
             "CLAUDE_CONFIG_DIR",
         }
     )
+    keys: tuple[str, ...] = _KEYS
     # Interrupted it ends its commands and reports; terminated it leaves without a word.
     stop_signal = signal.SIGINT
     grace_s = 4.0

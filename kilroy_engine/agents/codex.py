@@ -42,6 +42,7 @@ class Codex:
     executable = "codex"
     provider = "openai"
     variables: frozenset[str] = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"})
+    keys: tuple[str, ...] = _KEYS
     stop_signal = signal.SIGINT
     grace_s = 3.0
     tested: tuple[str, ...] = ("0.163.0", "0.171.0")

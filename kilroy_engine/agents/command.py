@@ -32,6 +32,7 @@ class CommandAgent:
     name = "command"
     provider = "command"
     variables: frozenset[str] = frozenset[str]()
+    keys: tuple[str, ...] = ()
     stop_signal = signal.SIGTERM
     grace_s = 3.0
     tested: tuple[str, ...] = ()

@@ -64,6 +64,7 @@ class Gemini:
             "GOOGLE_APPLICATION_CREDENTIALS",
         }
     )
+    keys: tuple[str, ...] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
     stop_signal = signal.SIGTERM
     grace_s = 2.0
     tested: tuple[str, ...] = ("0.61.0",)

@@ -81,7 +81,8 @@ class AgentsOfRun:
 
     def __call__(self, node: Node) -> Agent | None:
         choice = self.choice(node)
-        return _Chosen(named_agent(choice.agent, self.settings), choice, self.variables) if choice.agent else None
+        variables = self.variables or AgentVariables()
+        return _Chosen(named_agent(choice.agent, self.settings), choice, variables) if choice.agent else None
 
     def choice(self, node: Node) -> Choice:
         """The agent, provider and model for the node."""
@@ -127,18 +128,23 @@ _MEND = (
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """An agent that is told which model was chosen for the node, and gets the variables of that model's provider."""
+    """An agent that is told which model was chosen for the node, and gets the variables of that model's provider.
+
+    Keys that an agent prints are blotted out of everything that is kept of it.
+    """
 
     agent: Agent
     choice: Choice
-    variables: AgentVariables | None = None
+    variables: AgentVariables
 
     def run(self, request: AgentRequest, /) -> AgentResult:
-        choice, own = self.choice, self.variables
+        choice = self.choice
+        keys = self.agent.program.keys if isinstance(self.agent, ProgramAgent) else ()
+        own = self.variables.hiding(request.environment.get(key, "") for key in keys)
         task = replace(request, provider=choice.provider, model=choice.model, chosen_by=choice.source)
-        if own is None:
-            return self.agent.run(task)
         more = own.of(choice.provider)
+        if not (more or own.hidden):
+            return self.agent.run(task)
 
         def output(stream: str, line: str) -> None:
             request.output(stream, own.masked(line))

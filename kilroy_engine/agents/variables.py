@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from kilroy_engine.rundir.files.regular import open_for_writing
 
 MASK = "********"
+SHORTEST = 8
 _WRITTEN_RAW = ("stdout.log", "stderr.log", "events.ndjson", "events.json")
 _Event = TypeVar("_Event")
 
@@ -32,6 +33,11 @@ class AgentVariables:
     def of(self, provider: str) -> Mapping[str, str]:
         """What an agent at work for ``provider`` gets, by name."""
         return {**self.of_provider.get(provider, {}), **self.every}
+
+    def hiding(self, values: Iterable[str]) -> AgentVariables:
+        """The same, with ``values`` hidden too. Values of fewer than 8 characters are no secrets, and would blot out words."""
+        more = {value for value in values if len(value) >= SHORTEST}
+        return replace(self, hidden=tuple(sorted({*self.hidden, *more}, key=len, reverse=True)))
 
     def masked(self, text: str) -> str:
         """``text`` with every hidden value blotted out."""

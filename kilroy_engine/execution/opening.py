@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kilroy_engine import __version__
+from kilroy_engine.agents.registry import AgentsOfRun
+from kilroy_engine.agents.variables import AgentVariables
 from kilroy_engine.errors import RunAlreadyFinished, RunDirectoryError, RunEnded
 from kilroy_engine.events import Event, RunStarted, WarningGiven
 from kilroy_engine.events.times import now
@@ -157,7 +159,7 @@ class _Parts:
             base=started.run,
             progress=started.progress,
             workspace=workspace,
-            handlers=host.lane.handlers if host else HandlerRegistry(prepared.agents),
+            handlers=host.lane.handlers if host else HandlerRegistry(_agents_of(prepared, self.inputs)),
             orchestrator=self.orchestrator,
             carry_out=self.carry_out,
             inputs=self.inputs,
@@ -239,6 +241,12 @@ def _open_again(parts: _Parts, earlier: EarlierRun) -> OpenedRun:
         return opened
     write_restart_records(directory, place.directory)
     return replace(opened, lane=opened.lane_in(place.directory, opened.run.move_to(place.directory)))
+
+
+def _agents_of(prepared: PreparedRun, inputs: Inputs) -> AgentsOfRun:
+    """The run's agents, in whose files no secret input is kept either."""
+    agents = prepared.agents
+    return replace(agents, variables=(agents.variables or AgentVariables()).hiding(inputs.secrets))
 
 
 def _budget(settings: RunSettings, started: OpenStart, cancellation: Cancellation) -> Budget:

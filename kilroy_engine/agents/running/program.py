@@ -44,14 +44,16 @@ class Transcript(Protocol):
 class Program(Protocol):
     """An agent program. ``name`` is the agent's name, ``provider`` whose models it uses (Kilroy's key).
 
-    ``variables`` of the provider are let into its environment, keys among them. ``stop_signal`` is what makes it end its own
-    commands and say a last word within ``grace_s`` seconds. ``tested`` is the range of versions that our tests have seen.
+    ``variables`` of the provider are let into its environment; ``keys`` are those among them whose values nobody may see.
+    ``stop_signal`` is what makes the program end its own commands and say a last word within ``grace_s`` seconds. ``tested`` is
+    the range of versions that our tests have seen.
     """
 
     name: str
     executable: str
     provider: str
     variables: frozenset[str]
+    keys: tuple[str, ...]
     stop_signal: signal.Signals
     grace_s: float
     tested: tuple[str, ...]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from typing import Any
 
 import pytest
-from played_claude import play_claude
+from played_claude import KEY, play_claude
 from whole_runs import Place, Ran
 
 AGENT = 'work [shape=box, prompt="Do it", llm_model="claude-sonnet-4-5"]'
@@ -140,3 +141,19 @@ def test_what_the_run_itself_does_to_the_repository_is_no_reach(git_place: Place
     ran = git_place.runs(f"{AGENT} start -> work -> done", source_repo_change="fail")
     assert ran.end == ("success", "")
     assert not ran.events("warning")
+
+
+def test_a_key_that_an_agent_prints_is_kept_nowhere(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the provider's key nor a secret input is in the run directory, the agent's raw lines and the archive included."""
+    monkeypatch.setenv("SECRET_INPUT", "secret-input-9c2d")
+    play_claude(
+        place.folder, monkeypatch, shell="env | grep -e ANTHROPIC -e KILROY_INPUT; env >&2; env > $KILROY_STAGE_LOGS_DIR/x"
+    )
+    ran = place.runs(f"{AGENT} start -> work -> done", inputs={"token": "env:SECRET_INPUT"})
+    assert ran.end == ("success", "")
+    (ran.run.path / "work" / "x").unlink()  # what the agent writes itself is its own
+    with tarfile.open(ran.run.path / "run.tgz") as archive:
+        kept = [archive.extractfile(member).read() for member in archive if member.isfile() and member.name != "work/x"]  # type: ignore[union-attr]
+    kept += [file.read_bytes() for file in ran.run.path.rglob("*") if file.is_file()]
+    assert any(b"ANTHROPIC_API_KEY=*" in content for content in kept)
+    assert not [content for content in kept if KEY.encode() in content or b"secret-input-9c2d" in content]
