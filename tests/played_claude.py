@@ -1,7 +1,8 @@
 """A program that speaks as Claude Code does, for whole runs without a model: it counts tokens and leaves a status.
 
-Each answer of its model reads 1,000 tokens and writes 100. ``KILROY_PLAY_ANSWERS`` is how many it gives (3),
-``KILROY_PLAY_PAUSE`` the seconds before each (0.05), ``KILROY_PLAY_SHELL`` a command that it runs after the first.
+Each answer of its model reads 1,000 tokens and writes 100. It is told in ``KILROY_PLAY_...``: ``ANSWERS``, how many it gives (3);
+``PAUSE``, the seconds before each (0.05); ``SHELL``, a command that it runs after the first; ``MODEL``, the model that answers (the
+one that is asked for); ``COST``, what it says that all has cost (0); ``ERROR``, an error that it ends with.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def event(**facts):
     out(type="stream_event", event=facts)
 
 sys.stdin.read()
-model = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else "claude-sonnet-4-5"
+asked = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else "claude-sonnet-4-5"
+model = os.environ.get("KILROY_PLAY_MODEL", asked)
 out(type="system", subtype="init", session_id="played")
 answers = int(os.environ.get("KILROY_PLAY_ANSWERS", "3"))
 for number in range(answers):
@@ -38,10 +40,15 @@ for number in range(answers):
     event(type="message_stop")
     if number == 0 and "KILROY_PLAY_SHELL" in os.environ:
         subprocess.run(os.environ["KILROY_PLAY_SHELL"], shell=True, check=True)
+if error := os.environ.get("KILROY_PLAY_ERROR"):
+    out(type="result", subtype="success", is_error=True, result=error.replace("KEY", os.environ["ANTHROPIC_API_KEY"]))
+    sys.exit(1)
 with open(os.environ["KILROY_STAGE_STATUS_PATH"], "w") as status:
     json.dump(dict(status="success"), status)
 usage = dict(input_tokens={READ} * answers, output_tokens={WRITTEN} * answers)
-out(type="result", subtype="success", is_error=False, result="done", session_id="played", total_cost_usd=0.0, usage=usage)
+cost = float(os.environ.get("KILROY_PLAY_COST", "0"))
+ended = dict(subtype="success", is_error=False, result="done", session_id="played", total_cost_usd=cost, usage=usage)
+out(type="result", **ended)
 """
 
 

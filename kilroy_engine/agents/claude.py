@@ -176,9 +176,9 @@ class ClaudeTranscript:
             case "message_delta":
                 read = self._message.get(self._streaming, Tokens())
                 told = _tokens(child(event, "usage"))
-                self._message[self._streaming] = Tokens(
-                    told.input or read.input, told.output or read.output, told.cached_input or read.cached_input
-                )
+                # The input is told whole or not at all: its parts are not to be mixed.
+                first = told if told.input >= read.input else read
+                self._message[self._streaming] = Tokens(first.input, told.output or read.output, first.cached_input)
             case "message_stop":
                 yield from self._count(self._streaming)
                 yield TurnEnded(self._text_length, self._tool_calls)

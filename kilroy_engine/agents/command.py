@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -78,14 +79,14 @@ class CommandTranscript:
     """Every line is the agent's word; the exit code says how it went."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._length = 0
 
     def read(self, line: str, /) -> Iterator[Report]:
         self._lines.append(line)
         self._length += len(line) + 1
         while self._length > RESPONSE_LENGTH and len(self._lines) > 1:
-            self._length -= len(self._lines.pop(0)) + 1
+            self._length -= len(self._lines.popleft()) + 1
         yield Said(line)
 
     def end(self, exit_code: int, stderr: str, /) -> Closed | Trouble | None:

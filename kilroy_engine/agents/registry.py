@@ -114,8 +114,9 @@ class AgentsOfRun:
         if not choice.agent:
             return "no agent is configured, and none is installed; " + _MEND
         program = self.program(choice)
-        if program is not None and shutil.which(program.executable, path=self.path) is None:
-            name = program.executable
+        name = program.executable if program is not None else ""
+        # One with a folder in its name is looked for where it is started: in the place of work, which is not there yet.
+        if name and ("/" not in name or name.startswith("/")) and shutil.which(name, path=self.path) is None:
             return f"its agent {choice.agent} needs the program {name}, which is not installed or not on PATH; {_MEND}"
         return ""
 
@@ -124,6 +125,10 @@ _MEND = (
     "install one (claude, codex or gemini), name another with --agent, or give --simulate for a run without side effects"
     ", --agent simulate to simulate agents only"
 )
+
+
+_KEY_ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+"""A variable that the settings let through to agents is a secret where its name ends so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,8 @@ class _Chosen:
     def run(self, request: AgentRequest, /) -> AgentResult:
         choice = self.choice
         keys = self.agent.program.keys if isinstance(self.agent, ProgramAgent) else ()
-        own = self.variables.hiding(request.environment.get(key, "") for key in keys)
+        named = (name for name in request.variables if name.endswith(_KEY_ENDINGS))
+        own = self.variables.hiding(request.environment.get(key, "").strip() for key in (*keys, *named))
         task = replace(request, provider=choice.provider, model=choice.model, chosen_by=choice.source)
         more = own.of(choice.provider)
         if not (more or own.hidden):
@@ -158,4 +164,5 @@ class _Chosen:
             result = self.agent.run(task)
         finally:
             own.clean(request.stage_dir)
-        return replace(result, response=own.masked(result.response))
+        outcome = own.masked_outcome(result.outcome) if result.outcome is not None else None
+        return replace(result, response=own.masked(result.response), outcome=outcome)

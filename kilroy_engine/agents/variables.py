@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kilroy_engine.rundir.files.regular import open_for_writing
+from kilroy_engine.traversal.outcome import Outcome
 
 MASK = "********"
 SHORTEST = 8
@@ -51,6 +52,14 @@ class AgentVariables:
         told = {name: self.masked(value) for name, value in found.items() if isinstance(value, str)}
         changed = {name: value for name, value in told.items() if value != found[name]}
         return replace(event, **changed) if changed else event  # type: ignore[type-var]
+
+    def masked_outcome(self, outcome: Outcome) -> Outcome:
+        """The outcome with every hidden value blotted out of what people read of it."""
+        updates = {
+            name: self.masked(value) if isinstance(value, str) else value for name, value in outcome.context_updates.items()
+        }
+        reason, notes = self.masked(outcome.failure_reason), self.masked(outcome.notes)
+        return outcome.with_updates(failure_reason=reason, notes=notes, context_updates=updates)
 
     def clean(self, stage_dir: Path) -> None:
         """Blots every hidden value out of the files of a stage that hold what its agent printed. Called when it has ended."""

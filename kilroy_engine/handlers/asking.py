@@ -13,7 +13,7 @@ from kilroy_engine.rundir.files.atomic import write_text
 def task_for(request: StageRequest, prompt: str, more_environment: Mapping[str, str] | None = None) -> AgentRequest:
     """The task of a stage for an agent. ``more_environment`` comes on top of the stage's."""
     node, settings = request.node, request.settings
-    turns, tokens = (read_int(node.text(name), default=None) for name in ("max_agent_turns", "max_tokens"))
+    turns, tokens = (_above_0(node.text(name)) for name in ("max_agent_turns", "max_tokens"))
     return AgentRequest(
         node=node,
         prompt=prompt,
@@ -46,6 +46,11 @@ def ask(agent: Agent, request: StageRequest, prompt: str) -> AgentResult:
     result = agent.run(task_for(request, prompt))
     write_text(request.stage_dir / "response.md", result.response)
     return result
+
+
+def _above_0(text: str) -> int | None:
+    number = read_int(text, default=None)
+    return number if number and number > 0 else None
 
 
 HEARTBEAT_VARIABLE = "KILROY_CODERGEN_HEARTBEAT_INTERVAL"

@@ -32,8 +32,9 @@ class StageRequest:
     variables included. ``timeout_s`` limits this attempt; None means the handler's default. ``settings`` are all settings of
     the run. ``carried`` says how much of the run an agent is told. ``outcomes`` holds the last outcome of every completed node.
     ``output`` takes lines of output and ``tell`` takes events about this stage, both during the attempt. An event is on disk
-    when ``tell`` returns. ``cost_left_usd`` is what the agents of this attempt may cost; None means no limit. ``guidance`` is
-    the text of a manager for this pipeline's agents; empty for none.
+    when ``tell`` returns. ``cost_left_usd`` is what the agents of this attempt may cost; None means no limit. ``beside`` tells
+    the stage from those that work in the same folder at the same time; empty where none do. ``guidance`` is the text of a
+    manager for this pipeline's agents; empty for none.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class StageRequest:
     output: OutputSink = discard_output
     tell: EventSink = discard_event
     cost_left_usd: float | None = None
+    beside: str = ""
     guidance: str = ""
 
     @property

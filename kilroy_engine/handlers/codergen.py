@@ -37,7 +37,7 @@ class CodergenHandler:
                 f'no agent is configured for node "{node.id}"; name one in the settings, or choose "simulate" to run without'
             )
             return failure(reason, failure_class=FailureClass.DETERMINISTIC)
-        contract = status_contract(request.run_id, request.work_dir)
+        contract = status_contract(request.run_id, request.work_dir, request.beside)
         contract.clear()
         request.tell(
             StatusContract(node_id=node.id, status_path=str(contract.primary), status_fallback_path=str(contract.fallback))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import logging
 import math
 import os
 import selectors
@@ -33,9 +34,13 @@ PARSED_LINE_LIMIT = 16 << 20
 _POLL_S = 0.05
 _QUIET_S = 0.5
 _DRAIN_S = 3.0
+_WAIT_S = 10.0  # for a child that has ended or was killed
 # The command begins when its start is on record. If the engine dies before, the read finds the end and nothing has happened.
 # The first argument is the file that it reads as standard input.
 _WHEN_RECORDED = ("/bin/sh", "-c", 'read -r _ || exit 125; from=$1; shift; exec "$@" <"$from"', "sh")
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Command:
 
     A stop sends ``stop_signal``, and SIGKILL to what is left after ``grace_s``. ``environment`` is complete: nothing of the
     engine's own is added. ``stdin`` is the file that the command reads, None for an empty one. Output goes to ``stdout.log``
-    and ``stderr.log`` in ``stage_dir``. A line of more than ``line_limit`` characters is handed on in pieces.
+    and ``stderr.log`` in ``stage_dir``. A line of more than ``line_limit`` characters is handed on in pieces. Blank lines are
+    handed on with ``blank_lines`` only.
     """
 
     argv: tuple[str, ...]
@@ -57,6 +63,7 @@ class Command:
     stop_signal: signal.Signals = signal.SIGTERM
     stdin: Path | None = None
     line_limit: int = LINE_LIMIT
+    blank_lines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ def run_command(
         )
         stack.callback(_reap, process)
         pipes = [stack.enter_context(pipe) for pipe in (process.stdout, process.stderr) if pipe is not None]
-        streams = [_Stream(*parts, output, command.line_limit) for parts in zip(_STREAMS, pipes, logs, strict=True)]
+        streams = [_Stream(*parts, output, command) for parts in zip(_STREAMS, pipes, logs, strict=True)]
         try:
             record_process(command.stage_dir, process)
             _let_begin(process)
@@ -144,7 +151,7 @@ def run_command(
             _read_all(streams)
         for stream in streams:
             stream.finish()
-        return CommandEnd(ending, process.wait(), time.monotonic() - started)
+        return CommandEnd(ending, _exit_code(process), time.monotonic() - started)
 
 
 _STREAMS = ("stdout", "stderr")
@@ -156,6 +163,8 @@ def _new_log(path: Path) -> IO[bytes]:
 
 def _require_program(command: Command) -> None:
     program = command.argv[0]
+    if "/" in program:
+        program = str(command.work_dir / program)  # where it is going to be started
     if shutil.which(program, path=command.environment.get("PATH")) is None:
         raise FileNotFoundError(errno.ENOENT, "not installed or not on PATH", program)
 
@@ -164,7 +173,16 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
     """Takes the exit code. A command that is still there, because ending it was interrupted once more, gets no more time."""
     if process.poll() is None:
         end_group(process, grace_s=0)
-    process.wait()
+    _exit_code(process)
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """The exit code. A process that nobody here may end, such as another user's, is not waited for: its code counts as -9."""
+    try:
+        return process.wait(_WAIT_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("process %d does not end, and may still be at work: it was sent SIGKILL", process.pid)
+        return -signal.SIGKILL
 
 
 def _let_begin(process: subprocess.Popen[bytes]) -> None:
@@ -180,7 +198,7 @@ def _let_begin(process: subprocess.Popen[bytes]) -> None:
 class _Stream:
     """One pipe of the child: bytes go to its log as they come, lines to the sink."""
 
-    def __init__(self, name: str, pipe: IO[bytes], log: IO[bytes], output: OutputSink, line_limit: int) -> None:
+    def __init__(self, name: str, pipe: IO[bytes], log: IO[bytes], output: OutputSink, command: Command) -> None:
         os.set_blocking(pipe.fileno(), False)
         self.pipe = pipe
         self.open = True
@@ -188,7 +206,8 @@ class _Stream:
         self._name = name
         self._log = log
         self._output = output
-        self._line_limit = line_limit
+        self._line_limit = command.line_limit
+        self._blank_lines = command.blank_lines
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._begun: list[str] = []  # the pieces of a line that has not ended: joined once, however many there are
         self._begun_length = 0
@@ -218,7 +237,8 @@ class _Stream:
     def finish(self) -> None:
         """Hands on a last line that has no newline."""
         self._feed(self._decode(b"", True))
-        self._end_line()
+        if self._begun:
+            self._end_line()
 
     def _feed(self, text: str) -> None:
         *lines, rest = text.split("\n")
@@ -241,7 +261,7 @@ class _Stream:
         line = "".join(self._begun).removesuffix("\r")
         self._begun.clear()
         self._begun_length = 0
-        if line:
+        if line or self._blank_lines:
             self._output(self._name, line)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from kilroy_engine.errors import CorruptRecord, RunDirectoryError
 from kilroy_engine.limits import STATUS_BYTES
 from kilroy_engine.rundir.files.atomic import write_bytes
-from kilroy_engine.rundir.files.inside import goes_through_folders
+from kilroy_engine.rundir.files.inside import goes_through_folders, make_way_to
 from kilroy_engine.rundir.files.regular import is_real_folder, read_file
 from kilroy_engine.rundir.stages.stage_files import STATUS_FILE, decode_status
 from kilroy_engine.traversal.failure import FailureClass
@@ -25,15 +25,12 @@ _PAUSES_S = (0.025, 0.05)
 
 @dataclass(frozen=True, slots=True)
 class StatusPlaces:
-    """Where an agent leaves its verdict: ``primary``, or ``fallback`` where it cannot write that. Both absolute."""
+    """Where an agent leaves its verdict: ``primary``, or ``fallback`` where it cannot write that. Both absolute, below the work
+    folder ``root``."""
 
+    root: Path
     primary: Path
     fallback: Path
-
-    @property
-    def root(self) -> Path:
-        """The work folder."""
-        return self.primary.parent
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,6 +45,7 @@ class StatusPlaces:
         for path in (self.primary, self.fallback):
             if goes_through_folders(self.root, path.relative_to(self.root)) and not is_real_folder(path):
                 path.unlink(missing_ok=True)
+        make_way_to(self.root, self.primary.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +67,17 @@ class Ingestion:
         return bool(self.source)
 
 
-def status_contract(run_id: str, work_dir: Path) -> StatusPlaces:
-    """The places for a stage that works in ``work_dir`` (Kilroy: status contract paths)."""
+def status_contract(run_id: str, work_dir: Path, beside: str = "") -> StatusPlaces:
+    """The places for a stage that works in ``work_dir`` (Kilroy: status contract paths).
+
+    ``beside`` is not empty for a stage that shares the folder with others at the same time: its places are in a folder of its
+    own then, so that it takes no other stage's verdict.
+    """
     root = work_dir.absolute()
-    return StatusPlaces(root / STATUS_FILE, root / ".ai" / "runs" / run_id / STATUS_FILE)
+    if beside:
+        own = root.joinpath(".ai", "runs", run_id, *beside.split("/"))
+        return StatusPlaces(root, own / STATUS_FILE, own / f"fallback-{STATUS_FILE}")
+    return StatusPlaces(root, root / STATUS_FILE, root / ".ai" / "runs" / run_id / STATUS_FILE)
 
 
 def ingest_status(contract: StatusPlaces, stage_dir: Path) -> Ingestion:

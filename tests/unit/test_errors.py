@@ -10,7 +10,15 @@ import pytest
 from kilroy_engine import errors
 
 EVERY = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.KilroyError)]
-_FACTS = {"paths": ("a", "b"), "diagnostics": (), "kind": errors.StopKind.SIGNAL, "owner": "run-2", "pid": 7, "line": 3}
+_FACTS = {
+    "paths": ("a", "b"),
+    "diagnostics": (),
+    "checks": (),
+    "kind": errors.StopKind.SIGNAL,
+    "owner": "run-2",
+    "pid": 7,
+    "line": 3,
+}
 
 
 @pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)

@@ -87,6 +87,8 @@ class _Call:
         self._limits = Limits(request.timeout_s or request.limits.total_s, request.limits.idle_s)
         self._name = session.name
         self._used = Tokens()
+        self._told_usd = 0.0
+        self._price_unknown = False
         self._totals = session
         self._denied: list[str] = []
         self._trouble: Trouble | None = None
@@ -145,6 +147,7 @@ class _Call:
             stop_signal=program.stop_signal,
             stdin=prompt,
             line_limit=PARSED_LINE_LIMIT,
+            blank_lines=True,
         )
         try:
             return run_command(
@@ -162,7 +165,8 @@ class _Call:
     def _hear(self, stream: str, line: str) -> None:
         """Takes a line of the program's. Logs get what it says in words; its JSON is in the stage's files."""
         if stream != "stdout":
-            self._request.output(stream, line)
+            if line:
+                self._request.output(stream, line)
             return
         for report in self._transcript.read(line):
             self._take(report)
@@ -217,9 +221,12 @@ class _Call:
             if line.strip():
                 self._request.output("stdout", line if len(line) <= SAID_LENGTH else f"{line[:SAID_LENGTH]}…")
 
-    def _use(self, tokens: Tokens, model: str, cost: float | None = None) -> None:
+    def _use(self, tokens: Tokens, model: str, own_figure: float | None = None) -> None:
         self._used += tokens
         provider = self._program.provider
+        cost = own_figure if own_figure is not None else cost_usd(provider, model, tokens)
+        self._told_usd += cost or 0.0
+        self._price_unknown |= cost is None and bool(tokens)
         self._request.tell(
             LlmUsage(
                 node_id=self._request.node.id,
@@ -228,22 +235,23 @@ class _Call:
                 input_tokens=tokens.input,
                 output_tokens=tokens.output,
                 cached_input_tokens=tokens.cached_input or None,
-                cost_usd=cost if cost is not None else cost_usd(provider, model, tokens),
+                cost_usd=cost,
             )
         )
 
     def _settle_totals(self, totals: SessionTotals) -> None:
         """The program's totals of the conversation: what they have beyond the last task's and what was told since is told now.
 
-        Its own figure of the cost counts where nobody else knows the price of the model.
+        Its own figure of the cost counts where nobody else knows the price of a model that was used.
         """
         before = self._session
         rest = totals.tokens.beyond(before.tokens + self._used) if totals.tokens is not None else Tokens()
-        cost: float | None = None
-        if totals.cost_usd is not None and cost_usd(self._program.provider, self._request.model, Tokens(1, 1)) is None:
-            cost = max(0.0, totals.cost_usd - before.cost_usd)
-        if rest or cost:
-            self._use(rest, self._request.model, cost)
+        if rest:
+            self._use(rest, self._request.model)
+        if totals.cost_usd is not None and self._price_unknown:
+            missing = totals.cost_usd - before.cost_usd - self._told_usd
+            if missing > 0:
+                self._use(Tokens(), self._request.model, missing)
         self._totals = Session(
             before.agent,
             self._name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from kilroy_engine.agents.running.reports import Trouble
 from kilroy_engine.traversal.failure import FailureClass
@@ -29,10 +28,13 @@ _REFUSED = re.compile(
 _STATUS = re.compile(r"\b(?:status|error|code|http)\b[^\d\n]{0,12}([45]\d\d)\b|^\s*([45]\d\d)\b", re.IGNORECASE)
 _RETRY_AFTER = re.compile(
     r"""(?:retry.?after|retry.?delay|try again in|retry in)["':=\s]{1,4}"""
-    r"""(\d+(?:\.\d+)?)\s*(ms|milliseconds?|m\b|min|minutes?)?""",
+    r"""(?=\d)(?:(?P<h>\d+)\s*h(?:ours?)?)?\s*(?:(?P<m>\d+)\s*m(?:in(?:utes?)?)?(?![a-z]))?\s*"""
+    r"""(?:(?P<s>\d+(?:\.\d+)?)\s*(?P<ms>ms|milliseconds?)?)?""",
     re.IGNORECASE,
 )
-_UNITS_S: Mapping[str, float] = {"ms": 0.001, "milliseconds": 0.001, "millisecond": 0.001, "m": 60, "min": 60, "minutes": 60}
+_TOO_MANY = 429
+SHORT_WAIT_S = 900.0
+"""A quota that is there again after this time at the most is a rate: waiting helps."""
 
 
 def class_of(trouble: Trouble) -> FailureClass:
@@ -43,9 +45,11 @@ def class_of(trouble: Trouble) -> FailureClass:
     """
     if trouble.limit:
         return FailureClass.BUDGET_EXHAUSTED
-    if _QUOTA.search(trouble.message):
-        return FailureClass.QUOTA_EXHAUSTED
     status = trouble.http_status or http_status(trouble.message)
+    wait_s = retry_after_s(trouble.message)
+    if _QUOTA.search(trouble.message):
+        short = status == _TOO_MANY and wait_s is not None and wait_s <= SHORT_WAIT_S
+        return FailureClass.TRANSIENT_INFRA if short else FailureClass.QUOTA_EXHAUSTED
     if status in {408, 409, 425, 429} or status >= 500:
         return FailureClass.TRANSIENT_INFRA
     if status >= 400 or _REFUSED.search(trouble.message):
@@ -60,6 +64,9 @@ def http_status(message: str) -> int:
 
 
 def retry_after_s(message: str) -> float | None:
-    """How long the provider asks to wait, seconds; None where it does not say."""
+    """How long the provider asks to wait, seconds; None where it does not say. Reads ``6m0s``, ``1h12m``, ``21.9s``, ``7``."""
     match = _RETRY_AFTER.search(message)
-    return float(match[1]) * _UNITS_S.get((match[2] or "").lower(), 1.0) if match else None
+    if match is None:
+        return None
+    seconds = float(match["s"] or 0) / (1000 if match["ms"] else 1)
+    return int(match["h"] or 0) * 3600 + int(match["m"] or 0) * 60 + seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kilroy_engine.events import Event, LlmUsage
 from kilroy_engine.execution.budget import BudgetLimits, Meter, usage_of
 from kilroy_engine.execution.lane import Lane
@@ -15,8 +17,10 @@ TOKENS_ATTRIBUTE = "budget.max_tokens"
 
 
 def node_limits(node: Node) -> BudgetLimits:
-    """The limits that the node's attributes set for each of its attempts."""
-    return BudgetLimits(_dollars(node.text(COST_ATTRIBUTE)), read_int(node.text(TOKENS_ATTRIBUTE), default=None))
+    """The limits that the node's attributes set for each of its attempts. A value that is no amount above 0 is no limit; the
+    checks say so."""
+    tokens = read_int(node.text(TOKENS_ATTRIBUTE), default=None)
+    return BudgetLimits(_dollars(node.text(COST_ATTRIBUTE)), tokens if tokens and tokens > 0 else None)
 
 
 class AttemptSpending:
@@ -53,6 +57,7 @@ class AttemptSpending:
 
 def _dollars(text: str) -> float | None:
     try:
-        return float(text) if text.strip() else None
+        amount = float(text)
     except ValueError:
         return None
+    return amount if 0 < amount < math.inf else None

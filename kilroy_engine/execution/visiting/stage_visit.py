@@ -40,7 +40,7 @@ from kilroy_engine.rundir.stages.stage_files import begin_attempt, begin_visit, 
 from kilroy_engine.stopping import Cancellation
 from kilroy_engine.traversal.escalation import Escalation
 from kilroy_engine.traversal.failure import failure_of_exception
-from kilroy_engine.traversal.fidelity import carried_into
+from kilroy_engine.traversal.fidelity import Carried, carried_into
 from kilroy_engine.traversal.outcome import Outcome
 from kilroy_engine.traversal.retry import Again, RetryPolicy, Settled, delay_s, judge, retry_policy
 from kilroy_engine.traversal.state import RunState, Visit
@@ -65,6 +65,7 @@ class StageVisit:
         self.directory = lane.directory.stage(self.node.id)
         self._asked_to_wait_s = 0.0
         self._escalation = Escalation()
+        self._session = ""
         self._folder = KilroyFolder(lane.workspace.path, lambda message: lane.emit(WarningGiven(message=message)))
 
     @property
@@ -144,6 +145,7 @@ class StageVisit:
             if isinstance(verdict, Again):
                 self._asked_to_wait_s = min(outcome.retry_after_s or 0.0, LONGEST_ASKED_S)
                 self._escalate(number, verdict.failure_class)
+                self._session = outcome.session
             return outcome, verdict
         try:
             commit_visit(self.lane, self.node.id, verdict.outcome.status)
@@ -277,14 +279,27 @@ class StageVisit:
             environment=stage_environment(lane.environment, place, lane.with_secrets(self.state.context)),
             timeout_s=min(limits, default=None),
             settings=settings,
-            carried=carried_into(lane.graph, self.state, self.visit),
+            carried=self._carried(),
             outcomes=self.state.outcomes,
             cancellation=spending.cancellation,
             output=self._sink(log),
             tell=spending.tell,
             cost_left_usd=spending.cost_left_usd,
+            beside=self._beside(),
             guidance=read_guidance(lane.base),
         )
+
+    def _beside(self) -> str:
+        """What tells this stage from those that work in the same folder at the same time; empty where none do."""
+        lane = self.lane
+        shares = lane.path and not lane.workspace.path.is_relative_to(lane.directory.path)
+        return "/".join((*lane.path, self.node.id)) if shares else ""
+
+    def _carried(self) -> Carried:
+        """What the attempt's agent is told of the run. An attempt after one that failed continues the session of that one: the
+        totals of the conversation are counted from there."""
+        carried = carried_into(self.lane.graph, self.state, self.visit)
+        return replace(carried, session=self._session) if carried.session and self._session else carried
 
     def _sink(self, log: Callable[[str], None]) -> OutputSink:
         forwarded = 0

@@ -157,3 +157,56 @@ def test_a_key_that_an_agent_prints_is_kept_nowhere(place: Place, monkeypatch: p
     kept += [file.read_bytes() for file in ran.run.path.rglob("*") if file.is_file()]
     assert any(b"ANTHROPIC_API_KEY=*" in content for content in kept)
     assert not [content for content in kept if KEY.encode() in content or b"secret-input-9c2d" in content]
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "counted"),
+    [
+        ("claude-sonnet-4-5", 0.5, 0.0135),  # the table knows the model that has answered
+        ("claude-of-tomorrow", 0.5, 0.5),  # nobody but the program knows it
+    ],
+)
+def test_the_programs_own_figure_counts_where_nobody_else_knows_the_price(
+    place: Place, monkeypatch: pytest.MonkeyPatch, model: str, told: float, counted: float
+) -> None:
+    """The price follows from the model that has answered, whatever short name was asked for; nothing is counted twice."""
+    play_claude(place.folder, monkeypatch, model=model, cost=told)
+    ran = place.runs(f"{AGENT.replace('claude-sonnet-4-5', 'sonnet')} start -> work -> done")
+    assert ran.end == ("success", "")
+    assert sum(line["cost_usd"] or 0.0 for line in ledger(ran)) == pytest.approx(counted)
+    assert tokens(ran) == 3300
+
+
+def test_a_key_in_an_error_is_kept_nowhere(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider, or Node, may repeat the key that it does not like."""
+    play_claude(place.folder, monkeypatch, error='"KEY" is no valid header value')
+    ran = place.runs(f"{AGENT} start -> work -> done")
+    assert ran.end[0] == "fail"
+    assert "is no valid header value" in ran.end[1]
+    kept = [file.read_bytes() for file in ran.run.path.rglob("*") if file.is_file()]
+    assert not [content for content in kept if KEY.encode() in content]
+
+
+@pytest.mark.parametrize("limit", ['"budget.max_tokens"=-1', '"budget.max_cost_usd"=-1', '"budget.max_cost_usd"=nan'])
+def test_a_limit_that_is_none_limits_nothing(place: Place, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """The checks say that it is ignored, and so it is."""
+    play_claude(place.folder, monkeypatch, answers=1)
+    assert place.runs(f"{AGENT.replace('prompt', limit + ', prompt')} start -> work -> done").end == ("success", "")
+
+
+def test_parallel_agents_in_one_folder_keep_their_verdicts_apart(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow one leaves its verdict first and is not done yet; the fast one takes its own."""
+    said = 'echo \'{"status":"fail","failure_reason":"slow said so"}\' > $KILROY_STAGE_STATUS_PATH; sleep 2'
+    late = f"test $KILROY_NODE_ID = slow || sleep 0.7; test $KILROY_NODE_ID = fast || {{ {said}; kill -9 $PPID; }}"
+    play_claude(place.folder, monkeypatch, answers=1, shell=late)
+    ran = place.runs(
+        "fan [shape=component, branch_workspace=shared] join [shape=tripleoctagon] "
+        'slow [shape=box, prompt="S"] fast [shape=box, prompt="F"] '
+        "start -> fan fan -> slow fan -> fast slow -> join fast -> join join -> done",
+        workdir=str(place.folder),
+    )
+    results = json.loads(ran.file("fan/parallel_results.json"))
+    ended = {
+        result["branch_key"]: (result["outcome"]["status"], result["outcome"].get("failure_reason", "")) for result in results
+    }
+    assert ended == {"slow": ("fail", "slow said so"), "fast": ("success", "")}

@@ -87,6 +87,11 @@ def test_the_prompt_comes_by_standard_input_and_what_is_printed_is_the_response(
     assert "Plan it" not in json.dumps(invocation["argv"])
 
 
+def test_blank_lines_of_a_response_stay(stage: Stage) -> None:
+    """Paragraphs and code are what they were."""
+    assert stage.run(r"printf '# Title\n\npara one\n\npara two\n'").response == "# Title\n\npara one\n\npara two"
+
+
 def test_an_agent_gets_what_is_on_the_list_and_a_temporary_folder_of_its_own(stage: Stage) -> None:
     """A variable that is on no list does not reach the model's tools; the folder is gone afterwards."""
     result = stage.run('echo "$CANARY|$KILROY_STAGE_LOGS_DIR|$TMPDIR"; touch "$TMPDIR/left"')
