@@ -1,8 +1,8 @@
 """A program that speaks as Claude Code does, for whole runs without a model: it counts tokens and leaves a status.
 
-Each answer of its model reads 1,000 tokens and writes 100. It is told in ``KILROY_PLAY_...``: ``ANSWERS``, how many it gives (3);
-``PAUSE``, the seconds before each (0.05); ``SHELL``, a command that it runs after the first; ``MODEL``, the model that answers (the
-one that is asked for); ``COST``, what it says that all has cost (0); ``ERROR``, an error that it ends with.
+Each answer of its model reads 1,000 tokens and writes 100. It is told in ``KILROY_PLAY_...``: ``ANSWERS``, how many it gives
+(3); ``PAUSE``, the seconds before each (0.05); ``SHELL``, a command that it runs after the first; ``MODEL``, the model that
+answers (the one that is asked for); ``COST``, what it says that all has cost (0); ``ERROR``, an error that it ends with.
 """
 
 from __future__ import annotations
