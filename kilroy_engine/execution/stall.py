@@ -25,7 +25,7 @@ class ProgressClock:
         self._now: Counter[str] = Counter()
 
     def __reduce__(self) -> tuple[type[ProgressClock], tuple[()]]:
-        # No watcher reads the clock in another process: the fan-out's process looks at the size of the branch's stream instead.
+        # A branch may run in a worker process (Dask), which has no watcher. The flow's process looks at its stream instead.
         return ProgressClock, ()
 
     def tick(self) -> None:
@@ -47,7 +47,7 @@ class ProgressClock:
     @contextmanager
     def containing(self, limit_s: float | None) -> Generator[None]:
         """Active while branches, a child pipeline or a callee do a stage's work. A stage with a limit may be silent for that
-        long."""
+        long. The stage itself does not count as at work: the stages of its branches do."""
         allowed = limit_s + _MARGIN_S if limit_s else 0.0
         with self._lock:
             self._allowed.append(allowed)

@@ -23,9 +23,10 @@ _UNSAFE = re.compile(r"[^a-z0-9\-_.]")
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch of a fan-out. ``edge`` is the ``Edge.index`` of its outgoing edge, ``number`` counts these edges from 1.
+    """A branch of a fan-out: one of the fan-out's outgoing edges.
 
-    ``key`` is the branch's name, unique in the fan-out.
+    ``edge`` is the ``Edge.index`` of that edge. ``number`` counts the fan-out's edges from 1. ``key`` is the branch's name,
+    unique in the fan-out.
     """
 
     number: int
@@ -97,7 +98,10 @@ def branch_outcome(graph: Graph, branch: Branch, join_node_id: str, finish: Fini
 
 
 def changed_context(before: Mapping[str, Json], after: Mapping[str, Json]) -> dict[str, Json]:
-    """The context keys that the branch's stages set, without the keys that only say where the walk is."""
+    """The context keys that the branch's stages have set or changed, for the branch's record.
+
+    Left out are keys that only say where the walk is. A stage cannot remove a key.
+    """
     return {
         key: value
         for key, value in after.items()

@@ -55,6 +55,8 @@ class CommitPlace:
 
     @property
     def pathspec(self) -> tuple[str, ...]:
+        """What git is to look at: everything but the ``.kilroy`` folder and the globs. A glob that begins with ``:(`` is one of
+        git's own pathspecs and is taken as it is."""
         left_out = (glob if glob.startswith(":(") else f":(glob,exclude){glob}" for glob in self.globs)
         return (".", f":(exclude,literal){KILROY_FOLDER}", *left_out)
 
@@ -66,12 +68,12 @@ class RepositoryFacts:
     common: Path
     identity: CommitIdentity
     links: tuple[str, ...]
-    """Folders that the run's first commit holds as the id of another commit only: submodules and nested repositories."""
+    """Folders that the run's base commit holds as the id of another commit only: submodules and nested repositories."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The engine's last commit. ``index`` marks the index that holds that commit's tree; None if no such index is known."""
+    """The engine's last commit and its tree. While the index file still has the mark ``index``, it holds exactly that tree."""
 
     sha: str
     tree: str = ""
@@ -80,7 +82,11 @@ class _Known:
 
 @dataclass
 class StageCommitter:
-    """Makes the commits of one worktree. ``begins_at`` is the worktree's commit. ``reason`` is the text in git's reflogs."""
+    """Makes the commits of one worktree, which is at commit ``begins_at``. ``reason`` is the text in git's reflogs.
+
+    ``_empty`` are nested repositories without a commit of their own, which ``git add`` would refuse. ``_warned_of`` are nested
+    repositories that a warning has named already.
+    """
 
     place: CommitPlace
     begins_at: str
@@ -126,7 +132,7 @@ class StageCommitter:
         return self._folder
 
     def repository(self) -> RepositoryFacts:
-        """The facts about the repository. git is asked at the first call; branches of the run share the answer."""
+        """The facts about the repository. git is asked at the first call. Committers of parallel branches get the answer."""
         if self.facts is None:
             worktree = self.place.worktree
             self.facts = RepositoryFacts(self.folder().common, identity_in(worktree), links_in(worktree, self.begins_at))
@@ -212,8 +218,12 @@ class StageCommitter:
         return self._keep_on_branch(sha, node_id)
 
     def _stage_files(self, links: Sequence[str]) -> bool:
-        """Adds the worktree's files to the index, those of nested repositories too. Returns whether the index may have
-        changed."""
+        """Adds the worktree's files to the index. Returns whether the index may have changed.
+
+        Nested repositories come first, because ``git add`` would record their commit in the place of their files: those that
+        the index has already (``links``), that the run's base commit had, and that were empty before. One that a stage has
+        just made is found by git's own complaint, and taken in afterwards.
+        """
         known = [link for link in self.repository().links if self._is_repository(link)]
         nested = self._take_in([*links, *known, *(name for name in self._empty if self._is_repository(name))])
         try:
@@ -234,8 +244,10 @@ class StageCommitter:
         return call_git_patiently(self.place.worktree, "add", "-A", "--verbose", *sparse, "--", *self.place.pathspec, *empty)
 
     def _take_in(self, names: Sequence[str]) -> bool:
-        """Adds the files of the nested repositories ``names`` to the index. Returns whether there were any. Submodules stay
-        submodules."""
+        """Adds the files of the nested repositories ``names`` to the index. Submodules among them stay submodules.
+
+        Returns whether any repository was left to add. ``zeros`` is git's id for no object.
+        """
         nested = frozenset(names)
         if nested:
             nested -= declared_submodules(self.place.worktree)

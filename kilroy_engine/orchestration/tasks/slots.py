@@ -118,7 +118,7 @@ class _Wait:
             given_back = _given_back.count
             try:
                 return _lease(self.client, self.names, self.waiter.task_run_id)
-            except (httpx.HTTPError, ValueError) as refusal:
+            except (httpx.HTTPError, ValueError) as refusal:  # ValueError: an answer that is no lease
                 why, pause_s = self._judged(refusal)
             if why != self.told:
                 self.told = why
@@ -136,7 +136,8 @@ class _Wait:
     def _judged(self, refusal: Exception) -> tuple[str, float]:
         """The reason why there is no slot, and the pause (s) before the next request.
 
-        The pause doubles while the server fails. No answer of the server fails the stage.
+        The pause doubles while the server fails, up to 2 x ``_MOST_PAUSE_S``. Whatever the server answers, the stage goes on
+        waiting.
         """
         status = refusal.response.status_code if isinstance(refusal, httpx.HTTPStatusError) else 0
         if status == _ALL_TAKEN:

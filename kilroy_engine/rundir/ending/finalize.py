@@ -41,7 +41,9 @@ _R = TypeVar("_R", bound=Record)
 def end_run(
     run: RunDirectory, who: Owner, observed: Observed = UNSEEN, *, closing: Closing = NOTHING, limits: ClosingLimits = UNHURRIED
 ) -> FinalOutcome:
-    """Ends the start ``who`` of the run from the files and from what was ``observed``. Returns the end that is on disk.
+    """Ends one start of the run. A start is one process life of a run; ``who`` names it by flow run and start number.
+
+    How it ended follows from the files and from what the caller has ``observed``. Returns the end that is on disk.
 
     Called by a state hook, at the exit of a process, by the reconciler, and by the run around a child pipeline.
 
@@ -53,8 +55,9 @@ def end_run(
 
 
 def owner_for(run: RunDirectory, flow_run_id: UUID | str) -> Owner:
-    """The directory's current start number with ``flow_run_id``. Called by state hooks. If another flow run owns that start,
-    the end is refused.
+    """The owner that a state hook claims to be: its own flow run, at the directory's current start number.
+
+    Where another flow run owns that start, :func:`finalize_run` refuses the claim.
     """
     owner = current_owner(run)
     return Owner(str(flow_run_id), owner.start if owner else 1)
@@ -106,8 +109,10 @@ def finalize_run(
 
 
 def end_children(run: RunDirectory, final: FinalOutcome, limits: ClosingLimits) -> None:
-    """Ends the child pipelines without an end: as canceled where ``final`` is canceled, else from their files and ``final``'s
-    reason.
+    """Ends the child pipelines of the run that have no end yet.
+
+    If the run was canceled, its children are canceled. Otherwise each child's own files say how it ended; where they say
+    nothing, it failed for the run's reason.
 
     Called only when no process of the run is at work any more.
     """
@@ -252,8 +257,10 @@ class Finalizer:
 
 
 def make_room(directory: RunDirectory, log: ProgressLog, *, start: int, from_node: str = "") -> None:
-    """Prepares a directory for start ``start`` where an earlier start has ended: appends the line ``run_resumed``, then renames
-    the old ``final.json``.
+    """Moves the end of an earlier start out of the way of start ``start``, where there is one.
+
+    Appends the line ``run_resumed`` if the stream ends with the earlier terminal line, then renames the old ``final.json``.
+    Called when a start begins, and again before its end is written: a start that was killed in between may not have come to it.
 
     The archive and the outputs index of the earlier end are removed: those that exist always belong to the current start.
     Called under the lock of ``log``.
@@ -271,8 +278,7 @@ def make_room(directory: RunDirectory, log: ProgressLog, *, start: int, from_nod
 
 
 def _last_end(directory: RunDirectory, log: ProgressLog) -> dict[str, object] | None:
-    """The terminal line, if it is the last event."""
-    # ``log.ended`` adds a missing last newline first: without it a whole terminal line would not be read.
+    """The terminal line, if it is the last event. Asking ``log.ended`` also closes a torn last line with a newline."""
     return last_event(directory.progress) if log.ended else None
 
 
