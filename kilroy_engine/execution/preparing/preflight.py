@@ -23,6 +23,7 @@ from kilroy_engine.graph.node_types import AGENT
 from kilroy_engine.rundir.files.layout import RunDirectory, runs_root
 from kilroy_engine.settings.options import Options
 from kilroy_engine.settings.table import RunSettings
+from kilroy_engine.traversal.escalation import Escalation, models
 from kilroy_engine.traversal.outcome import Json
 
 PRESENCE = "provider_cli_presence"
@@ -93,6 +94,7 @@ def checked_agents(graph: Graph, agents: AgentsOfRun, around: Surroundings, *, v
         *_presence(found, agents),
         *(_capabilities(each.program, agents, around) for each in by_program.values() if each.program and versions),
         *_catalog(found),
+        *_escalations(found, agents),
         *(check for each in by_program.values() if each.program for check in _credentials(each.program, agents, around)),
     )
 
@@ -216,6 +218,20 @@ def _catalog(found: Sequence[AgentOfNode]) -> list[Check]:
         status = CheckStatus.PASS if known else CheckStatus.WARN
         message = f"{provider} has a model {model}" if known else _unknown(provider, model, ids)
         checks.append(Check(CATALOG, status, message, provider, {"model": model, "nodes": ids}))
+    return checks
+
+
+def _escalations(found: Sequence[AgentOfNode], agents: AgentsOfRun) -> list[Check]:
+    """A warning for each model that a node may go over to and that nobody could work with then."""
+    checks: list[Check] = []
+    for node in (each.node for each in found if each.choice.agent != SIMULATE):
+        for index, (provider, model) in enumerate(models(node), start=1):
+            after = _agent_of(Escalation(index).applied(node), agents)
+            cannot = f"agent {after.choice.agent} cannot use the model and would take its own default"
+            why = after.problem or (cannot if after.choice.ignored_model else "")
+            if why:
+                message = f"node {node.id} (line {node.position.line}): escalation_models names {provider}:{model}, and {why}"
+                checks.append(Check(CATALOG, CheckStatus.WARN, message, provider, {"nodes": [node.id], "model": model}))
     return checks
 
 

@@ -175,3 +175,19 @@ def test_a_report_without_a_run_has_a_place_of_its_own(tmp_path: Path) -> None:
     around = {"XDG_STATE_HOME": str(tmp_path)}
     assert preflight_path(Options(), name="../a b", environ=around) == tmp_path / "kilroy/attractor/preflight/.._a_b.json"
     assert preflight_path(Options(logs_root="/r"), name="a", environ=around) == Path("/r/preflight_report.json")
+
+
+@pytest.mark.parametrize(
+    ("models", "agent", "found"),
+    [
+        ("anthropic:claude-opus-4-5", "", []),
+        ("openai:gpt-5.5", "", [("provider_model_catalog", "openai", "warn")]),  # codex is not installed
+        ("openai:gpt-5.5", "claude", [("provider_model_catalog", "openai", "warn")]),  # the wished agent has no such model
+    ],
+)
+def test_a_model_that_a_node_may_go_over_to_is_looked_at_before(
+    home: Path, models: str, agent: str, found: list[tuple[str, str, str]]
+) -> None:
+    """Else the attempt after the switch fails hours later, or works with a model that nobody named."""
+    node = f'a [shape=box, llm_model="claude-haiku-4-5", escalation_models="{models}"]'
+    assert [check for check in checks(home, node, agent=agent) if check[2] == "warn"] == found
