@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Generator
@@ -24,9 +25,17 @@ def interrupts_cancel(cancellation: Cancellation, *, enabled: bool) -> Generator
         yield
         return
 
+    asked: list[int] = []
+
     def cancel(number: int, frame: FrameType | None) -> None:
-        if not cancellation.request(StopKind.SIGNAL, f"by signal {signal.Signals(number).name}") and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if asked or cancellation.requested:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        asked.append(number)
+        # The signal may have come while this very thread held a lock of the cancellation, in the middle of a wait for a stop.
+        told = f"by signal {signal.Signals(number).name}"
+        _thread.start_new_thread(cancellation.request, (StopKind.SIGNAL, told))
 
     before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
