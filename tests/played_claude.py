@@ -2,7 +2,8 @@
 
 Each answer of its model reads 1,000 tokens and writes 100. It is told in ``KILROY_PLAY_...``: ``ANSWERS``, how many it gives
 (3); ``PAUSE``, the seconds before each (0.05); ``SHELL``, a command that it runs after the first; ``MODEL``, the model that
-answers (the one that is asked for); ``COST``, what it says that all has cost (0); ``ERROR``, an error that it ends with.
+answers (the one that is asked for); ``COST``, what it says that all has cost (0); ``ERROR``, an error that it ends with;
+``STATUS``, ``none`` for a program that leaves no status.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ for number in range(answers):
 if error := os.environ.get("KILROY_PLAY_ERROR"):
     out(type="result", subtype="success", is_error=True, result=error.replace("KEY", os.environ["ANTHROPIC_API_KEY"]))
     sys.exit(1)
-with open(os.environ["KILROY_STAGE_STATUS_PATH"], "w") as status:
-    json.dump(dict(status="success"), status)
+if os.environ.get("KILROY_PLAY_STATUS") != "none":
+    with open(os.environ["KILROY_STAGE_STATUS_PATH"], "w") as status:
+        json.dump(dict(status="success"), status)
 usage = dict(input_tokens={READ} * answers, output_tokens={WRITTEN} * answers)
 cost = float(os.environ.get("KILROY_PLAY_COST", "0"))
 ended = dict(subtype="success", is_error=False, result="done", session_id="played", total_cost_usd=cost, usage=usage)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,8 @@ class SourceRepository:
         file = self._folder / "index"
         try:
             found = file.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return ""  # a pipe in its place would block whoever opens it
             mark = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
             known = self._read.get(file)
             if known is None or known[0] != mark:
@@ -146,7 +149,7 @@ def _listed(common: Path) -> Iterator[tuple[str, str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace").strip()
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
     except OSError:
         return ""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kilroy_engine.rundir.files.atomic import write_bytes, write_json
-from kilroy_engine.rundir.files.regular import open_for_writing, read_part
+from kilroy_engine.rundir.files.regular import open_file, open_for_writing, read_part
 from kilroy_engine.traversal.outcome import Json
 
 EVENTS_BYTES = 8 << 20
@@ -47,7 +47,15 @@ def write_result(stage_dir: Path, *, duration_s: float, exit_code: int, used: Ma
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as lines, os.fdopen(open_for_writing(target, os.O_WRONLY | os.O_TRUNC), "wb") as copy:
+    """Copies a log that the program could have replaced: nothing but a plain file is read.
+
+    Raises:
+        CorruptRecord: A link, a pipe or something else is in the log's place.
+    """
+    lines = open_file(source)
+    if lines is None:
+        return
+    with lines, os.fdopen(open_for_writing(target, os.O_WRONLY | os.O_TRUNC), "wb") as copy:
         shutil.copyfileobj(lines, copy)
 
 

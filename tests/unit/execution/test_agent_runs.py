@@ -210,3 +210,49 @@ def test_parallel_agents_in_one_folder_keep_their_verdicts_apart(place: Place, m
         result["branch_key"]: (result["outcome"]["status"], result["outcome"].get("failure_reason", "")) for result in results
     }
     assert ended == {"slow": ("fail", "slow said so"), "fast": ("success", "")}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("true", "missing status.json"),  # nothing was done, and the exit code is 0
+        ("truncate -s 1G $KILROY_STAGE_STATUS_PATH", "cannot be read"),
+        ("ln -s /etc/passwd $KILROY_STAGE_STATUS_PATH", "cannot be read"),
+        ("mkfifo $KILROY_STAGE_STATUS_PATH", "cannot be read"),
+        ("mkdir $KILROY_STAGE_STATUS_PATH", "cannot be read"),
+        ("echo '{\"status\": ' > $KILROY_STAGE_STATUS_PATH", "is not JSON"),
+        ("cd $KILROY_STAGE_LOGS_DIR && rm stdout.log && mkfifo stdout.log", "stdout.log is a named pipe"),
+        ("cd $KILROY_STAGE_LOGS_DIR && ln -sf /etc/passwd stdout.log", "stdout.log is a link"),
+    ],
+)
+def test_what_a_hostile_agent_leaves_fails_its_stage_with_a_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch, does: str, reason: str
+) -> None:
+    """Nothing hangs, nothing is followed, no gigabyte is read."""
+    play_claude(place.folder, monkeypatch, answers=1, shell=does, status="none")
+    ran = place.runs(f"{AGENT} start -> work -> done")
+    assert ran.end[0] == "fail"
+    assert reason in ran.outcomes["work"].failure_reason
+    kept = [file for file in ran.run.path.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert not [file for file in kept if b"root:x:0" in file.read_bytes()[: 1 << 20]]
+
+
+def test_a_verdict_for_another_node_is_none(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent leaves a success in the directory of a stage that has not begun; that stage fails all the same."""
+    forged = 'mkdir $KILROY_LOGS_ROOT/after; echo \'{"status": "success"}\' > $KILROY_LOGS_ROOT/after/status.json'
+    play_claude(place.folder, monkeypatch, answers=1, shell=forged)
+    ran = place.runs(f'{AGENT} after [tool_command="exit 3"] start -> work -> after -> done')
+    assert (ran.end[0], ran.outcomes["after"].status) == ("fail", "fail")
+
+
+def test_an_agent_that_leaves_the_runs_branch_works_on_it_all_the_same(
+    git_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is in the run's commit, and the switch is told."""
+    play_claude(git_place.folder, monkeypatch, answers=1, shell="git checkout -q -b own && echo made > made.txt")
+    ran = git_place.runs(f"{AGENT} start -> work -> done")
+    assert ran.end == ("success", "")
+    branch = json.loads(ran.file("manifest.json"))["run_branch"]
+    assert git_place.git("show", f"{branch}:made.txt") == "made\n"
+    assert [event for event in ran.events("warning") if "own" in event["message"]]
