@@ -36,6 +36,7 @@ class ValueKind(StrEnum):
     COUNT = "a whole number from 0 up"
     POSITIVE = "a whole number from 1 up"
     NUMBER = "a number"
+    AMOUNT = "a number above 0"
     BOOLEAN = "true or false"
     DURATION = "a duration such as 30s, 15m or 2h"
 
@@ -148,7 +149,7 @@ NODE_ATTRIBUTES: Mapping[str, Meaning] = {
     # ours
     "retry_policy": _read(ValueKind.TEXT, *_TRIED),
     "missing_status": _read(ValueKind.TEXT, AGENT),
-    "budget.max_cost_usd": _read(ValueKind.NUMBER, *_WITH_AGENT),
+    "budget.max_cost_usd": _read(ValueKind.AMOUNT, *_WITH_AGENT),
     "budget.max_tokens": _read(ValueKind.POSITIVE, *_WITH_AGENT),
     "human.timeout": _read(ValueKind.DURATION, HUMAN),
     "human.suspend": _unread(ValueKind.BOOLEAN),

@@ -7,7 +7,7 @@ import math
 from kilroy_engine.events import Event, LlmUsage
 from kilroy_engine.execution.budget import BudgetLimits, Meter, usage_of
 from kilroy_engine.execution.lane import Lane
-from kilroy_engine.graph.attributes import read_int
+from kilroy_engine.graph.attributes import read_int, read_number
 from kilroy_engine.graph.model import Node
 from kilroy_engine.traversal.failure import FailureClass
 from kilroy_engine.traversal.outcome import Outcome, Status
@@ -56,8 +56,5 @@ class AttemptSpending:
 
 
 def _dollars(text: str) -> float | None:
-    try:
-        amount = float(text)
-    except ValueError:
-        return None
+    amount = read_number(text, default=None) or 0
     return amount if 0 < amount < math.inf else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from kilroy_engine.errors import StylesheetSyntaxError
@@ -60,6 +61,8 @@ def _fits(value: str, kind: ValueKind) -> bool:
             return (read_int(value, default=None) or 0) > 0
         case ValueKind.NUMBER:
             return read_number(value, default=None) is not None
+        case ValueKind.AMOUNT:
+            return 0 < (read_number(value, default=None) or 0) < math.inf
         case ValueKind.BOOLEAN:
             return value.lower() in TRUE_WORDS | FALSE_WORDS
         case ValueKind.DURATION:

@@ -10,6 +10,10 @@ import pytest
 from played_claude import KEY, play_claude
 from whole_runs import Place, Ran
 
+from kilroy_engine.graph.checks.validation import validate
+from kilroy_engine.graph.dot.parse import parse_dot
+from kilroy_engine.graph.transforms import prepare
+
 AGENT = 'work [shape=box, prompt="Do it", llm_model="claude-sonnet-4-5"]'
 RESCUE = 'rescue [tool_command="echo rescued"]'
 BOTH_WAYS = (
@@ -191,7 +195,10 @@ def test_a_key_in_an_error_is_kept_nowhere(place: Place, monkeypatch: pytest.Mon
 def test_a_limit_that_is_none_limits_nothing(place: Place, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """The checks say that it is ignored, and so it is."""
     play_claude(place.folder, monkeypatch, answers=1)
-    assert place.runs(f"{AGENT.replace('prompt', limit + ', prompt')} start -> work -> done").end == ("success", "")
+    statements = f"{AGENT.replace('prompt', limit + ', prompt')} start -> work -> done"
+    found = validate(prepare(parse_dot(place.write("checked.dot", statements).read_text())))
+    assert "attribute_value" in {diagnostic.rule for diagnostic in found}
+    assert place.runs(statements).end == ("success", "")
 
 
 def test_parallel_agents_in_one_folder_keep_their_verdicts_apart(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
